@@ -1,0 +1,44 @@
+PYTHON ?= python3
+BIN := .venv/bin
+TORCH := $(shell grep -i '^torch==' constraints.txt)
+
+.PHONY: install data run test test-all lint bench clean
+.DELETE_ON_ERROR:
+
+install: .venv/installed
+
+# torch first and by its pin, so that nothing else chooses a build of it.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+data: install
+	$(BIN)/python -m hybrid_retrieval.prepare
+
+# The study that the README shows; on generated text where the corpus cannot be had.
+run: install
+	@if $(BIN)/python -m hybrid_retrieval.prepare; then \
+		$(BIN)/python -m hybrid_retrieval.run +experiment=hybrid_vs_baselines -m; \
+	else \
+		echo "NOTICE: the documentation corpus cannot be had here (see above): going on with generated text" >&2; \
+		$(BIN)/python -m hybrid_retrieval.run +experiment=hybrid_vs_baselines -m dataset=synthetic benchmark=held_out; \
+	fi
+
+test: install
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf .venv build dist *.egg-info

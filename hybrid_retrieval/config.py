@@ -1,0 +1,237 @@
+"""The schema of a job, and the one place where config nodes become objects.
+
+Closed groups (``trainer``, ``evaluation``, ``paths`` and the top-level keys) are the dataclasses below. Open groups
+(data sources, samplers, models, losses, optimizers, benchmarks, loggers) carry ``_target_`` and are checked against
+the signature of the constructor that it names: adding one is a new file and a new config, and nothing here.
+
+Nothing heavy is imported at the top: ``--cfg job`` must answer at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+
+from hybrid_retrieval.errors import InputError, choice, nearest
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainerConfig:
+    """How long, on what, and when to look up from the work."""
+
+    max_steps: int = 1000
+    """Optimizer steps; each takes one global batch."""
+    devices: int = 1
+    """Processes on this machine; each takes an equal slice of every global batch."""
+    accelerator: str = "auto"
+    """auto, cpu, gpu (CUDA) or mps."""
+    precision: str = "32-true"
+    """Lightning's precision names: 32-true, bf16-mixed, bf16-true, 16-mixed."""
+    gradient_clip: float = 1.0
+    """Largest global L2 norm of the gradient; 0 switches clipping off."""
+    validate_every: int = 200
+    """Steps between validations."""
+    validation_batches: int = 8
+    """Batches of the validation stream behind ``val/loss``."""
+    validation_items: int = 200
+    """Held-out query groups behind the validation retrieval measures (0: skip them)."""
+    monitor: str = "val/loss"
+    """What chooses the best checkpoint and stops early: val/loss, or val/<setting>/map."""
+    patience: int = 0
+    """Validations without improvement before training stops (0: never stops early)."""
+    checkpoint_every: int = 500
+    """Steps between writes of the last checkpoint."""
+    workers: int = 0
+    """Loader processes; 0 composes batches in the training process."""
+    log_every: int = 20
+    """Steps between logged training figures."""
+    progress: bool = True
+    """Show progress bars."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "devices", "validate_every", "checkpoint_every", "log_every"):
+            positive(f"trainer.{name}", getattr(self, name))
+        for name in ("validation_batches", "validation_items", "patience", "workers", "gradient_clip"):
+            not_negative(f"trainer.{name}", getattr(self, name))
+        choice("trainer.accelerator", self.accelerator, ["auto", "cpu", "gpu", "cuda", "mps"])
+        choice("trainer.precision", self.precision, ["32-true", "bf16-mixed", "bf16-true", "16-mixed"])
+        settings = ["monolingual", "crosslingual", "multilingual"]
+        choice("trainer.monitor", self.monitor, ["val/loss", *(f"val/{setting}/map" for setting in settings)])
+        if self.monitor != "val/loss" and self.validation_items == 0:
+            raise InputError(f"trainer.monitor={self.monitor} needs trainer.validation_items above 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What is measured after training, and what is kept of it."""
+
+    checkpoint: str = "best"
+    """best or last."""
+    save_embeddings: bool = False
+    """Write embeddings/<benchmark>/*.npy with ids and judgements."""
+    save_runs: bool = False
+    """Write runs/*.trec."""
+    run_depth: int = 1000
+    """Documents per query in the written TREC runs."""
+    bias: str = "rank_distance"
+    """The language-bias measures to report."""
+
+    def __post_init__(self) -> None:
+        choice("evaluation.checkpoint", self.checkpoint, ["best", "last"])
+        choice("evaluation.bias", self.bias, ["rank_distance"])
+        positive("evaluation.run_depth", self.run_depth)
+
+
+@dataclasses.dataclass(frozen=True)
+class PathsConfig:
+    """Where things are read and written."""
+
+    data: str | None = None
+    """The user's folder of local copies; only read."""
+    cache: str = "~/.cache/hybrid_retrieval"
+    """Everything built or downloaded."""
+    runs: str = "runs"
+    """Run directories."""
+
+
+@dataclasses.dataclass(frozen=True)
+class JobConfig:
+    """A whole job: closed groups as dataclasses, open groups as plain mappings with ``_target_``."""
+
+    dataset: dict[str, Any]
+    sampler: dict[str, Any]
+    model: dict[str, Any]
+    loss: dict[str, Any]
+    optimizer: dict[str, Any]
+    trainer: TrainerConfig
+    evaluation: EvaluationConfig
+    paths: PathsConfig
+    benchmark: dict[str, Any]
+    logger: dict[str, Any]
+    seed: int = 1
+    resume: str = "never"
+    strict: bool = False
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        choice("resume", self.resume, ["never", "auto"])
+
+
+CLOSED: Mapping[str, type] = {"trainer": TrainerConfig, "evaluation": EvaluationConfig, "paths": PathsConfig}
+
+
+def config_directory() -> Path:
+    """The folder of config files: inside the package where it was installed, beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def job_config(composed: DictConfig) -> JobConfig:
+    """Check a composed config and return it as a typed job.
+
+    Raises:
+        InputError: an unknown key or a value of the wrong type, with its full name and the nearest right one.
+    """
+    plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    values = {str(key): value for key, value in plain.items()}
+    for key, schema in CLOSED.items():
+        values[key] = construct(schema, values.get(key) or {}, key)
+    for key in ("benchmark", "logger"):
+        values[key] = values.get(key) or {}
+    return construct(JobConfig, values, "")
+
+
+def construct(target: type[T], values: Mapping[str, Any], key: str, **runtime: Any) -> T:
+    """Call `target` with config `values` (checked against its signature) and `runtime` objects (not checked)."""
+    signature = inspect.signature(target)
+    hints = typing.get_type_hints(target.__init__)
+    known = {
+        name
+        for name, parameter in signature.parameters.items()
+        if name not in runtime and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+    prefix = f"{key}." if key else ""
+    for name, value in values.items():
+        if name not in known:
+            raise InputError(f"unknown config key {prefix}{name}{nearest(name, known)}")
+        if name in hints and not fits(value, hints[name]):
+            raise InputError(f"{prefix}{name}={value!r} has the wrong type; expected {describe(hints[name])}")
+    required = {name for name in known if signature.parameters[name].default is inspect.Parameter.empty and name not in values}
+    if required:
+        raise InputError(f"config key {prefix}{sorted(required)[0]} is missing")
+    return target(**values, **runtime)
+
+
+def build(node: Mapping[str, Any], key: str, **runtime: Any) -> Any:
+    """The object that an open config node names with ``_target_``; `runtime` is what no config file can hold."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise InputError(f"{key} names no _target_: choose a config of the group, as in {key}=NAME")
+    values = {name: value for name, value in node.items() if name not in ("_target_", "recipe")}
+    return construct(locate(str(node["_target_"]), key), values, key, **runtime)
+
+
+def locate(path: str, key: str) -> type:
+    """The class at a dotted `path`."""
+    module, _, name = path.rpartition(".")
+    try:
+        return typing.cast(type, getattr(importlib.import_module(module), name))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{key}._target_={path!r} cannot be imported: {error}") from error
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a plain config `value` is of the annotated type; unknown annotations pass."""
+    origin = typing.get_origin(hint)
+    if hint is Any or isinstance(hint, TypeVar):
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, option) for option in typing.get_args(hint))
+    if hint is None or hint is type(None):
+        return value is None
+    if origin in (list, tuple) or hint in (list, tuple):
+        inner = typing.get_args(hint)
+        return isinstance(value, (list, tuple)) and (not inner or all(fits(item, inner[0]) for item in value))
+    if origin is dict or hint is dict:
+        return isinstance(value, dict)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(hint, type) and hint in (str, bool):
+        return isinstance(value, hint)
+    return True
+
+
+def describe(hint: Any) -> str:
+    """An annotation as a reader would say it."""
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+def positive(key: str, value: float) -> None:
+    """Refuse a value that is not above zero."""
+    if value <= 0:
+        raise InputError(f"{key}={value} must be above 0")
+
+
+def not_negative(key: str, value: float) -> None:
+    """Refuse a value below zero."""
+    if value < 0:
+        raise InputError(f"{key}={value} must be 0 or more")
+
+
+def share(key: str, value: float) -> None:
+    """Refuse a value outside 0..1."""
+    if not 0 <= value <= 1:
+        raise InputError(f"{key}={value} is outside 0..1")

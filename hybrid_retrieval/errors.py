@@ -1,0 +1,29 @@
+"""The one exception that means "the input is at fault, not the program"."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Bad config or bad input. The message is one line: the bad value, what was expected, the key to change.
+
+    The command-line entries turn it into exit code 2 without a traceback; anything else is a bug (exit code 1).
+    """
+
+
+def nearest(value: object, options: Iterable[object]) -> str:
+    """``"; did you mean 'x'?"`` for the option closest to `value`, or the full list when none is close."""
+    names = [str(option) for option in options]
+    close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; expected one of: {', '.join(sorted(names))}"
+
+
+def choice(key: str, value: str, options: Iterable[str]) -> None:
+    """Refuse a `value` of the config key `key` that is not one of `options`."""
+    options = list(options)
+    if value not in options:
+        raise InputError(f"{key}={value!r} is unknown{nearest(value, options)}")
