@@ -1,0 +1,388 @@
+"""LibreOffice's help: product documentation, parallel by page path and block id in some 35 languages (MPL-2.0).
+
+A heading is the query, the text of its section the passage. What is kept is decided in English, so that it does not
+depend on the languages chosen: headings whose text no other heading has, with a section of eight words or more. In
+another language, blocks that are missing, empty, still in English or repeated in their section are dropped, and so are
+headings and passages whose text another item has too (nobody could tell which one answers).
+
+Pages that share identical blocks are one component, and a component falls whole into train, validation or the held-out
+test split, by a hash of its first page. Only blocks of kept sections with at least four words count: table cells such
+as "Integer" would chain two fifths of the manual into one component.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import multiprocessing
+import re
+import shutil
+import subprocess
+import tarfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybrid_retrieval.cache import Cache, folder_state
+from hybrid_retrieval.config import PathsConfig, share
+from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs
+from hybrid_retrieval.data.source import Source, choose_languages, split_of
+from hybrid_retrieval.errors import InputError, nearest
+from hybrid_retrieval.progress import track
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+INSTALLED = Path("/usr/share/libreoffice/help")
+PACKAGE = "libreoffice-help-"
+CODES = {"en": "en-US", "zh": "zh-CN"}
+"""Languages whose folder is not their own name; others differ by case and hyphen alone."""
+SECTION_WORDS = 8
+LINK_WORDS = 4
+HEADING_TAGS = frozenset(("h", "h1", "h2", "h3", "h4", "h5", "h6"))
+
+Page = dict[str, tuple[bool, str]]
+"""Block id -> (is a heading, text), in reading order."""
+Pages = dict[str, Page]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A kept section: where it is, and the blocks of its passage in English."""
+
+    page: str
+    heading: str
+    blocks: tuple[str, ...]
+
+
+class LibreOfficeHelp(Source):
+    """The help pages, from a folder, an earlier build, an installed package, or the distribution's packages."""
+
+    name = "libreoffice_help"
+
+    def __init__(
+        self,
+        paths: PathsConfig,
+        languages: list[str],
+        help_dir: str | None = None,
+        validation_share: float = 0.05,
+        test_share: float = 0.12,
+    ) -> None:
+        """Take the choices; nothing is read or downloaded yet.
+
+        Args:
+            paths: where the cache is.
+            languages: BCP 47 with underscores (``de``, ``pt_br``); ``en`` is en-US and ``zh`` zh-CN.
+            help_dir: a folder with ``<language>/text/...html`` in it, as packages install it.
+            validation_share: of the components.
+            test_share: of the components.
+        """
+        share("dataset.validation_share", validation_share)
+        share("dataset.test_share", test_share)
+        for language in languages:
+            if not re.fullmatch(r"[a-z]{2,3}(_[a-z]{2,4})?", language):
+                raise InputError(f"dataset.languages holds {language!r}; expected BCP 47 with underscores, as de or pt_br")
+        if not languages:
+            raise InputError("dataset.languages is empty; expected languages such as [de,en]")
+        self._languages = sorted(set(languages))
+        self._help_dir = Path(help_dir).expanduser() if help_dir else None
+        self._shares = validation_share, test_share
+        self._cache = Cache.at(paths.cache)
+        self._downloads = self._cache.root / "downloads" / self.name
+
+    def _key(self) -> dict[str, Any]:
+        key: dict[str, Any] = {"version": VERSION, "languages": self._languages, "shares": self._shares}
+        if self._help_dir:
+            folders = [self._help_dir / folder_name(language) / "text" for language in self._read]
+            key["help_dir"] = [folder_state(folder) for folder in folders if folder.is_dir()]
+        return key
+
+    @property
+    def _read(self) -> list[str]:
+        """The languages to read: English decides what is kept, whether it is asked for or not."""
+        return sorted({*self._languages, "en"})
+
+    def at_hand(self) -> bool:
+        if self._help_dir:
+            return all((self._help_dir / folder_name(language) / "text").is_dir() for language in self._read)
+        if self._cache.directory("datasets/libreoffice_help", self._key()).exists():
+            return True
+        return self._installed() or all(self._package(language) for language in self._read)
+
+    def pairs(self) -> ParallelPairs:
+        return ParallelPairs.open(self._cache.build("datasets/libreoffice_help", self._key(), self._build))
+
+    def _installed(self) -> bool:
+        return all((INSTALLED / folder_name(language) / "text").is_dir() for language in self._read)
+
+    def _package(self, language: str) -> Path | None:
+        found = sorted(self._downloads.glob(f"{package_name(language)}_*.deb"))
+        return found[-1] if found else None
+
+    def _build(self, directory: Path) -> None:
+        places, provenance = self._find()
+        with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+            parsed = track(pool.map(read_pages, places.values()), "reading help pages", len(places))
+            pages = dict(zip(places, parsed, strict=True))
+        items, dropped = select_items(pages["en"])
+        component = components(pages["en"], items)
+        splits = [split_of(component[item.page], *self._shares) for item in items]
+        writer = PairsWriter(directory, self.name, self._languages)
+        for language in self._languages:
+            texts, lost = translate(items, pages[language], None if language == "en" else pages["en"])
+            for side, rows in texts.items():
+                writer.write(side, language, ((i, f"{items[i].page}#{items[i].heading}", text) for i, text in rows))
+            for reason, count in lost.items():
+                dropped[reason][language] += count
+        for reason, counts in sorted(dropped.items()):
+            log.info("dropped, %s: %s", reason, ", ".join(f"{k} {v:,}" for k, v in sorted(counts.items())))
+        edges = {
+            split: np.repeat(np.flatnonzero(np.array(splits) == split)[:, None], 2, 1)
+            for split in ("train", "validation", "test")
+        }
+        record = {"provenance": provenance, "dropped": {reason: dict(counts) for reason, counts in dropped.items()}}
+        writer.finish(edges, record)
+
+    def _find(self) -> tuple[dict[str, Path], dict[str, Any]]:
+        """A folder or package for each language to read, and where they are from."""
+        if self._help_dir:
+            present = [language_name(text.parent.name) for text in self._help_dir.glob("*/text")]
+            if not self._help_dir.is_dir():
+                raise InputError(f"dataset.help_dir={self._help_dir} is not a folder; expected <language>/text/**/*.html in it")
+            if "en" not in present:
+                wanted = self._help_dir / folder_name("en") / "text"
+                raise InputError(f"dataset.help_dir={self._help_dir} lacks {wanted}: English decides which sections are kept")
+            choose_languages(self._languages, present)
+            return {language: self._help_dir / folder_name(language) for language in self._read}, {"path": str(self._help_dir)}
+        if self._installed():
+            return {language: INSTALLED / folder_name(language) for language in self._read}, {
+                "path": str(INSTALLED),
+                "packages": {package_name(language): _installed_version(package_name(language)) for language in self._read},
+            }
+        missing = [language for language in self._read if not self._package(language)]
+        _require_packages(missing)
+        for language in track(missing, "downloading help packages"):
+            download(package_name(language), self._downloads)
+        packages = {language: self._package(language) for language in self._read}
+        found = {language: package for language, package in packages.items() if package}
+        return found, {"packages": {package.name: _sha256(package) for package in found.values()}}
+
+
+def folder_name(language: str) -> str:
+    """The folder of a language: ``pt_br`` -> ``pt-BR``."""
+    if language in CODES:
+        return CODES[language]
+    head, _, tail = language.partition("_")
+    return f"{head}-{tail.upper()}" if tail else head
+
+
+def language_name(folder: str) -> str:
+    """The language of a folder or of a package's ending: ``pt-BR`` and ``pt-br`` -> ``pt_br``."""
+    named = {name.lower(): language for language, name in CODES.items()}
+    return named.get(folder.lower(), folder.lower().replace("-", "_"))
+
+
+def package_name(language: str) -> str:
+    """The distribution's package of a language: ``pt_br`` -> ``libreoffice-help-pt-br``."""
+    return PACKAGE + folder_name(language).lower()
+
+
+def _require_packages(languages: Iterable[str]) -> None:
+    """Refuse languages that the distribution has no package for, where its package lists are there to say so."""
+    if not shutil.which("apt-cache"):
+        return
+    done = subprocess.run(["apt-cache", "pkgnames", PACKAGE], capture_output=True, text=True, check=False)
+    known = set(done.stdout.split())
+    if package_name("en") not in known:
+        return
+    options = [language_name(name.removeprefix(PACKAGE)) for name in known - {f"{PACKAGE}common"}]
+    for language in languages:
+        if package_name(language) not in known:
+            wrong = f"dataset.languages asks for {language!r}, but the distribution has no package {package_name(language)}"
+            raise InputError(f"{wrong}{nearest(language, options)}")
+
+
+def _installed_version(package: str) -> str:
+    """The version of an installed package, or ``unknown``."""
+    if not shutil.which("dpkg-query"):
+        return "unknown"
+    command = ["dpkg-query", "--show", "--showformat=${Version}", package]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def download(package: str, into: Path) -> None:
+    """Fetch a package's file with ``apt-get download``, which needs the package lists but not root."""
+    into.mkdir(parents=True, exist_ok=True)
+    advice = "install the libreoffice-help packages, set dataset.help_dir, or choose dataset=synthetic"
+    if not shutil.which("apt-get"):
+        raise InputError(f"LibreOffice help is not installed and apt-get is not there to download it: {advice}")
+    work = into / f".{package}"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    # The sandbox user that apt drops to as root cannot write here.
+    command = ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", package]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    files = list(work.glob("*.deb"))
+    if done.returncode or not files:
+        shutil.rmtree(work, ignore_errors=True)
+        reason = next((line for line in done.stderr.splitlines() if line.startswith("E:")), "apt-get failed")
+        way = "run 'apt-get update' as root (or 'make data' as root)"
+        raise InputError(f"cannot download {package} ({reason.strip()}): {way}; otherwise {advice}")
+    files[0].replace(into / files[0].name)
+    shutil.rmtree(work)
+
+
+def refresh_package_lists() -> bool:
+    """Run ``apt-get update``; whether it worked (it needs root)."""
+    if not shutil.which("apt-get"):
+        return False
+    return subprocess.run(["apt-get", "update", "-q"], capture_output=True, check=False).returncode == 0
+
+
+def read_pages(place: Path) -> Pages:
+    """All pages of a language, from a folder or a package file, by path below ``text/``."""
+    files = _folder_files(place) if place.is_dir() else _package_files(place)
+    pages: Pages = {}
+    for path, content in files:
+        if not content.strip():
+            raise InputError(f"{place}: page {path} is empty")
+        pages[path] = parse_page(content)
+    if not pages:
+        raise InputError(f"{place} holds no help pages (text/**/*.html)")
+    return dict(sorted(pages.items()))
+
+
+def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    root = folder / "text"
+    for path in root.rglob("*.html"):
+        yield str(path.relative_to(root)), path.read_bytes()
+
+
+def _package_files(package: Path) -> Iterator[tuple[str, bytes]]:
+    damaged = f"{package} is damaged: delete it, and it will be downloaded again"
+    command = ["dpkg-deb", "--fsys-tarfile", str(package)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as unpack:
+        try:
+            with tarfile.open(fileobj=unpack.stdout, mode="r|") as archive:
+                for member in archive:
+                    match = re.search(r"/help/[^/]+/text/(.+\.html)$", member.name)
+                    content = archive.extractfile(member) if match and member.isfile() else None
+                    if match and content:
+                        yield match[1], content.read()
+        except tarfile.TarError as error:
+            raise InputError(damaged) from error
+    if unpack.returncode:
+        raise InputError(damaged)
+
+
+def parse_page(content: bytes) -> Page:
+    """The blocks of a page; an id that a page repeats counts once."""
+    from lxml import html
+
+    area = html.document_fromstring(content).xpath("//*[@id='DisplayArea']")
+    page: Page = {}
+    for element in area[0].iter() if area else ():
+        block = element.get("id") if isinstance(element.tag, str) else None
+        if block and block not in page and (element.tag == "p" or element.tag in HEADING_TAGS):
+            page[block] = (element.tag in HEADING_TAGS, " ".join(element.text_content().split()))
+    return page
+
+
+def sections(page: Page) -> dict[str, list[str]]:
+    """The blocks after each heading, up to the next one."""
+    found: dict[str, list[str]] = {}
+    current: list[str] = []
+    for block, (is_heading, _) in page.items():
+        if is_heading:
+            current = found[block] = []
+        else:
+            current.append(block)
+    return found
+
+
+def select_items(english: Pages) -> tuple[list[Item], dict[str, Counter[str]]]:
+    """The kept sections in reading order, and the count of those left out, by reason."""
+    longest: dict[tuple[str, str], tuple[int, Item]] = {}
+    for path, page in english.items():
+        for heading, blocks in sections(page).items():
+            words = sum(len(page[block][1].split()) for block in blocks)
+            key = heading, page[heading][1]
+            if words > longest.get(key, (-1, None))[0]:
+                longest[key] = words, Item(path, heading, tuple(blocks))
+    occurrences = Counter(text for _, text in longest)
+    items: list[Item] = []
+    dropped: dict[str, Counter[str]] = defaultdict(Counter)
+    for (_, text), (words, item) in longest.items():
+        if not text or occurrences[text] > 1:
+            dropped["heading empty or not unique in English"]["en"] += 1
+        elif words < SECTION_WORDS:
+            dropped[f"section under {SECTION_WORDS} words in English"]["en"] += 1
+        else:
+            items.append(item)
+    return sorted(items, key=lambda item: (item.page, item.heading)), dropped
+
+
+def components(english: Pages, items: Iterable[Item]) -> dict[str, str]:
+    """For each page with kept sections, the first page of its component."""
+    import scipy.sparse
+    from scipy.sparse.csgraph import connected_components
+
+    pages = sorted({item.page for item in items})
+    number = {page: index for index, page in enumerate(pages)}
+    first: dict[str, int] = {}
+    links: list[tuple[int, int]] = []
+    for item in items:
+        for block in item.blocks:
+            text = english[item.page][block][1]
+            if len(text.split()) >= LINK_WORDS:
+                links.append((number[item.page], first.setdefault(text, number[item.page])))
+    left, right = np.array(links or np.empty((0, 2)), dtype=np.int64).T
+    graph = scipy.sparse.coo_matrix((np.ones(len(left)), (left, right)), shape=(len(pages), len(pages)))
+    _, labels = connected_components(graph, directed=False)
+    head: dict[int, str] = {}
+    for page, label in zip(pages, labels.tolist(), strict=True):
+        head.setdefault(label, page)
+    return {page: head[label] for page, label in zip(pages, labels.tolist(), strict=True)}
+
+
+def translate(
+    items: Sequence[Item], pages: Pages, english: Pages | None
+) -> tuple[dict[str, list[tuple[int, str]]], Counter[str]]:
+    """(item, text) of the queries and passages that a language has, and what was dropped; `english` is None for English."""
+    lost: Counter[str] = Counter()
+    found: dict[str, list[tuple[int, str]]] = {"queries": [], "passages": []}
+    for index, item in enumerate(items):
+        page = pages.get(item.page, {})
+        source = english[item.page] if english is not None else None
+
+        def take(block: str, page: Page = page, source: Page | None = source) -> str:
+            text = page.get(block, (False, ""))[1]
+            if not text:
+                lost["block missing or empty"] += 1
+            elif source is not None and text == source[block][1]:
+                lost["block still in English"] += 1
+                text = ""
+            return text
+
+        if heading := take(item.heading):
+            found["queries"].append((index, heading))
+        texts = list(filter(None, map(take, item.blocks)))
+        distinct = list(dict.fromkeys(texts))
+        lost["block repeated in its section"] += len(texts) - len(distinct)
+        if distinct:
+            found["passages"].append((index, " ".join(distinct)))
+    for side, rows in found.items():
+        occurrences = Counter(text for _, text in rows)
+        found[side] = [(index, text) for index, text in rows if occurrences[text] == 1]
+        lost[f"text of several {side}"] += len(rows) - len(found[side])
+    return found, lost
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

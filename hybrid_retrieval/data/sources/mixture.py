@@ -1,0 +1,116 @@
+"""Several sets at once: every batch is drawn from one of them, chosen by weight."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from hybrid_retrieval.config import PathsConfig, build, config_directory, positive
+from hybrid_retrieval.data.parallel import ParallelPairs
+from hybrid_retrieval.data.source import Source, WeightedPairs
+from hybrid_retrieval.errors import InputError, nearest
+
+DEFAULT = "beir_parallel"
+OWN = ("dataset", "name", "weight")
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One set of the mixture, under the name that manifests give it."""
+
+    name: str
+    source: Source
+    weight: float
+
+
+class Mixture(Source):
+    """Sets chosen in ``dataset.sources``, each with the keys of its own config."""
+
+    name = "mixture"
+
+    def __init__(
+        self,
+        paths: PathsConfig,
+        sources: list[dict[str, Any]],
+        set_choice: str | float = "size",
+        languages: list[str] | None = None,
+    ) -> None:
+        """Construct every member.
+
+        Args:
+            paths: handed to every member.
+            sources: one mapping a set: ``dataset`` (a config of the group; by default the entry's name where that is one,
+                else beir_parallel), ``name`` (distinct; the set's own by default), ``weight`` (1 by default); all other keys
+                are the set's.
+            set_choice: how sizes (training edges) count beside the weights: uniform (not at all), size, or a temperature
+                of 1 or more, whose inverse is the exponent of the size.
+            languages: for the members that name none.
+        """
+        numeric = isinstance(set_choice, (int, float)) and not isinstance(set_choice, bool)
+        if not (set_choice in ("uniform", "size") or (numeric and float(set_choice) >= 1)):
+            raise InputError(
+                f"dataset.set_choice={set_choice!r} is unknown; expected uniform, size, or a temperature of 1 or more"
+            )
+        if not sources:
+            raise InputError("dataset.sources is empty; expected sets, as in 'dataset.sources=[{name: a, path: folder}]'")
+        self._set_choice = set_choice
+        self._members = [_member(entry, f"dataset.sources[{i}]", paths, languages) for i, entry in enumerate(sources)]
+        names = [member.name for member in self._members]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise InputError(f"dataset.sources[{index}].name={name!r} is taken by another set: give it a name of its own")
+
+    def at_hand(self) -> bool:
+        return all(member.source.at_hand() for member in self._members)
+
+    def pairs(self) -> ParallelPairs:
+        if len(self._members) > 1:
+            names = ", ".join(member.name for member in self._members)
+            raise InputError(
+                f"dataset=mixture holds several sets ({names}) where one is needed, as for a benchmark: choose one"
+            )
+        return self._named(self._members[0])
+
+    def sets(self) -> list[WeightedPairs]:
+        found = [self._named(member) for member in self._members]
+        sizes = [len(pairs.split_edges("train")) for pairs in found]
+        if not any(sizes):
+            raise InputError("dataset.sources: none of the sets has a pair to train on")
+        weights = [member.weight * self._size_factor(size) for member, size in zip(self._members, sizes, strict=True)]
+        return [WeightedPairs(pairs, weight) for pairs, weight in zip(found, weights, strict=True)]
+
+    def _size_factor(self, size: int) -> float:
+        """The size to the power 1/temperature; a set without edges is never drawn."""
+        if self._set_choice == "uniform":
+            return float(size > 0)
+        return float(size) if isinstance(self._set_choice, str) else float(size ** (1 / self._set_choice))
+
+    def _named(self, member: Member) -> ParallelPairs:
+        return dataclasses.replace(member.source.pairs(), name=member.name)
+
+
+def _member(entry: dict[str, Any], key: str, paths: PathsConfig, languages: list[str] | None) -> Member:
+    """The set that an entry of ``dataset.sources`` describes."""
+    if not isinstance(entry, dict):
+        raise InputError(f"{key}={entry!r} is not a mapping; expected something like {{name: a, path: folder}}")
+    configs = {file.stem: file for file in (config_directory() / "dataset").glob("*.yaml") if file.stem != Mixture.name}
+    name, weight = entry.get("name"), entry.get("weight", 1.0)
+    if name is not None and not isinstance(name, str):
+        raise InputError(f"{key}.name={name!r} has the wrong type; expected str")
+    if not isinstance(weight, (int, float)) or isinstance(weight, bool):
+        raise InputError(f"{key}.weight={weight!r} has the wrong type; expected a number")
+    positive(f"{key}.weight", weight)
+    dataset = entry.get("dataset") or (name if name in configs else DEFAULT)
+    if dataset not in configs:
+        raise InputError(f"{key}.dataset={dataset!r} is unknown{nearest(dataset, configs)}")
+    if "dataset" not in entry and name not in configs and "path" not in entry:
+        raise InputError(f"{key}.name={name!r} is no known set and the entry has no path{nearest(name, configs)}")
+    values = OmegaConf.to_container(OmegaConf.load(configs[dataset]), resolve=True)
+    assert isinstance(values, dict)
+    given = {option: value for option, value in entry.items() if option not in OWN}
+    if languages is not None:
+        given.setdefault("languages", languages)
+    source = build({str(option): value for option, value in values.items()} | given, key, paths=paths)
+    return Member(name or source.name, source, float(weight))

@@ -1,0 +1,148 @@
+"""Tokenise once: the ids of every text of a set in one memory-mapped array.
+
+The cache is keyed by the tokenizer (with prefix and length limit) and by the text; a training step only copies ids.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hybrid_retrieval.cache import Cache
+from hybrid_retrieval.data.parallel import Ints, ParallelPairs, TextTable
+from hybrid_retrieval.progress import track
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+CHUNK = 4096
+
+
+class Tokenization(Protocol):
+    """How one side's text becomes ids; `hybrid_retrieval.models.tokenization` has the real one."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that the ids depend on."""
+
+    @property
+    def byte_ids(self) -> npt.NDArray[np.int64]:
+        """Ids that stand for single bytes."""
+
+    @property
+    def unknown_id(self) -> int:
+        """Id of the unknown token, or -1."""
+
+    def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[list[list[int]], list[bool]]]:
+        """Ids of each chunk, and which of its texts were cut."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What tokenising lost, per language (law 7)."""
+
+    texts: int
+    tokens: int
+    truncated: int
+    unknown: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """The ids of all rows of a text table.
+
+    Attributes:
+        ids: uint16 or int32 [tokens], memory-mapped.
+        offsets: int64 [rows + 1].
+        coverage: by language.
+    """
+
+    ids: npt.NDArray[Any]
+    offsets: Ints
+    coverage: Mapping[str, Coverage]
+
+    def gather(self, rows: npt.NDArray[np.int64]) -> tuple[Ints, Ints]:
+        """The ids of `rows` end to end, int64 [tokens], and int64 [rows + 1] offsets into them."""
+        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return self.ids[places].astype(np.int64), offsets
+
+
+def tokenise(
+    pairs: ParallelPairs, side: str, tokenization: Tokenization, vocabulary: int, cache: Cache, show: bool = True
+) -> TokenStore:
+    """The token store of one side (``queries`` or ``passages``) of a set, built on first use."""
+    table: TextTable = getattr(pairs, side)
+    key = {"version": VERSION, **tokenization.fingerprint, "texts": pairs.directory.name, "side": side}
+
+    def make(directory: Path) -> None:
+        _build(directory, table, pairs.languages, tokenization, vocabulary, f"tokenising {side}" if show else "")
+
+    directory = cache.build("tokens", key, make)
+    meta = json.loads((directory / "coverage.json").read_text())
+    coverage = {language: Coverage(**values) for language, values in meta.items()}
+    offsets = np.load(directory / "offsets.npy")
+    ids = np.load(directory / "ids.npy", mmap_mode="r" if offsets[-1] else None)
+    report(f"{pairs.name} {side}", coverage)
+    return TokenStore(ids, offsets, coverage)
+
+
+def report(what: str, coverage: Mapping[str, Coverage]) -> None:
+    """Log what was cut or unknown, so that nothing is lost in silence."""
+    cut = {language: part.truncated for language, part in coverage.items() if part.truncated}
+    strange = {
+        language: (part.unknown + part.bytes) / part.tokens
+        for language, part in coverage.items()
+        if part.tokens and (part.unknown + part.bytes) / part.tokens > 0.0005
+    }
+    if cut:
+        log.info("%s: texts cut to the length limit: %s", what, ", ".join(f"{k} {v:,}" for k, v in cut.items()))
+    if strange:
+        log.info("%s: tokens unknown or spelt in bytes: %s", what, ", ".join(f"{k} {v:.2%}" for k, v in strange.items()))
+
+
+def _build(
+    directory: Path, table: TextTable, languages: Sequence[str], tokenization: Tokenization, vocabulary: int, label: str
+) -> None:
+    """Stream ids to disk; lengths are all that is held."""
+    kind = np.uint16 if vocabulary <= 1 << 16 else np.int32
+    lengths = np.zeros(len(table), np.int64)
+    of_row = table.languages
+    counts = {name: np.zeros(len(languages), np.int64) for name in ("truncated", "unknown", "bytes")}
+    is_byte = np.zeros(vocabulary, dtype=bool)
+    is_byte[tokenization.byte_ids] = True
+    row = 0
+    raw = directory / "ids.raw"
+    with raw.open("wb") as file:
+        chunks = -(-len(table) // CHUNK)
+        for ids, cut in track(tokenization.chunks(table.iterate(CHUNK)), label, chunks, show=bool(label)):
+            part = np.fromiter(map(len, ids), np.int64, len(ids))
+            flat = np.fromiter((id_ for one in ids for id_ in one), np.int64, int(part.sum()))
+            language = of_row[row : row + len(ids)]
+            of_token = np.repeat(language, part)
+            counts["bytes"] += np.bincount(of_token, is_byte[flat], len(languages)).astype(np.int64)
+            counts["unknown"] += np.bincount(of_token, flat == tokenization.unknown_id, len(languages)).astype(np.int64)
+            counts["truncated"] += np.bincount(language, np.array(cut), len(languages)).astype(np.int64)
+            file.write(flat.astype(kind).tobytes())
+            lengths[row : row + len(ids)] = part
+            row += len(ids)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    np.save(directory / "offsets.npy", offsets)
+    np.save(directory / "ids.npy", np.memmap(raw, kind, "r") if offsets[-1] else np.empty(0, kind))
+    raw.unlink()
+    texts = np.bincount(of_row, minlength=len(languages))
+    tokens = np.bincount(of_row, lengths, len(languages)).astype(np.int64)
+    record = {
+        language: {"texts": int(texts[i]), "tokens": int(tokens[i])} | {name: int(count[i]) for name, count in counts.items()}
+        for i, language in enumerate(languages)
+    }
+    (directory / "coverage.json").write_text(json.dumps(record))
