@@ -1,0 +1,107 @@
+"""How often each language, language pair or set is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.sampling.permutation import Ints, epoch_order
+
+Shares = npt.NDArray[np.float64]
+
+GRAIN = 65_536
+"""Draws in a cycle when no shorter one has the exact shares: they are then right to one in this many."""
+
+
+def weights(sizes: Sequence[int], how: str | float) -> Shares:
+    """Shares that sum to 1: ``uniform``, by ``size``, or sizes to the power 1/temperature (a number from 1 up).
+
+    Options of size 0 get no share.
+
+    Raises:
+        InputError: `how` (the config's ``sampler.language_choice``) is none of these.
+    """
+    counts = np.asarray(sizes, dtype=np.float64)
+    raw: Shares
+    if how == "uniform":
+        raw = (counts > 0).astype(np.float64)
+    elif how == "size":
+        raw = counts
+    elif isinstance(how, (int, float)) and not isinstance(how, bool) and how >= 1:
+        raw = np.where(counts > 0, np.maximum(counts, 1) ** (1 / how), 0)
+    else:
+        raise InputError(f"sampler.language_choice={how!r} is unknown; expected uniform, size, or a temperature of 1 or more")
+    return np.asarray(raw / raw.sum())
+
+
+class Choice:
+    """An endless sequence of options with exact shares.
+
+    The sequence is made of cycles; each holds every option a fixed number of times, in an order that is shuffled anew.
+    With equal weights a cycle has one of each, so that no language falls behind another by more than one draw.
+    """
+
+    def __init__(self, shares: Shares, *key: int) -> None:
+        """
+        Args:
+            shares: float [options], summing to 1.
+            key: integers that this sequence is a function of.
+        """
+        self._key = key
+        self.counts = cycle_counts(shares)
+        self._ends = np.cumsum(self.counts)
+        self.cycle = int(self._ends[-1])
+        self._memo: tuple[tuple[int, int], Ints] = ((-1, -1), np.empty(0, np.int64))
+
+    def draw(self, start: int, count: int) -> tuple[Ints, Ints]:
+        """The options at positions start .. start + count - 1, and how often each occurred before its position."""
+        if self.cycle == 1:
+            return np.full(count, np.argmax(self.counts)), np.arange(start, start + count, dtype=np.int64)
+        if count == 0:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        first, last = start // self.cycle, (start + count - 1) // self.cycle
+        options = self._cycles(first, last)
+        offset = start - first * self.cycle
+        drawn = options[offset : offset + count]
+        before = first * self.counts + np.bincount(options[:offset], minlength=len(self.counts))
+        return drawn, before[drawn] + _occurrence(drawn)
+
+    def _cycles(self, first: int, last: int) -> Ints:
+        """The options of whole cycles, end to end; the latest answer is kept, as a long cycle serves many batches."""
+        kept, options = self._memo
+        if kept != (first, last):
+            positions = np.arange(first * self.cycle, (last + 1) * self.cycle, dtype=np.int64)
+            options = np.searchsorted(self._ends, epoch_order(positions, self.cycle, *self._key), side="right")
+            self._memo = (first, last), options
+        return options
+
+
+def _occurrence(values: Ints) -> Ints:
+    """How often each value occurred before its place: [7, 5, 7, 7] -> [0, 0, 1, 2]."""
+    order = np.argsort(values, kind="stable")
+    ranked = values[order]
+    counts = np.empty_like(values)
+    counts[order] = np.arange(len(values)) - np.searchsorted(ranked, ranked, side="left")
+    return counts
+
+
+def cycle_counts(shares: Shares) -> Ints:
+    """How often each option occurs in a cycle: the smallest whole numbers that have the `shares`, or near `GRAIN` of them."""
+    multiples = shares / shares[shares > 0].min()
+    whole = np.rint(multiples)
+    if whole.sum() <= GRAIN and np.allclose(multiples, whole, rtol=1e-9, atol=0):
+        return np.asarray(whole, dtype=np.int64)
+    return largest_remainder(shares, GRAIN)
+
+
+def largest_remainder(shares: Shares, total: int) -> Ints:
+    """Integers near ``shares * total`` that sum to `total`, or to a little more: an option with any share keeps one."""
+    exact = shares * total
+    counts = np.floor(exact).astype(np.int64)
+    order = np.argsort(counts - exact, kind="stable")
+    counts[order[: total - int(counts.sum())]] += 1
+    counts[(shares > 0) & (counts == 0)] = 1
+    return counts

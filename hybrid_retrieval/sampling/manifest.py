@@ -1,0 +1,89 @@
+"""The record of what was really drawn: pairs per step, set, query language and passage language."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hybrid_retrieval.sampling.batch import PairIndices
+from hybrid_retrieval.sampling.permutation import Ints
+
+SCHEMA = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("set", pa.string()),
+        ("query_language", pa.string()),
+        ("passage_language", pa.string()),
+        ("pairs", pa.int32()),
+    ]
+)
+
+
+class Manifest:
+    """Grows by one global batch a step; written as ``batch_manifest.parquet``."""
+
+    def __init__(self, sets: Sequence[str], languages: Sequence[str]) -> None:
+        self.sets, self.languages = tuple(sets), tuple(languages)
+        self._parts: list[Ints] = []
+
+    @property
+    def rows(self) -> Ints:
+        """int64 [5, rows]: step, set, query language, passage language, pairs; sets and languages as indices."""
+        if len(self._parts) != 1:
+            self._parts = [np.concatenate([np.empty((5, 0), np.int64), *self._parts], axis=1)]
+        return self._parts[0]
+
+    def add(self, step: int, batch: PairIndices) -> None:
+        """Count the pairs of a global batch."""
+        shape = len(self.sets), len(self.languages), len(self.languages)
+        codes = np.ravel_multi_index((batch.set_index, batch.query_language, batch.passage_language), shape)
+        cells, counts = np.unique(codes, return_counts=True)
+        self._parts.append(np.stack([np.full(len(cells), step), *np.unravel_index(cells, shape), counts]))
+
+    def restore(self, path: Path, before: int) -> None:
+        """Take up the rows of an earlier process, up to the step it is resumed from."""
+        if path.exists():
+            table = pq.read_table(path, schema=SCHEMA)
+            table = table.filter(pc.less(table["step"], before))
+            names = [self.sets, self.languages, self.languages]
+            cells = [pc.index_in(table[field], pa.array(known)) for field, known in zip(SCHEMA.names[1:4], names, strict=True)]
+            columns = [table["step"], *cells, table["pairs"]]
+            self._parts = [np.stack([column.to_numpy().astype(np.int64) for column in columns])]
+
+    def write(self, path: Path) -> None:
+        """Write all rows, whole or not at all."""
+        step, set_index, query, passage, pairs = self.rows
+        sets, languages = pa.array(self.sets, pa.string()), pa.array(self.languages, pa.string())
+        arrays = [
+            pa.array(step),
+            sets.take(set_index),
+            languages.take(query),
+            languages.take(passage),
+            pa.array(pairs, pa.int32()),
+        ]
+        part = path.with_suffix(".part")
+        pq.write_table(pa.table(arrays, schema=SCHEMA), part)
+        part.replace(path)
+
+    def summary(self) -> dict[str, float]:
+        """Batches and pairs by kind, and the largest and smallest count over the cells that were drawn."""
+        step, _, query, passage, pairs = self.rows
+        same = query == passage
+        steps, mixed = np.unique(step), np.unique(step[~same])
+        _, cell = np.unique(self.rows[1:4], axis=1, return_inverse=True)
+        of_cell = np.bincount(cell.ravel(), weights=pairs) if len(pairs) else np.zeros(1)
+        total = int(pairs.sum())
+        return {
+            "steps": len(steps),
+            "pairs": total,
+            "monolingual_pair_share": int(pairs[same].sum()) / max(1, total),
+            "monolingual_batch_share": (len(steps) - len(mixed)) / max(1, len(steps)),
+            "cells": int(np.count_nonzero(of_cell)),
+            "fewest_pairs_of_a_cell": int(of_cell.min()),
+            "most_pairs_of_a_cell": int(of_cell.max()),
+        }

@@ -1,0 +1,109 @@
+"""What a sampler is: a config that composes batches from streams."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
+
+from hybrid_retrieval.config import positive
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.sampling.availability import Availability, Cell
+from hybrid_retrieval.sampling.batch import PairIndices
+from hybrid_retrieval.sampling.languages import weights
+from hybrid_retrieval.sampling.streams import MixedPairs, MonolingualBatches, mixed_pairs, monolingual_batches
+
+
+class Composer(Protocol):
+    """The batches of a run."""
+
+    def batch(self, step: int) -> PairIndices:
+        """The global batch of `step`, a function of nothing but the sets, the seed and the step."""
+
+
+class Stream(enum.IntEnum):
+    """The part of a key after the seed: what is drawn for one stream is independent of the others."""
+
+    SAME_LANGUAGE = 0
+    CROSS_LINGUAL = 1
+    RATIO = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler(ABC):
+    """Config of a sampler. A new one is a subclass in a file of its own, and a config that names it."""
+
+    batch_size: int
+    """Pairs in a global batch, over all devices."""
+    language_choice: str | float = "uniform"
+    """uniform (the paper), size, or a temperature: sizes to the power 1/temperature."""
+
+    def __post_init__(self) -> None:
+        positive("sampler.batch_size", self.batch_size)
+        weights([1], self.language_choice)  # refuses an unknown one before any data is read
+
+    @abstractmethod
+    def compose(self, available: Availability, seed: int, short: bool = False) -> Composer:
+        """Bind to sets and a seed.
+
+        Args:
+            available: what can be drawn.
+            seed: the run's seed; all batches are a function of it.
+            short: let a batch be smaller than `batch_size` where its stream has too few items (validation).
+
+        Raises:
+            InputError: the sets cannot fill a batch.
+        """
+
+    def same_language(self, available: Availability, seed: int, short: bool) -> MixedPairs:
+        """The stream of same-language pairs, languages mixed."""
+        return self.mixed(available, _same_language_cells(available), seed, Stream.SAME_LANGUAGE, short)
+
+    def cross_lingual(self, available: Availability, seed: int, short: bool) -> MixedPairs:
+        """The stream of pairs in two different languages."""
+        cells = available.cells(same_language=False)
+        if not cells:
+            raise InputError(
+                f"dataset.languages=[{','.join(available.languages)}] gives no cross-lingual pairs: "
+                "they need an item with its query in one language and its passage in another"
+            )
+        return self.mixed(available, cells, seed, Stream.CROSS_LINGUAL, short)
+
+    def monolingual(self, available: Availability, seed: int, short: bool) -> MonolingualBatches:
+        """Batches in one language each, every language of which can fill a batch."""
+        cells = _same_language_cells(available)
+        batches = monolingual_batches(available, cells, self.language_choice, self.batch_size, seed, Stream.SAME_LANGUAGE)
+        if not short:
+            for part in batches.languages:
+                self._refuse_too_few(available, part.pairs)
+        return batches
+
+    def mixed(self, available: Availability, cells: Sequence[Cell], seed: int, stream: Stream, short: bool) -> MixedPairs:
+        """A mixed stream over `cells` that can fill a batch."""
+        pairs = mixed_pairs(available, cells, self.language_choice, seed, stream)
+        if not short:
+            self._refuse_too_few(available, pairs)
+        return pairs
+
+    def _refuse_too_few(self, available: Availability, pairs: MixedPairs) -> None:
+        items = pairs.cells.distinct_items
+        if items < self.batch_size:
+            names = pairs.cells.names[1:]
+            kind = "same-language" if (names[0] == names[1]).all() else "cross-lingual"
+            languages = ",".join(available.languages[index] for index in sorted(set(names.ravel().tolist())))
+            raise InputError(
+                f"sampler.batch_size={self.batch_size} is more than the {items} {kind} items in [{languages}]: "
+                "lower it, or change dataset.languages"
+            )
+
+
+def _same_language_cells(available: Availability) -> list[Cell]:
+    cells = available.cells(same_language=True)
+    if not cells:
+        raise InputError(
+            f"dataset.languages=[{','.join(available.languages)}] gives no same-language pairs: "
+            "they need an item with its query and its passage in one language"
+        )
+    return cells

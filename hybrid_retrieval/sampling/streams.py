@@ -1,0 +1,99 @@
+"""The two kinds of streams that every sampler is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hybrid_retrieval.sampling.availability import Availability, Cell, Cells
+from hybrid_retrieval.sampling.batch import Draws, PairIndices, distinct
+from hybrid_retrieval.sampling.languages import Choice, Shares, weights
+from hybrid_retrieval.sampling.permutation import epoch_order, mix
+
+CHOICE, ITEMS, REPEATS = 1, 2, 3
+"""What a random number is for: the part of a key after that of its stream."""
+
+
+class MixedPairs:
+    """Pairs whose languages are drawn one by one, so that languages mix in a batch.
+
+    Each cell goes through its own items in a keyed order, without repetition before all were seen.
+    """
+
+    def __init__(self, cells: Sequence[Cell], shares: Shares, *key: int) -> None:
+        """
+        Args:
+            cells: what can be drawn; none is empty.
+            shares: float [cells], summing to 1.
+            key: integers that the stream is a function of.
+        """
+        self.cells = Cells(cells)
+        self.key = key
+        self._choice = Choice(shares, *key, CHOICE)
+        self._order_keys = mix(*key, ITEMS, *self.cells.names)
+
+    def draw(self, start: int, count: int) -> Draws:
+        """The pairs at positions start .. start + count - 1 of the stream."""
+        cell, turn = self._choice.draw(start, count)
+        places = epoch_order(turn, self.cells.sizes[cell], self._order_keys[cell])
+        return Draws(self.cells, cell, self.cells.edges(cell, places))
+
+
+class MixedBatches:
+    """Consecutive runs of one mixed stream; smaller than `size` where it has fewer items."""
+
+    def __init__(self, pairs: MixedPairs, size: int) -> None:
+        self.pairs = pairs
+        self.size = min(size, pairs.cells.distinct_items)
+
+    def batch(self, step: int) -> PairIndices:
+        """Batch `step` of this stream, counted from 0."""
+        return distinct([self.pairs.draw(step * self.size, self.size)], *self.pairs.key, REPEATS, step)
+
+
+class MonolingualBatches:
+    """Whole batches in one language: the language is drawn for the batch, the sets for its pairs."""
+
+    def __init__(self, languages: Sequence[MixedBatches], shares: Shares, *key: int) -> None:
+        """
+        Args:
+            languages: the batches of one language each.
+            shares: float [languages], summing to 1.
+            key: integers that the choice of languages is a function of.
+        """
+        self.languages = tuple(languages)
+        self._choice = Choice(shares, *key, CHOICE)
+
+    def batch(self, step: int) -> PairIndices:
+        """Batch `step` of this stream, counted from 0."""
+        language, turn = self._choice.draw(step, 1)
+        return self.languages[int(language[0])].batch(int(turn[0]))
+
+
+def mixed_pairs(available: Availability, cells: Sequence[Cell], language_choice: str | float, *key: int) -> MixedPairs:
+    """A stream over `cells`: the language pair by `language_choice`, then the set by the sets' weights."""
+    shares = np.zeros(len(cells))
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, cell in enumerate(cells):
+        groups.setdefault((cell.query_language, cell.passage_language), []).append(index)
+    sizes = [sum(cells[index].size for index in members) for members in groups.values()]
+    for members, amount in zip(groups.values(), weights(sizes, language_choice), strict=True):
+        of_set = np.array([available.sets[cells[index].set_index].weight for index in members])
+        shares[members] = amount * of_set / of_set.sum()
+    return MixedPairs(cells, shares, *key)
+
+
+def monolingual_batches(
+    available: Availability, cells: Sequence[Cell], language_choice: str | float, size: int, *key: int
+) -> MonolingualBatches:
+    """Batches in one language each, over the same-language `cells`."""
+    of_language: dict[int, list[Cell]] = {}
+    for cell in cells:
+        of_language.setdefault(cell.query_language, []).append(cell)
+    languages = [
+        MixedBatches(mixed_pairs(available, members, "uniform", *key, ITEMS, language), size)
+        for language, members in of_language.items()
+    ]
+    sizes = [sum(cell.size for cell in members) for members in of_language.values()]
+    return MonolingualBatches(languages, weights(sizes, language_choice), *key)
