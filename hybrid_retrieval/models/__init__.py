@@ -1,0 +1,1 @@
+"""Text to vectors: encoders, their backbones, tokenizers and pooling."""

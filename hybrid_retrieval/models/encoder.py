@@ -1,0 +1,226 @@
+"""The Encoder protocol, and the bi-encoder: backbone, pooling, optional projection, normalisation.
+
+Texts travel as ragged tokens (ids end to end, with offsets): nothing is padded before a backbone that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.models.pooling import POOLINGS
+from hybrid_retrieval.models.tokenization import Tokenization
+from hybrid_retrieval.progress import track
+
+Role = Literal["query", "passage"]
+CHUNK_TOKENS = 16_384
+"""Tokens encoded at once outside of training."""
+
+
+class Encoder(Protocol):
+    """Anything that turns texts into vectors whose dot product is the score."""
+
+    def encode(self, texts: Sequence[str], role: Role, label: str = "") -> npt.NDArray[np.float32]:
+        """float32 [texts, dimensions]; a progress bar with `label` when there is one."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Ragged token ids.
+
+    Attributes:
+        ids: int64 [tokens], texts end to end.
+        offsets: int64 [texts + 1].
+    """
+
+    ids: Tensor
+    offsets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @classmethod
+    def join(cls, parts: Sequence[Tokens]) -> Tokens:
+        """Texts of several, one after another."""
+        starts = [0]
+        for part in parts:
+            starts.append(starts[-1] + len(part.ids))
+        offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts, strict=False)]
+        end = torch.tensor([starts[-1]], device=parts[0].offsets.device)
+        return cls(torch.cat([part.ids for part in parts]), torch.cat([*offsets, end]))
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Tokens:
+        """The same on another device."""
+        return Tokens(self.ids.to(device, non_blocking=non_blocking), self.offsets.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Tokens:
+        """The same in pinned memory."""
+        return Tokens(self.ids.pin_memory(), self.offsets.pin_memory())
+
+
+class Backbone(nn.Module, ABC):
+    """Ragged tokens to ragged states."""
+
+    dimensions: int
+
+    @abstractmethod
+    def forward(self, tokens: Tokens) -> Tensor:
+        """States of every token, [tokens, dimensions]."""
+
+    def pooled(self, tokens: Tokens, pooling: str) -> Tensor:
+        """One vector a text, [texts, dimensions]."""
+        return POOLINGS[pooling](self(tokens), tokens.offsets)
+
+    @abstractmethod
+    def save_config(self, directory: Path) -> None:
+        """Write what the architecture is (not its weights) for `BiEncoder.load`."""
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """What a bi-encoder does around its backbone."""
+
+    pooling: str = "mean"
+    """mean, cls or last."""
+    projection: int | None = None
+    """Dimensions of a linear layer after pooling; none by default."""
+    activation: str = "identity"
+    """After the projection: identity or tanh."""
+    normalize: bool = True
+    """Unit length, so that the dot product is the cosine."""
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    max_query_length: int = 64
+    """Tokens, special ones included."""
+    max_passage_length: int = 256
+
+    def __post_init__(self) -> None:
+        choice("model.pooling", self.pooling, POOLINGS)
+        choice("model.activation", self.activation, ["identity", "tanh"])
+
+
+class BiEncoder(nn.Module):
+    """One encoder with shared weights for queries and passages (arXiv 2408.10536, section 3)."""
+
+    def __init__(self, backbone: Backbone, tokenizer: Tokenizer, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.projection = nn.Linear(backbone.dimensions, settings.projection) if settings.projection else None
+        self.dimensions = settings.projection or backbone.dimensions
+
+    def tokenization(self, role: Role) -> Tokenization:
+        """How texts of a role become tokens."""
+        settings = self.settings
+        if role == "query":
+            return Tokenization(self.tokenizer, settings.query_prefix, settings.max_query_length)
+        return Tokenization(self.tokenizer, settings.passage_prefix, settings.max_passage_length)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Embeddings, [texts, dimensions]."""
+        pooled = self.backbone.pooled(tokens, self.settings.pooling)
+        if self.projection is not None:
+            pooled = self.projection(pooled)
+            pooled = torch.tanh(pooled) if self.settings.activation == "tanh" else pooled
+        return nn.functional.normalize(pooled, dim=-1) if self.settings.normalize else pooled
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def encode(self, texts: Sequence[str], role: Role, label: str = "") -> npt.NDArray[np.float32]:
+        """float32 [texts, dimensions], encoded in chunks of similar length.
+
+        Raises:
+            InputError: an embedding is not finite.
+        """
+        ids: list[list[int]] = []
+        pieces = (texts[start : start + 4096] for start in range(0, len(texts), 4096))
+        for part, _ in self.tokenization(role).chunks(pieces):
+            ids.extend(part)
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        order = np.argsort(-lengths, kind="stable")
+        result = np.empty((len(ids), self.dimensions), np.float32)
+        training = self.training
+        self.eval()
+        with torch.inference_mode():
+            for chunk in track(token_chunks(order, lengths, CHUNK_TOKENS), label, show=bool(label)):
+                flat = np.concatenate([ids[row] for row in chunk]) if len(chunk) else np.empty(0)
+                offsets = np.concatenate([[0], np.cumsum(lengths[chunk])])
+                tokens = Tokens(torch.from_numpy(flat.astype(np.int64)), torch.from_numpy(offsets)).to(self.device)
+                result[chunk] = self(tokens).float().cpu().numpy()
+        self.train(training)
+        bad = ~np.isfinite(result).all(1)
+        if bad.any():
+            raise InputError(f"{int(bad.sum())} of {len(texts)} {role} embeddings are not finite: the weights are damaged")
+        return result
+
+    def save_config(self, directory: Path) -> None:
+        """Write tokenizer, settings and architecture; `load` and a checkpoint's weights give the encoder back."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save(str(directory / "tokenizer.json"))
+        record = {"backbone": type(self.backbone).__name__, **asdict(self.settings)}
+        (directory / "encoder.json").write_text(json.dumps(record, indent=1))
+        self.backbone.save_config(directory)
+
+    @classmethod
+    def load(cls, directory: Path) -> BiEncoder:
+        """An encoder as saved by `save_config`, its weights not yet set."""
+        from hybrid_retrieval.models.static import StaticBackbone
+        from hybrid_retrieval.models.transformer import TransformerBackbone
+
+        try:
+            record: dict[str, Any] = json.loads((directory / "encoder.json").read_text())
+            tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        except OSError as error:
+            raise InputError(f"{directory} holds no saved encoder ({error.strerror}: {error.filename})") from error
+        kinds = {kind.__name__: kind for kind in (StaticBackbone, TransformerBackbone)}
+        kind = kinds[record.pop("backbone")]
+        return cls(kind.load_config(directory), tokenizer, EncoderSettings(**record))
+
+
+def token_chunks(order: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], budget: int) -> list[npt.NDArray[np.int64]]:
+    """Cut rows, longest first, into chunks whose padded size (rows x longest) stays within `budget` tokens."""
+    chunks = []
+    start = 0
+    while start < len(order):
+        rows = max(1, budget // max(1, int(lengths[order[start]])))
+        chunks.append(order[start : start + rows])
+        start += rows
+    return chunks
+
+
+class Model(ABC):
+    """Config of an encoder. A new kind is a subclass in a file of its own, and a config that names it."""
+
+    @abstractmethod
+    def tokenizer(self, training_text: TrainingText) -> Tokenizer:
+        """The tokenizer, trained on the training text where the model brings none."""
+
+    @abstractmethod
+    def build(self, tokenizer: Tokenizer) -> BiEncoder:
+        """The encoder before training; random weights come from torch's generator."""
+
+
+class TrainingText(Protocol):
+    """What a tokenizer is trained on."""
+
+    @property
+    def key(self) -> Any:
+        """What the sample depends on, as a cache key."""
+
+    def sample(self, characters: int) -> list[str]:
+        """Texts of all languages, about `characters` of each, always the same."""

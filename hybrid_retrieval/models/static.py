@@ -1,0 +1,107 @@
+"""A static encoder: token embeddings and mean pooling, nothing else. Trains in seconds on a CPU.
+
+A step touches only the rows of the tokens in its batch. Gradients of the table are row-sparse and come coalesced, and so
+is the optimizer (`hybrid_retrieval.training.optimizers`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from hybrid_retrieval.config import PathsConfig, positive
+from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings, Model, Tokens, TrainingText
+from hybrid_retrieval.models.trained_tokenizer import trained_tokenizer
+
+INITIAL_SCALE = 0.01
+"""Standard deviation of a new table: small, so that a token that training never met says little in a mean."""
+
+
+class _MeanOfRows(torch.autograd.Function):
+    """Mean of table rows for each text, with a coalesced row-sparse gradient.
+
+    The gradient of a row is the sum, over its occurrences, of the (scaled) gradients of the texts they are in: an
+    embedding bag again, with rows as bags and texts as entries. No [tokens, dimensions] tensor is ever made.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor, offsets: Tensor) -> Tensor:
+        ctx.save_for_backward(ids, offsets)
+        ctx.rows = len(table)
+        return nn.functional.embedding_bag(ids, table, offsets[:-1], mode="mean")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        ids, offsets = ctx.saved_tensors
+        lengths = offsets[1:] - offsets[:-1]
+        scaled = gradients[0] / lengths[:, None]
+        ordered, order = torch.sort(ids, stable=True)
+        touched, counts = torch.unique_consecutive(ordered, return_counts=True)
+        text = torch.repeat_interleave(torch.arange(len(lengths), device=ids.device), lengths)[order]
+        values = nn.functional.embedding_bag(text, scaled, counts.cumsum(0) - counts, mode="sum")
+        shape = (ctx.rows, scaled.shape[1])
+        return torch.sparse_coo_tensor(touched[None], values, shape, is_coalesced=True, check_invariants=False), None, None
+
+
+class StaticBackbone(Backbone):
+    """A table of token embeddings."""
+
+    def __init__(self, vocabulary: int, dimensions: int) -> None:
+        super().__init__()
+        self.dimensions = dimensions
+        self.embedding = nn.Embedding(vocabulary, dimensions, sparse=True)
+        nn.init.normal_(self.embedding.weight, std=INITIAL_SCALE)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        states: Tensor = self.embedding(tokens.ids)
+        return states
+
+    def pooled(self, tokens: Tokens, pooling: str) -> Tensor:
+        if pooling != "mean":
+            return super().pooled(tokens, pooling)
+        return _MeanOfRows.apply(self.embedding.weight, tokens.ids, tokens.offsets)  # type: ignore[no-any-return,no-untyped-call]
+
+    def save_config(self, directory: Path) -> None:
+        vocabulary, dimensions = self.embedding.weight.shape
+        (directory / "static.json").write_text(json.dumps({"vocabulary": vocabulary, "dimensions": dimensions}))
+
+    @classmethod
+    def load_config(cls, directory: Path) -> StaticBackbone:
+        """The architecture as saved, with random weights."""
+        return cls(**json.loads((directory / "static.json").read_text()))
+
+
+class StaticModel(Model):
+    """Static embeddings over a tokenizer trained on the training text."""
+
+    def __init__(
+        self,
+        paths: PathsConfig,
+        dimensions: int = 256,
+        vocabulary: int = 32_000,
+        max_query_length: int = 64,
+        max_passage_length: int = 256,
+    ) -> None:
+        """
+        Args:
+            dimensions: of the embeddings.
+            vocabulary: tokens.
+            max_query_length, max_passage_length: tokens kept of a text.
+        """
+        positive("model.dimensions", dimensions)
+        positive("model.vocabulary", vocabulary)
+        self._paths, self._dimensions, self._vocabulary = paths, dimensions, vocabulary
+        self._settings = EncoderSettings(max_query_length=max_query_length, max_passage_length=max_passage_length)
+
+    def tokenizer(self, training_text: TrainingText) -> Tokenizer:
+        return trained_tokenizer(training_text, self._vocabulary, self._paths)
+
+    def build(self, tokenizer: Tokenizer) -> BiEncoder:
+        with torch.no_grad():
+            backbone = StaticBackbone(tokenizer.get_vocab_size(), self._dimensions)
+        return BiEncoder(backbone, tokenizer, self._settings)

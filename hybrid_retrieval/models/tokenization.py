@@ -1,0 +1,135 @@
+"""How text becomes token ids: a tokenizer trained on the spot, or one from a published model directory."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from hybrid_retrieval.errors import InputError
+
+BEGIN, PAD, END, UNKNOWN, MASK = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
+BYTES = frozenset(f"<0x{value:02X}>" for value in range(256))
+
+
+@dataclass(frozen=True)
+class Tokenization:
+    """A tokenizer with one side's prefix and length limit.
+
+    Attributes:
+        prefix: put before every text ("Query: ").
+        max_length: tokens kept of a text, special tokens included.
+    """
+
+    tokenizer: Tokenizer
+    prefix: str
+    max_length: int
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that the ids of a text depend on, as a cache key."""
+        model = hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest()
+        return {"tokenizer": model, "prefix": self.prefix, "max_length": self.max_length}
+
+    @cached_property
+    def byte_ids(self) -> npt.NDArray[np.int64]:
+        """Ids of the single-byte tokens that stand in for unknown characters."""
+        found = (self.tokenizer.token_to_id(token) for token in BYTES)
+        return np.array(sorted(id_ for id_ in found if id_ is not None), dtype=np.int64)
+
+    @cached_property
+    def unknown_id(self) -> int:
+        """Id of the unknown token, or -1."""
+        return next((id_ for name in (UNKNOWN, "[UNK]") if (id_ := self.tokenizer.token_to_id(name)) is not None), -1)
+
+    def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[list[list[int]], list[bool]]]:
+        """Token ids of each chunk of texts, and for each text whether it was cut to `max_length`."""
+        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(self.max_length)
+        for chunk in texts:
+            encoded = tokenizer.encode_batch_fast([self.prefix + text for text in chunk])
+            yield [one.ids for one in encoded], [bool(one.overflowing) for one in encoded]
+
+
+def train_unigram(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+    """A unigram tokenizer with byte fallback, in XLM-R's layout (Kudo 2018, arXiv 1804.10959; by SentencePiece).
+
+    Training is deterministic. Characters that the training text lacks become byte tokens, never the unknown token.
+
+    Args:
+        texts: the training text, one passage or question each.
+        vocabulary: number of tokens; fewer come out where the text cannot support that many.
+    """
+    import sentencepiece
+
+    normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()])
+    model = io.BytesIO()
+    sentencepiece.set_min_log_level(2)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(normalizer.normalize_str(text) for text in texts),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=vocabulary,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        character_coverage=0.9998,
+        normalization_rule_name="identity",
+        max_sentence_length=1 << 20,
+        bos_id=0,
+        bos_piece=BEGIN,
+        pad_id=1,
+        pad_piece=PAD,
+        eos_id=2,
+        eos_piece=END,
+        unk_id=3,
+        unk_piece=UNKNOWN,
+        num_threads=2,
+    )
+    trained = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    pieces = [(trained.id_to_piece(index), trained.get_score(index)) for index in range(trained.get_piece_size())]
+    tokenizer = Tokenizer(models.Unigram([*pieces, (MASK, 0.0)], unk_id=3, byte_fallback=True))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
+    tokenizer.post_processor = processors.TemplateProcessing(f"{BEGIN} $A {END}", special_tokens=[(BEGIN, 0), (END, 2)])
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (BEGIN, PAD, END, UNKNOWN, MASK)])
+    return tokenizer
+
+
+def load_tokenizer(directory: Path, key: str = "model.path") -> Tokenizer:
+    """The tokenizer of a published model directory: ``tokenizer.json``, or what transformers makes of older files."""
+    file = directory / "tokenizer.json"
+    if file.exists():
+        try:
+            return Tokenizer.from_file(str(file))
+        except Exception as error:  # the binding raises bare Exception
+            raise InputError(f"{key}: {file} is not a tokenizer ({error})") from error
+    from transformers import AutoTokenizer
+
+    try:
+        slow = AutoTokenizer.from_pretrained(directory, use_fast=True)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{key}={directory} holds no tokenizer.json and no tokenizer that can be converted ({reason})"
+        ) from error
+    backend: Tokenizer = slow.backend_tokenizer
+    return backend
+
+
+def pad_id(tokenizer: Tokenizer) -> int:
+    """The id that fills a padded batch."""
+    for token in (PAD, "[PAD]"):
+        found = tokenizer.token_to_id(token)
+        if found is not None:
+            return int(found)
+    return 0

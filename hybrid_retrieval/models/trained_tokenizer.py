@@ -1,0 +1,31 @@
+"""The tokenizer of models that bring none: trained on the training text, once, and cached."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from hybrid_retrieval.cache import Cache
+from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.models.encoder import TrainingText
+from hybrid_retrieval.models.tokenization import train_unigram
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+CHARACTERS = 500_000
+"""Training text of each language, in characters."""
+
+
+def trained_tokenizer(training_text: TrainingText, vocabulary: int, paths: PathsConfig) -> Tokenizer:
+    """A unigram tokenizer of up to `vocabulary` tokens over a balanced sample of the languages."""
+
+    def make(directory: Path) -> None:
+        texts = training_text.sample(CHARACTERS)
+        log.info("training a tokenizer of %d tokens on %d texts", vocabulary, len(texts))
+        train_unigram(texts, vocabulary).save(str(directory / "tokenizer.json"))
+
+    key = {"version": VERSION, "vocabulary": vocabulary, "characters": CHARACTERS, "text": training_text.key}
+    return Tokenizer.from_file(str(Cache.at(paths.cache).build("tokenizers", key, make) / "tokenizer.json"))
