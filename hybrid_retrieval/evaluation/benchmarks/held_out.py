@@ -1,0 +1,87 @@
+"""The held-out part of a parallel set as a benchmark: help_r, or a company's own data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hybrid_retrieval.config import PathsConfig, build
+from hybrid_retrieval.data.parallel import ParallelPairs, TextTable
+from hybrid_retrieval.data.source import Source
+from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.evaluation.benchmark import Benchmark
+from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Side
+
+
+class HeldOut(Benchmark):
+    """Queries of a split against the split's passages in every language."""
+
+    def __init__(self, paths: PathsConfig, name: str, source: dict[str, Any], split: str = "test") -> None:
+        """
+        Args:
+            name: in metric keys.
+            source: config of the data set, with ``_target_``.
+            split: train, validation or test.
+        """
+        choice(f"benchmark.{name}.split", split, ["train", "validation", "test"])
+        self.name, self.split = name, split
+        self.source: Source = build(source, f"benchmark.{name}.source", paths=paths)
+
+    def at_hand(self) -> bool:
+        return self.source.at_hand()
+
+    def load(self) -> RetrievalCollection:
+        return split_collection(self.source.pairs(), self.split, self.name)
+
+    def provenance(self) -> dict[str, Any]:
+        pairs = self.source.pairs()
+        return {"set": pairs.name, "split": self.split, **_plain(pairs.meta["provenance"])}
+
+
+def split_collection(pairs: ParallelPairs, split: str, name: str, items: int | None = None) -> RetrievalCollection:
+    """The collection of a split's edges.
+
+    Args:
+        items: keep the first so many query groups, for a quick look during training.
+
+    Raises:
+        InputError: the split is empty.
+    """
+    edges = np.asarray(pairs.split_edges(split))[:, :2].astype(np.int64)
+    if not len(edges):
+        raise InputError(f"benchmark {name}: {pairs.name} has no {split} split (dataset.test_share=0?)")
+    if items is not None:
+        spread = np.random.default_rng(0).permutation(np.unique(edges[:, 0]))
+        edges = edges[np.isin(edges[:, 0], spread[:items])]
+    queries, query_row = _side(pairs.queries, np.unique(edges[:, 0]))
+    corpus, corpus_row = _side(pairs.passages, np.unique(edges[:, 1]))
+    # Every language of an edge's query against every language of its passage.
+    asked, answered = query_row[edges[:, 0]], corpus_row[edges[:, 1]]
+    edge, left, right = np.nonzero((asked[:, :, None] >= 0) & (answered[:, None, :] >= 0))
+    query, document = asked[edge, left], answered[edge, right]
+    order = np.lexsort((document, query))
+    return RetrievalCollection(
+        name=name,
+        languages=pairs.languages,
+        queries=queries,
+        corpus=corpus,
+        query=query[order],
+        document=document[order],
+        grade=np.ones(len(order), np.int64),
+    )
+
+
+def _side(table: TextTable, groups: Ints) -> tuple[Side, Ints]:
+    """The rows of `groups`, and for every (group, language) of the table its place among them, or -1."""
+    rows = np.sort(table.rows[groups].ravel())
+    rows = rows[rows >= 0].astype(np.int64)
+    place = np.full(len(table) + 1, -1, np.int64)  # the last entry serves row -1
+    place[rows] = np.arange(len(rows))
+    side = Side(table.texts(rows), table.ids(rows), table.languages[rows])
+    return side, place[table.rows]
+
+
+def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(record)

@@ -1,0 +1,167 @@
+"""XQuAD-R and MLQA-R (LAReQA, arXiv 2004.05484): questions in many languages against sentences in many languages.
+
+Candidates are the sentences of all paragraphs. In each language one sentence is relevant to a question: the first whose
+break [start, stop) holds the answer's start. The files are the publisher's, at a pinned revision.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hybrid_retrieval.cache import Cache
+from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.data.source import choose_languages
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.evaluation.benchmark import Benchmark
+from hybrid_retrieval.evaluation.collection import RetrievalCollection
+
+PUBLISHER = "https://raw.githubusercontent.com/google-research-datasets/lareqa"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A published set: where it is, and for each language (questions, sentences, SHA-256 of its file)."""
+
+    folder: str
+    revision: str
+    files: dict[str, tuple[int, int, str]]
+
+
+RELEASES = {
+    "xquad_r": Release(
+        "xquad-r",
+        "9bc8c7fb6dd8d01d72a05a93c2cb96882b0d299c",
+        {
+            "ar": (1190, 1222, "c52922d3b8ac1ae03ed5ac38647ad59870dca3dda2beefe18ecdc30729acb69d"),
+            "de": (1190, 1276, "16fb0f4bf4916154b585a20c24c66074591c9718a1affe764ff4697572328949"),
+            "el": (1190, 1234, "163fd43ee785a30eb534ae2061e9eaa766a7ee4e8ffce5e4b422480c150f64b6"),
+            "en": (1190, 1180, "7b0954f39297c27a31fef610f0883337dd2907fa8699151dc922afdd0fa12ffe"),
+            "es": (1190, 1215, "f8e836b2d91009c4363e04315f7ede363eedbbb49c67dda60de6c4aa782f58de"),
+            "hi": (1190, 1244, "ea45ba8ae4513d1533b222bebdc02a90bc319c055d3aeea68584a053d2e92872"),
+            "ru": (1190, 1219, "7f4dff853538b9a5fcc28c070b8bb983a5c5d190ac747b8e005a1ada9cab18f1"),
+            "th": (1190, 852, "c3a041864c3a9fb0b4dd91cfdf99cf36b411b3e704c58a303c97bc6dc786cfe4"),
+            "tr": (1190, 1167, "f3e8c13002bbce154a4578f535f7533cb70f3da08840e6b62735935baec7bd94"),
+            "vi": (1190, 1209, "e35926bf5cc6fc6ecbdfca49467aabeb454f08d152d7818143a906bd31dde995"),
+            "zh": (1190, 1196, "80c2cde7b9c2fb134c303cbb52f2ba396ead9eb0014aec43993543d2ba9e93ed"),
+        },
+    ),
+    "mlqa_r": Release(
+        "mlqa-r",
+        "354d67d1cd066854cdfbf5ad0e6105528976141d",
+        {
+            "ar": (517, 2545, "2132fbc03208535c0fe01f2e2c5121d06f9c2aa799af93b0a719dbc105bdf137"),
+            "de": (512, 2362, "ce9454dc5aa6f2d85c23cd6e49cb367fbb7c4c6e62d7f71e355c6b5dae4d0886"),
+            "en": (1148, 6264, "fedd9a5cc0848dda80caf84aa36f482adaae230526a3f6e9e86926a93ef3b1e4"),
+            "es": (500, 1787, "70ecba276b8c96a692b120693a595d076ce94ad21d4b28311538a9fcbfe0f9d7"),
+            "hi": (507, 2426, "4dd0fb3c06f737a5481d705bc1dcac7876712a5815c9265908fbb3a0696cb654"),
+            "vi": (511, 2828, "9d3baff6ba03e6793b25594217265ea59a136b9733833dca8a9582a84a78ff85"),
+            "zh": (504, 2322, "57f01d2fff50cf3392805635b01445339f225ad5bf28ba8443b12f8dbd1e69dc"),
+        },
+    ),
+}
+
+Rows = list[tuple[str, str]]
+
+
+class Lareqa(Benchmark):
+    """One of the two sets, from the user's folder or from the publisher."""
+
+    def __init__(self, paths: PathsConfig, name: str, languages: list[str] | None = None) -> None:
+        """
+        Args:
+            name: xquad_r or mlqa_r.
+            languages: all by default.
+        """
+        self.name, self.release = name, RELEASES[name]
+        self._languages = choose_languages(languages, list(self.release.files), f"benchmark.{name}.languages")
+        self._local = Path(paths.data).expanduser() / self.release.folder if paths.data else None
+        self._downloads = Cache.at(paths.cache).root / "downloads" / name / self.release.revision
+
+    def _folder(self) -> Path | None:
+        """Where all files are, without the network."""
+        for folder in (self._local, self._downloads):
+            if folder and all((folder / f"{language}.json").is_file() for language in self._languages):
+                return folder
+        return None
+
+    def at_hand(self) -> bool:
+        return self._folder() is not None
+
+    def provenance(self) -> dict[str, Any]:
+        checksums = {language: self.release.files[language][2] for language in self._languages}
+        return {"publisher": PUBLISHER, "revision": self.release.revision, "sha256": checksums}
+
+    def load(self) -> RetrievalCollection:
+        folder = self._folder() or self._download()
+        queries: dict[str, Rows] = {}
+        corpus: dict[str, Rows] = {}
+        answer: dict[str, dict[str, str]] = {}
+        for language in self._languages:
+            file = folder / f"{language}.json"
+            queries[language], corpus[language], answer[language] = read_language(file)
+            found, published = (len(queries[language]), len(corpus[language])), self.release.files[language][:2]
+            if found != published:
+                raise InputError(f"{file} has {found[0]} questions and {found[1]} sentences; published were {published}")
+        judgements = {
+            (asked, answered): [(id_, answer[answered][id_], 1) for id_, _ in queries[asked] if id_ in answer[answered]]
+            for asked in self._languages
+            for answered in self._languages
+        }
+        return RetrievalCollection.build(self.name, queries, corpus, judgements)
+
+    def _download(self) -> Path:
+        """Fetch the publisher's files, checked against their checksums."""
+        import pooch
+        import requests
+
+        for language in self._languages:
+            url = f"{PUBLISHER}/{self.release.revision}/{self.release.folder}/{language}.json"
+            try:
+                pooch.retrieve(
+                    url,
+                    known_hash=f"sha256:{self.release.files[language][2]}",
+                    fname=f"{language}.json",
+                    path=self._downloads,
+                    downloader=pooch.HTTPDownloader(progressbar=True, timeout=10),
+                )
+            except (requests.RequestException, OSError, ValueError) as error:
+                advice = (
+                    f"put the files into a folder {self.release.folder}/ and set paths.data (HYBRID_RETRIEVAL_DATA) above it"
+                )
+                raise InputError(
+                    f"benchmark={self.name} cannot be fetched from its publisher ({_reason(error)}): {advice}"
+                ) from error
+        return self._downloads
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0][:120] if isinstance(error, ValueError) else type(error).__name__
+
+
+def read_language(file: Path) -> tuple[Rows, Rows, dict[str, str]]:
+    """Questions (id, text), sentences (id, text) in the file's order, and the sentence that answers each question.
+
+    A sentence's id is its number in the file.
+    """
+    queries: Rows = []
+    sentences: Rows = []
+    answer: dict[str, str] = {}
+    try:
+        articles = json.loads(file.read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{file} is not a SQuAD file with sentence breaks (truncated?)") from error
+    for article in articles:
+        for paragraph in article["paragraphs"]:
+            breaks, first = paragraph["sentence_breaks"], len(sentences)
+            sentences += [(str(first + i), paragraph["context"][start:stop]) for i, (start, stop) in enumerate(breaks)]
+            for question in paragraph["qas"]:
+                at = question["answers"][0]["answer_start"]
+                place = next((i for i, (start, stop) in enumerate(breaks) if start <= at < stop), None)
+                if place is None:
+                    raise InputError(f"{file}: the answer of question {question['id']} lies in no sentence")
+                queries.append((question["id"], question["question"]))
+                answer[question["id"]] = str(first + place)
+    return queries, sentences, answer
