@@ -1,0 +1,1 @@
+"""Lightning: batches, the module, its optimizer, checkpoints and processes."""

@@ -1,0 +1,126 @@
+"""AdamW for dense and row-sparse gradients, gradient clipping for both, and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from hybrid_retrieval.config import not_negative, positive, share
+from hybrid_retrieval.errors import choice
+
+NO_DECAY = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+
+
+class RowSparseAdamW(torch.optim.AdamW):
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) that also takes row-sparse gradients, as `nn.Embedding` gives.
+
+    A row is updated in the steps in which it has a gradient, and only then: its moments, its weight decay and its bias
+    correction (by the row's own count of updates) stand still in between. When every row has a gradient in every step
+    this is AdamW itself.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    self._update_rows(parameter, parameter.grad.coalesce(), group)
+                    parameter.grad = None
+        super().step()
+        return loss
+
+    def _update_rows(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+            state["row_steps"] = torch.zeros(len(parameter), dtype=parameter.dtype, device=parameter.device)
+        state["step"] += 1
+        rows, values = gradient.indices()[0], gradient.values()
+        beta1, beta2 = group["betas"]
+        steps = state["row_steps"][rows] + 1
+        mean = state["exp_avg"].index_select(0, rows).lerp_(values, 1 - beta1)
+        square = state["exp_avg_sq"].index_select(0, rows).mul_(beta2).addcmul_(values, values, value=1 - beta2)
+        for name, changed in (("row_steps", steps), ("exp_avg", mean), ("exp_avg_sq", square)):
+            state[name].index_copy_(0, rows, changed)
+        correction1, correction2 = (1 - beta**steps for beta in (beta1, beta2))
+        denominator = square.sqrt_().div_(correction2.sqrt()[:, None]).add_(group["eps"])
+        update = mean.div_(denominator).mul_((group["lr"] / correction1)[:, None])
+        kept = parameter.index_select(0, rows).mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.index_copy_(0, rows, kept.sub_(update))
+
+
+def clip_gradients(parameters: Iterable[Tensor], largest: float) -> Tensor:
+    """Scale gradients, row-sparse ones too, so that their global L2 norm is at most `largest`; the norm before."""
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is not None:
+            if parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.coalesce()
+            gradients.append(parameter.grad.values() if parameter.grad.is_sparse else parameter.grad)
+    if not gradients:
+        return torch.zeros(())
+    norm: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+    torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))
+    return norm
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Config: AdamW with warm-up and decay; no weight decay on biases, norms and scalars."""
+
+    lr: float
+    """Peak learning rate."""
+    weight_decay: float = 0.01
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    eps: float = 1e-8
+    warmup: float = 0.1
+    """Share of the steps in which the rate rises from 0."""
+    schedule: str = "linear"
+    """After the warm-up: linear or cosine to 0, or constant."""
+
+    def __post_init__(self) -> None:
+        positive("optimizer.lr", self.lr)
+        not_negative("optimizer.weight_decay", self.weight_decay)
+        share("optimizer.warmup", self.warmup)
+        choice("optimizer.schedule", self.schedule, SCHEDULES)
+
+    def configure(self, module: nn.Module, max_steps: int) -> tuple[RowSparseAdamW, LambdaLR]:
+        """The optimizer of a module's trainable parameters, and its schedule (stepped once a step)."""
+        decayed: list[Tensor] = []
+        plain: list[Tensor] = []
+        for part in module.modules():
+            for name, parameter in part.named_parameters(recurse=False):
+                if parameter.requires_grad:
+                    exempt = isinstance(part, NO_DECAY) or name == "bias" or parameter.ndim == 0
+                    (plain if exempt else decayed).append(parameter)
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+        groups = [group for group in groups if group["params"]]
+        betas = (self.betas[0], self.betas[1])
+        optimizer = RowSparseAdamW(groups, self.lr, betas, self.eps, self.weight_decay)
+        return optimizer, LambdaLR(optimizer, lambda step: self.factor(step, max_steps))
+
+    def factor(self, step: int, max_steps: int) -> float:
+        """The learning rate at a step, as a share of its peak."""
+        rising = round(self.warmup * max_steps)
+        if step < rising:
+            return (step + 1) / rising
+        return SCHEDULES[self.schedule]((step - rising) / max(1, max_steps - rising))
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "linear": lambda progress: max(0.0, 1 - progress),
+    "cosine": lambda progress: (1 + math.cos(math.pi * min(1.0, progress))) / 2,
+    "constant": lambda progress: 1.0,  # noqa: ARG005
+}
