@@ -1,0 +1,129 @@
+"""Several runs beside one another: ``comparison.md``, ``.json``, ``.html`` and a picture for each benchmark."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.reporting.labels import LabelledRun, label_runs
+from hybrid_retrieval.reporting.run_directory import RunDirectory
+from hybrid_retrieval.reporting.run_report import write_whole
+
+if TYPE_CHECKING:
+    from hybrid_retrieval.reporting.tables import Table
+
+
+def compare(runs: Sequence[RunDirectory], out: Path) -> None:
+    """Write the comparison of `runs` into `out`; print its tables and the paths.
+
+    Raises:
+        InputError: fewer than two runs have benchmark figures, or `out` cannot be written.
+    """
+    from hybrid_retrieval.reporting.comparison_figures import draw_comparison
+    from hybrid_retrieval.reporting.tables import comparison_table, console, rich_table
+
+    scored = [run for run in runs if run.benchmarks]
+    if len(scored) < 2:
+        raise InputError(f"{len(scored)} of {len(runs)} runs has benchmark figures in metrics.json; a comparison needs two")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out={out} cannot be written: {error.strerror}") from error
+    labelled = label_runs(scored)
+    benchmarks = sorted({name for run in scored for name in run.benchmarks})
+    tables = {name: comparison_table(labelled, name) for name in benchmarks}
+    pictures = {
+        name: draw_comparison(labelled, name, out)
+        for name in benchmarks
+        if sum(name in one.run.benchmarks for one in labelled) > 1
+    }
+    notes = [*_unscored(runs), *(line for name in benchmarks for line in _caveats(labelled, name))]
+    title = "Comparison: " + ", ".join(one.label for one in labelled)
+    written = [
+        write_whole(out / "comparison.md", _markdown(tables, pictures, notes)),
+        write_whole(out / "comparison.json", _json(labelled, out)),
+        write_whole(out / "comparison.html", _page(title, labelled, tables, pictures, notes)),
+        *pictures.values(),
+    ]
+    screen = console()
+    for table in tables.values():
+        screen.print(rich_table(table))
+    for line in [*notes, *(f"wrote {path}" for path in written)]:
+        screen.print(line, markup=False, soft_wrap=True)
+
+
+def _unscored(runs: Sequence[RunDirectory]) -> list[str]:
+    names = [run.path.name for run in runs if not run.benchmarks]
+    return [f"Not compared, for want of benchmark figures: {', '.join(names)}."] if names else []
+
+
+def _caveats(labelled: Sequence[LabelledRun], benchmark: str) -> list[str]:
+    """What a reader of the table has to know: runs that lack the benchmark, and runs that were asked other questions."""
+    missing = [one.label for one in labelled if benchmark not in one.run.benchmarks]
+    lines = [f"{benchmark}: not scored by {', '.join(missing)}."] if missing else []
+    scored = [one.run for one in labelled if benchmark in one.run.benchmarks]
+    if len({run.figure(benchmark, "multilingual", "queries") for run in scored}) > 1:
+        lines.append(f"{benchmark}: the runs were asked different numbers of questions, so their figures are not comparable.")
+    return lines
+
+
+def _markdown(tables: dict[str, Table], pictures: dict[str, Path], notes: Sequence[str]) -> str:
+    from hybrid_retrieval.reporting.tables import markdown
+
+    parts = []
+    for name, table in tables.items():
+        parts.append(f"## {name}\n\n{markdown(table)}")
+        if name in pictures:
+            parts.append(f"![{name}: mAP by language pair]({pictures[name].name})\n")
+    return "\n".join([*parts, *(f"{line}\n" for line in notes)])
+
+
+def _json(labelled: Sequence[LabelledRun], out: Path) -> str:
+    runs = [
+        {
+            "label": one.label,
+            "condition": one.condition,
+            "directory": Path(os.path.relpath(one.run.path.resolve(), out.resolve())).as_posix(),
+            "choices": one.run.choices,
+            "seed": one.run.config.get("seed"),
+            "metrics": dict(one.run.metrics),
+        }
+        for one in labelled
+    ]
+    return json.dumps({"runs": runs}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _page(
+    title: str,
+    labelled: Sequence[LabelledRun],
+    tables: dict[str, Table],
+    pictures: dict[str, Path],
+    notes: Sequence[str],
+) -> str:
+    from hybrid_retrieval.reporting import html
+
+    content: list[Any] = []
+    for name, table in tables.items():
+        shown = [_picture(pictures[name])] if name in pictures else []
+        content.append(html.section(name, html.figure_table(table), *shown))
+    content += [html.note(line) for line in notes]
+    content.append(html.section("Runs", html.facts({one.label: _origin(one.run) for one in labelled})))
+    machines = {one.label: one.run.environment["machine"] for one in labelled if one.run.environment.get("machine")}
+    if machines:
+        alike = len({str(machine) for machine in machines.values()}) == 1
+        content.append(html.section("Machine", html.facts({"all runs": next(iter(machines.values()))} if alike else machines)))
+    return html.page(title, f"{len(labelled)} runs; the best figure of each column in bold", *content)
+
+
+def _picture(path: Path) -> Any:
+    from hybrid_retrieval.reporting import html
+
+    return html.picture(path, f"mAP by language pair, and differences ({path.name})", "wide")
+
+
+def _origin(run: RunDirectory) -> str:
+    return f"{run.title} · seed {run.config.get('seed', 'unknown')} · folder {run.path.resolve().name}"

@@ -1,0 +1,178 @@
+"""Result tables: made once, shown in the terminal, in Markdown and in HTML."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hybrid_retrieval.reporting.labels import LabelledRun, conditions
+from hybrid_retrieval.reporting.run_directory import SETTINGS, RunDirectory
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+PLAIN_WIDTH = 200
+"""Columns where the output is a file or a pipe."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of each row; `better` says which end of it is the good one."""
+
+    name: str
+    digits: int = 4
+    better: str = "higher"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A label and its figures.
+
+    The best of the rows of kind ``run``, and the best of kind ``mean``, stand out; ``seed`` and ``sd`` rows do not compete:
+    where every condition was repeated, the lucky seed is not the winner.
+    """
+
+    label: str
+    values: Sequence[float | None]
+    kind: str = "run"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure as it is shown."""
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled grid of figures."""
+
+    title: str
+    corner: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    contest: bool = False
+    """Whether the best figure of each column stands out."""
+
+    def cells(self) -> Iterator[tuple[Row, list[Cell]]]:
+        """The rows as shown; figures that read the same are equally best."""
+        best = {kind: self._best(kind) for kind in ("run", "mean")}
+        for row in self.rows:
+            texts = [_shown(value, column) for value, column in zip(row.values, self.columns, strict=True)]
+            marks = best.get(row.kind, [None] * len(texts))
+            yield row, [Cell(text, text == mark) for text, mark in zip(texts, marks, strict=True)]
+
+    def _best(self, kind: str) -> list[str | None]:
+        rows = [row for row in self.rows if row.kind == kind]
+        marks: list[str | None] = []
+        for index, column in enumerate(self.columns):
+            values = [value for row in rows if (value := row.values[index]) is not None and math.isfinite(value)]
+            if not self.contest or len(values) < 2:
+                marks.append(None)
+            else:
+                marks.append(_shown(max(values) if column.better == "higher" else min(values), column))
+        return marks
+
+
+MAP, R1, R10, MRR, NDCG = "map", "recall@1", "recall@10", "mrr", "ndcg@10"
+RUN_MEASURES = (
+    (MAP, Column("mAP")),
+    (R1, Column("R@1")),
+    (R10, Column("R@10")),
+    (MRR, Column("MRR")),
+    (NDCG, Column("nDCG@10")),
+)
+RANK_DISTANCE = Column("Rank distance", 1, "lower")
+
+COMPARED = (
+    (("monolingual", MAP), Column("Mo. mAP")),
+    (("crosslingual", MAP), Column("Cr. mAP")),
+    (("multilingual", MAP), Column("Mul. mAP")),
+    (("monolingual", R1), Column("Mo. R@1")),
+    (("crosslingual", R1), Column("Cr. R@1")),
+    (("multilingual", R10), Column("Mul. R@10")),
+    (("multilingual", "rank_distance"), RANK_DISTANCE),
+)
+SPEED = Column("Pairs/s", 0)
+
+
+def run_table(run: RunDirectory, benchmark: str) -> Table:
+    """Settings x measures of one run on one benchmark."""
+    measures = (*RUN_MEASURES, ("rank_distance", RANK_DISTANCE))
+    rows = [
+        Row(short, [run.figure(benchmark, setting, measure) for measure, _ in measures])
+        for setting, short in SETTINGS.items()
+        if any(key.startswith(f"{benchmark}/{setting}/") for key in run.metrics)
+    ]
+    return Table(f"{benchmark} · {run.title}", "Setting", [column for _, column in measures], rows)
+
+
+def comparison_table(labelled: Sequence[LabelledRun], benchmark: str) -> Table:
+    """Runs x figures on one benchmark; where runs differ only in their seed, their mean and standard deviation too."""
+    scored = [one for one in labelled if benchmark in one.run.benchmarks]
+    groups = conditions(scored)
+    repeated = {name: runs for name, runs in groups.items() if len(runs) > 1}
+    kind = "seed" if len(repeated) == len(groups) > 1 else "run"
+    rows = [Row(one.label, _compared(one.run, benchmark), kind) for one in scored]
+    for name, runs in repeated.items():
+        columns = list(zip(*(_compared(one.run, benchmark) for one in runs), strict=True))
+        complete = [[value for value in column if value is not None] for column in columns]
+        whole = [values if len(values) == len(runs) else [] for values in complete]
+        rows.append(
+            Row(f"{name}: mean (n={len(runs)})", [statistics.fmean(values) if values else None for values in whole], "mean")
+        )
+        rows.append(
+            Row(f"{name}: sd (n={len(runs)})", [statistics.stdev(values) if values else None for values in whole], "sd")
+        )
+    columns_shown = [column for _, column in COMPARED] + [SPEED]
+    return Table(benchmark, "Run", columns_shown, rows, contest=True)
+
+
+def _compared(run: RunDirectory, benchmark: str) -> list[float | None]:
+    return [run.figure(benchmark, *key) for key, _ in COMPARED] + [run.figure("train", "pairs_per_second")]
+
+
+def markdown(table: Table) -> str:
+    """A Markdown table, best figures in bold, ending in a newline."""
+    lines = [[table.corner, *(column.name for column in table.columns)]]
+    for row, cells in table.cells():
+        label = row.label.replace("|", "\\|")
+        lines.append([label, *(f"**{cell.text}**" if cell.best else cell.text for cell in cells)])
+    ruler = ["---", *("---:" for _ in table.columns)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in [lines[0], ruler, *lines[1:]])
+
+
+def rich_table(table: Table) -> RichTable:
+    """For the terminal: names of columns on two lines, so that eight figures fit in 100 columns."""
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
+    shown.add_column(table.corner, overflow="fold")
+    for column in table.columns:
+        shown.add_column(column.name.replace(" ", "\n"), justify="right", no_wrap=True)
+    summary = False
+    for row, cells in table.cells():
+        if row.kind in ("mean", "sd") and not summary:
+            shown.add_section()
+            summary = True
+        shown.add_row(escape(row.label), *(f"[bold]{cell.text}[/bold]" if cell.best else cell.text for cell in cells))
+    return shown
+
+
+def console() -> Console:
+    """On the standard output; wide where that is not a terminal, so that tables in logs do not wrap."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+
+
+def _shown(value: float | None, column: Column) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:,.{column.digits}f}"

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.reporting import heatmap
+from hybrid_retrieval.reporting.batch_composition import BatchComposition
+from hybrid_retrieval.reporting.comparison_figures import draw_comparison
+from hybrid_retrieval.reporting.labels import label_runs
+from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
+from hybrid_retrieval.reporting.run_figures import draw_run
+from hybrid_retrieval.reporting.training_curves import read_curves, smoothed
+
+Make = Callable[..., Path]
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", data[16:24])
+    assert len(data) > 10_000
+    return width, height
+
+
+def test_the_matrix_is_the_metrics(make_run: Make) -> None:
+    run = RunDirectory.open(make_run("run"))
+    languages = heatmap.languages_of([run], "help_r")
+    assert languages == ("de", "en", "pt_br", "zh")
+    matrix = heatmap.pair_matrix(run, "help_r", languages)
+    for row, query in enumerate(languages):
+        for column, corpus in enumerate(languages):
+            key = f"monolingual/map/{query}" if query == corpus else f"crosslingual/map/{query}-{corpus}"
+            assert matrix[row, column] == run.metrics[f"help_r/{key}"]
+
+
+def test_what_was_not_measured_is_nan(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text('{"b/monolingual/map/de": 0.5, "b/crosslingual/map/de-en": 0.25}')
+    matrix = heatmap.pair_matrix(RunDirectory.open(tmp_path), "b", ("de", "en"))
+    np.testing.assert_array_equal(matrix, [[0.5, 0.25], [np.nan, np.nan]])
+
+
+def test_scales_cover_all_panels_and_differences_are_centred() -> None:
+    panels = [np.array([[0.31, np.nan]]), np.array([[0.52, 0.4]])]
+    assert heatmap.shared_range(panels) == pytest.approx((0.3, 0.55))
+    assert heatmap.shared_extent([np.array([[-0.021, 0.004]])]) == pytest.approx(0.025)
+    assert heatmap.shared_range([np.array([[np.nan]])]) == (0.0, 1.0)
+
+
+def test_figures_in_cells_are_short() -> None:
+    assert [heatmap.share_text(value) for value in (0.786, 1.0, 0.0)] == [".79", "1.00", ".00"]
+    assert [heatmap.difference_text(value) for value in (0.0141, -0.0141, -0.0001)] == ["+.014", "-.014", "0"]
+    assert [heatmap.count_text(value) for value in (950, 999, 1234, 9960, 38_200, 999_900)] == [
+        "950",
+        "999",
+        "1.2k",
+        "10k",
+        "38k",
+        "1.0M",
+    ]
+
+
+def test_a_run_is_drawn(make_run: Make) -> None:
+    run = RunDirectory.open(make_run("run", benchmarks=("help_r", "xquad_r"), alpha=0.5))
+    drawn = draw_run(run)
+    names = {"help_r_map.png", "xquad_r_map.png", "batch_composition.png", "training.png"}
+    assert {path.name for path in drawn.values()} == names == {path.name for path in (run.path / "figures").iterdir()}
+    for path in drawn.values():
+        assert min(png_size(path)) > 500
+
+
+def test_drawing_leaves_matplotlib_as_it_was(make_run: Make) -> None:
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    draw_run(RunDirectory.open(make_run("run")))
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_comparison_is_drawn(make_run: Make, tmp_path: Path, count: int) -> None:
+    for number, sampler in enumerate(["x_x_mono", "hybrid", "x_y", "x_x", "english"][:count]):
+        make_run(f"sweep/{number}", sampler=sampler)
+    path = draw_comparison(label_runs(find_runs(tmp_path / "sweep")), "help_r", tmp_path)
+    assert path.name == "help_r_comparison.png"
+    assert min(png_size(path)) > 900
+
+
+def test_a_mean_over_seeds_is_the_mean_of_the_matrices() -> None:
+    one, other = np.array([[0.2, np.nan]]), np.array([[0.4, 0.5]])
+    np.testing.assert_allclose(heatmap.mean_matrix([one, other]), [[0.3, np.nan]])
+
+
+def test_the_composition_counts_the_manifest(make_run: Make) -> None:
+    run = make_run("run")
+    rows = pq.read_table(run / "batch_manifest.parquet").to_pylist()
+    composition = BatchComposition.read(run)
+    assert composition is not None
+    for row, query in enumerate(composition.languages):
+        for column, passage in enumerate(composition.languages):
+            pairs = [line["pairs"] for line in rows if (line["query_language"], line["passage_language"]) == (query, passage)]
+            assert composition.pairs[row, column] == sum(pairs)
+    same = sum(line["pairs"] for line in rows if line["query_language"] == line["passage_language"])
+    assert composition.cumulative_share[-1] == pytest.approx(same / 6000)
+    assert composition.sets == {"help": 6000}
+    assert composition.summary()["Batches"] == "60"
+
+
+def test_a_file_that_is_no_manifest_is_named(make_run: Make) -> None:
+    run = make_run("run")
+    (run / "batch_manifest.parquet").write_text("not parquet")
+    with pytest.raises(InputError, match=r"batch_manifest\.parquet"):
+        BatchComposition.read(run)
+
+
+def test_curves_skip_blanks_and_keep_the_last_value_of_a_step(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,step,train/loss,val/loss\n0,4,2.5,\n0,2,3.5,\n0,4,,1.5\n0,4,2.25,nan\n")
+    assert read_curves(tmp_path) == {"train/loss": ([2, 4], [3.5, 2.25]), "val/loss": ([4], [1.5])}
+
+
+def test_smoothing_keeps_a_straight_line() -> None:
+    line = np.linspace(3, 1, 100).tolist()
+    np.testing.assert_allclose(smoothed(line, 0.2), line)
+    assert smoothed([2.0]) == [2.0]

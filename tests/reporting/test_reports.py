@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lxml import html
+from omegaconf import OmegaConf
+
+from hybrid_retrieval.report import main
+from hybrid_retrieval.reporting import report_run
+from hybrid_retrieval.reporting.sweep import CompareSweep
+
+Make = Callable[..., Path]
+
+
+def python(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    root = str(Path(__file__).parents[2])
+    environment = {"PYTHONPATH": root, "PATH": "/usr/bin:/bin", "MPLCONFIGDIR": str(cwd or root), "COLUMNS": "120"}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+
+
+def assert_self_contained(page: Path) -> html.HtmlElement:
+    document = html.document_fromstring(page.read_text())
+    for element in document.iter():
+        for name in ("src", "href"):
+            assert str(element.get(name, "data:")).startswith("data:")
+    assert not document.findall(".//script")
+    assert "url(" not in page.read_text()
+    return document
+
+
+def pictures(document: html.HtmlElement) -> list[bytes]:
+    return [base64.b64decode(image.get("src").partition("base64,")[2]) for image in document.findall(".//img")]
+
+
+def test_the_report_of_a_run_holds_its_pictures_tables_and_config(make_run: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run("run", benchmarks=("help_r", "xquad_r"))
+    report_run(run)
+    document = assert_self_contained(run / "report.html")
+    assert {path.read_bytes() for path in (run / "figures").iterdir()} == set(pictures(document))
+    text = document.text_content()
+    metrics = json.loads((run / "metrics.json").read_text())
+    shown = f"{metrics['xquad_r/crosslingual/map']:.4f}"
+    assert shown in text
+    assert "7 left out without a relevant text" in text
+    assert "2.0 <test>" in text
+    assert "batch_size: 100" in document.find(".//details").text_content()
+    assert shown in capsys.readouterr().out
+    assert not list(run.glob("*.part"))
+
+
+def test_text_of_the_run_cannot_become_markup(make_run: Make) -> None:
+    run = make_run("run", sampler="<script>alert(1)</script>")
+    report_run(run)
+    assert "<script" not in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("missing", "drawn"),
+    [
+        (["batch_manifest.parquet", "metrics.csv"], {"help_r_map.png"}),
+        (["config.yaml", "environment.json"], {"help_r_map.png", "batch_composition.png", "training.png"}),
+        (["metrics.json"], {"batch_composition.png", "training.png"}),
+    ],
+)
+def test_what_a_directory_has_is_shown(make_run: Make, missing: list[str], drawn: set[str]) -> None:
+    run = make_run("run")
+    for name in missing:
+        (run / name).unlink()
+    report_run(run)
+    assert {path.name for path in (run / "figures").iterdir()} == drawn
+    assert len(pictures(assert_self_contained(run / "report.html"))) == len(drawn)
+
+
+def test_the_comparison_is_written(make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, sampler in enumerate(["x_x_mono", "hybrid"]):
+        make_run(f"sweep/{number}", sampler=sampler)
+    assert main([str(tmp_path / "sweep")]) == 0
+    out = tmp_path / "sweep"
+    printed = capsys.readouterr().out
+    for name in ("comparison.md", "comparison.json", "comparison.html", "help_r_comparison.png"):
+        assert (out / name).is_file()
+        assert f"wrote {out / name}" in printed
+    runs = json.loads((out / "comparison.json").read_text())["runs"]
+    assert [(run["label"], run["directory"]) for run in runs] == [("x_x_mono", "0"), ("hybrid", "1")]
+    assert runs[1]["metrics"] == json.loads((out / "1" / "metrics.json").read_text())
+    assert pictures(assert_self_contained(out / "comparison.html")) == [(out / "help_r_comparison.png").read_bytes()]
+    mean = f"{runs[1]['metrics']['help_r/crosslingual/map']:.4f}"
+    assert mean in (out / "comparison.md").read_text()
+    assert mean in printed
+
+
+def test_a_list_of_runs_goes_where_it_is_told(make_run: Make, tmp_path: Path) -> None:
+    one, other = make_run("one", seed=1), make_run("other", seed=2)
+    assert main([str(one), str(other), "--out", str(tmp_path / "there")]) == 0
+    assert (tmp_path / "there" / "comparison.html").is_file()
+
+
+def test_runs_that_cannot_be_compared_are_told(make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run("sweep/0", sampler="x_y")
+    make_run("sweep/1", benchmarks=("help_r", "xquad_r"))
+    unscored = make_run("sweep/2", sampler="x_x")
+    (unscored / "metrics.json").write_text("{}")
+    metrics = json.loads((tmp_path / "sweep/0/metrics.json").read_text())
+    (tmp_path / "sweep/0/metrics.json").write_text(json.dumps(metrics | {"help_r/multilingual/queries": 3}))
+    assert main([str(tmp_path / "sweep")]) == 0
+    for text in (capsys.readouterr().out, (tmp_path / "sweep/comparison.md").read_text()):
+        assert "for want of benchmark figures: 2" in text
+        assert "xquad_r: not scored by x_y" in text
+        assert "help_r: the runs were asked different numbers of questions" in text
+
+
+@pytest.mark.parametrize("case", ["absent", "empty", "file", "nothing to show", "out of one run"])
+def test_bad_paths_end_in_one_line_and_code_2(
+    make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    arguments = [str(tmp_path / "it")]
+    if case == "empty":
+        (tmp_path / "it").mkdir()
+    elif case == "file":
+        (tmp_path / "it").write_text("")
+    elif case == "nothing to show":
+        (tmp_path / "it").mkdir()
+        (tmp_path / "it" / "metrics.json").write_text("{}")
+    elif case == "out of one run":
+        make_run("it")
+        arguments += ["--out", str(tmp_path / "there")]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def sweep_config(path: Path) -> object:
+    return OmegaConf.create({"hydra": {"sweep": {"dir": str(path)}}})
+
+
+def test_a_sweep_is_compared_at_its_end(make_run: Make, tmp_path: Path) -> None:
+    make_run("sweep/0", sampler="x_y")
+    CompareSweep().on_multirun_end(sweep_config(tmp_path / "sweep"))  # type: ignore[arg-type]
+    assert not (tmp_path / "sweep" / "comparison.md").exists()
+    make_run("sweep/1", sampler="hybrid")
+    CompareSweep().on_multirun_end(sweep_config(tmp_path / "sweep"))  # type: ignore[arg-type]
+    assert (tmp_path / "sweep" / "comparison.md").exists()
+
+
+def test_a_comparison_that_fails_is_told_in_one_line(
+    make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run("sweep/0", sampler="x_y")
+    make_run("sweep/1", sampler="hybrid")
+    (tmp_path / "sweep" / "1" / "metrics.json").write_text("{")
+    CompareSweep().on_multirun_end(sweep_config(tmp_path / "sweep"))  # type: ignore[arg-type]
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "metrics.json" in error
+
+
+def test_reporting_never_loads_torch_or_lightning(make_run: Make, tmp_path: Path) -> None:
+    run = make_run("run")
+    code = (
+        "import sys; from hybrid_retrieval.report import main; main(sys.argv[1:]);"
+        "import hybrid_retrieval.reporting.sweep, hybrid_retrieval.reporting.comparison_figures;"
+        "print([name for name in ('torch', 'lightning', 'transformers', 'matplotlib.pyplot') if name in sys.modules])"
+    )
+    done = python("-c", code, str(run), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_callback_loads_nothing_heavy(tmp_path: Path) -> None:
+    heavy = ("numpy", "matplotlib", "pyarrow", "lxml", "rich")
+    code = f"import sys, hybrid_retrieval.reporting.sweep; print([name for name in {heavy} if name in sys.modules])"
+    assert python("-c", code, cwd=tmp_path).stdout.strip() == "[]"
+
+
+def test_help_is_quick_and_names_the_arguments(tmp_path: Path) -> None:
+    start = time.perf_counter()
+    done = python("-m", "hybrid_retrieval.report", "--help", cwd=tmp_path)
+    assert time.perf_counter() - start < 3
+    assert done.returncode == 0
+    assert re.search(r"PATH.*--out|--out.*PATH", done.stdout, re.DOTALL)
+
+
+def test_hydra_calls_the_comparison(make_run: Make, tmp_path: Path) -> None:
+    """A sweep of a small Hydra application whose jobs are written by hand."""
+    made = [make_run("made/0", sampler="x_y"), make_run("made/1", sampler="hybrid")]
+    (tmp_path / "config.yaml").write_text(
+        "job: 0\nhydra:\n  callbacks:\n    compare:\n      _target_: hybrid_retrieval.reporting.sweep.CompareSweep\n"
+    )
+    (tmp_path / "application.py").write_text(
+        "import shutil, hydra\n"
+        "from hydra.core.hydra_config import HydraConfig\n"
+        "@hydra.main(version_base='1.3', config_path='.', config_name='config')\n"
+        "def main(config):\n"
+        f"    source = {[str(path) for path in made]}[config.job]\n"
+        "    shutil.copytree(source, HydraConfig.get().runtime.output_dir, dirs_exist_ok=True)\n"
+        "main()\n"
+    )
+    done = python("application.py", "-m", "job=0,1", "hydra.sweep.dir=sweep", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "hybrid" in (tmp_path / "sweep" / "comparison.md").read_text()
+    assert "wrote sweep/comparison.html" in done.stdout

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hybrid_retrieval.reporting.labels import label_runs
+from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
+from hybrid_retrieval.reporting.tables import Column, Row, Table, comparison_table, console, markdown, rich_table, run_table
+
+Make = Callable[..., Path]
+
+
+def parsed(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|\n").split("|")] for line in text.splitlines()]
+
+
+def test_a_runs_table_shows_its_figures(make_run: Make) -> None:
+    path = make_run("run")
+    metrics = json.loads((path / "metrics.json").read_text())
+    header, _, *rows = parsed(markdown(run_table(RunDirectory.open(path), "help_r")))
+    assert header == ["Setting", "mAP", "R@1", "R@10", "MRR", "nDCG@10", "Rank distance"]
+    for row, setting in zip(rows, ("monolingual", "crosslingual", "multilingual"), strict=True):
+        for shown, measure in zip(row[1:6], ("map", "recall@1", "recall@10", "mrr", "ndcg@10"), strict=True):
+            assert shown == f"{metrics[f'help_r/{setting}/{measure}']:.4f}"
+    assert [row[6] for row in rows] == ["-", "-", f"{metrics['help_r/multilingual/rank_distance']:.1f}"]
+
+
+def test_the_comparison_shows_each_runs_figures_and_marks_the_best(make_run: Make, tmp_path: Path) -> None:
+    for number, sampler in enumerate(["x_x_mono", "x_y", "hybrid"]):
+        make_run(f"sweep/{number}", sampler=sampler)
+    runs = find_runs(tmp_path / "sweep")
+    table = comparison_table(label_runs(runs), "help_r")
+    header, _, *rows = parsed(markdown(table))
+    assert header[1:] == ["Mo. mAP", "Cr. mAP", "Mul. mAP", "Mo. R@1", "Cr. R@1", "Mul. R@10", "Rank distance", "Pairs/s"]
+    keys = ["monolingual/map", "crosslingual/map", "multilingual/map", "monolingual/recall@1", "crosslingual/recall@1"]
+    keys += ["multilingual/recall@10", "multilingual/rank_distance"]
+    for column, key in enumerate(keys, start=1):
+        values = [run.metrics[f"help_r/{key}"] for run in runs]
+        best = values.index(min(values) if key.endswith("distance") else max(values))
+        digits = 1 if key.endswith("distance") else 4
+        for index, (row, value) in enumerate(zip(rows, values, strict=True)):
+            text = f"{value:.{digits}f}"
+            assert row[column] == (f"**{text}**" if index == best else text)
+    speeds = [f"{run.metrics['train/pairs_per_second']:,.0f}" for run in runs]
+    assert [row[-1].strip("*") for row in rows] == speeds
+
+
+def test_mean_and_deviation_over_seeds_are_numpys(make_run: Make, tmp_path: Path) -> None:
+    cases = [(sampler, seed) for sampler in ("x_y", "hybrid") for seed in (1, 2, 3)]
+    for number, (sampler, seed) in enumerate(cases):
+        make_run(f"sweep/{number}", sampler=sampler, seed=seed)
+    table = comparison_table(label_runs(find_runs(tmp_path / "sweep")), "help_r")
+    by_label = {row.label: np.array(row.values, float) for row in table.rows}
+    for name in ("x_y", "hybrid"):
+        seeds = np.stack([by_label[f"{name} seed={seed}"] for seed in (1, 2, 3)])
+        np.testing.assert_allclose(by_label[f"{name}: mean (n=3)"], seeds.mean(axis=0))
+        np.testing.assert_allclose(by_label[f"{name}: sd (n=3)"], seeds.std(axis=0, ddof=1))
+    shown = {row.kind: [cell.best for cell in cells] for row, cells in table.cells()}
+    assert not any(shown["seed"])
+    assert not any(shown["sd"])
+
+
+def test_different_seeds_of_different_samplers_are_no_repetitions(make_run: Make, tmp_path: Path) -> None:
+    make_run("sweep/0", sampler="x_y", seed=1)
+    make_run("sweep/1", sampler="hybrid", seed=2)
+    assert [row.kind for row in comparison_table(label_runs(find_runs(tmp_path / "sweep")), "help_r").rows] == ["run", "run"]
+
+
+def test_figures_that_read_the_same_are_equally_best() -> None:
+    rows = [Row("a", [0.50001]), Row("b", [0.50002]), Row("c", [0.4])]
+    cells = [shown[0].best for _, shown in Table("t", "Run", [Column("mAP")], rows, contest=True).cells()]
+    assert cells == [True, True, False]
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_what_is_missing_is_a_dash_and_never_the_best(value: float | None) -> None:
+    table = Table("t", "Run", [Column("mAP")], [Row("a|b", [value]), Row("c", [0.1]), Row("d", [0.2])], contest=True)
+    assert parsed(markdown(table).replace("\\|", "/"))[2:] == [["a/b", "-"], ["c", "0.1000"], ["d", "**0.2000**"]]
+
+
+def test_the_comparison_fits_a_hundred_columns(make_run: Make, tmp_path: Path) -> None:
+    for number, seed in enumerate((1, 2)):
+        make_run(f"sweep/{number}", sampler="x_x_mono", seed=seed)
+        make_run(f"sweep/{number + 2}", sampler="hybrid", seed=seed)
+    screen = console()
+    with screen.capture() as captured:
+        screen.print(rich_table(comparison_table(label_runs(find_runs(tmp_path / "sweep")), "help_r")))
+    assert max(map(len, captured.get().splitlines())) <= 100
