@@ -1,0 +1,109 @@
+"""How a command starts and ends: Hydra composes, bad input is one line and exit code 2, a bug keeps its traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hybrid_retrieval.config import config_directory
+from hybrid_retrieval.errors import InputError, nearest
+
+STORAGE_FAULTS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "permission denied",
+    errno.ENOTDIR: "a part of its path is no folder",
+}
+
+
+def hydra_command(task: Callable[[DictConfig], None], config_name: str) -> None:
+    """Run `task` on the composed config, once or as a multirun, and exit as the contract says."""
+    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
+
+    def job(composed: DictConfig) -> None:
+        # A single job ends here; of a sweep's jobs the others go on, and the error comes out at the end.
+        if HydraConfig.get().mode == RunMode.MULTIRUN or full:
+            task(composed)
+            return
+        with_exit_code(lambda: task(composed), full)
+
+    def start() -> None:
+        hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=config_name)(job)()
+
+    try:
+        with_exit_code(start, full)
+    except (HydraException, OmegaConfBaseException) as error:
+        if full:
+            raise
+        stop(explain(error, config_name))
+
+
+def with_exit_code(action: Callable[[], None], full: bool = False) -> None:
+    """Run `action`; bad input and a full disk end the process with one line and code 2 (`full`: with a traceback)."""
+    try:
+        action()
+    except InputError as error:
+        if full:
+            raise
+        stop(str(error))
+    except OSError as error:
+        if full or error.errno not in STORAGE_FAULTS:
+            raise
+        stop(f"{error.filename or 'a file'} cannot be written: {STORAGE_FAULTS[error.errno]}")
+    except KeyboardInterrupt:
+        stop("interrupted", 130)
+
+
+def stop(message: str, code: int = 2) -> NoReturn:
+    """Print one line and end."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def explain(error: Exception, config_name: str) -> str:
+    """A composition error in one line, with the nearest right name."""
+    text = str(error) or str(error.__cause__)
+    if found := re.search(r"Could not find '([\w/.@-]+)/([\w.-]+)'", text):
+        options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
+        return f"{found[1]}={found[2]} is unknown{nearest(found[2], options)}"
+    if found := re.search(r"Could not override '([\w/.@-]+)'", text):
+        return f"unknown config key {found[1]}{_nearest_key(found[1], config_name)}"
+    if found := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text):
+        return f"unknown config key {found[2]}{_nearest_key(found[2], config_name)}"
+    if found := re.search(r"(?:Missing mandatory value|MissingMandatoryValue)\W+(\S+)", text):
+        return f"config key {found[1]} is missing"
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("See https")]
+    return "; ".join(lines[:3])
+
+
+def _nearest_key(key: str, config_name: str) -> str:
+    """A suggestion for an unknown key from the config composed without the overrides of values."""
+    groups = [item for item in sys.argv[1:] if re.fullmatch(r"[\w/]+=[\w-]+", item) and item.split("=")[0] != key]
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+            try:
+                composed = hydra.compose(config_name, groups)
+            except (HydraException, OmegaConfBaseException):
+                composed = hydra.compose(config_name)
+    except (HydraException, OmegaConfBaseException):
+        return ""
+    parent, _, last = key.rpartition(".")
+    node = OmegaConf.select(composed, parent) if parent else composed
+    if not isinstance(node, DictConfig):
+        return _nearest_key(parent, config_name) if parent else ""
+    return nearest(last, [str(name) for name in node])

@@ -1,0 +1,47 @@
+"""Fetch and build a data set before it is needed: ``python -m hybrid_retrieval.prepare`` (``make data``)."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+
+import yaml
+
+from hybrid_retrieval.command import with_exit_code
+from hybrid_retrieval.config import PathsConfig, build, config_directory
+from hybrid_retrieval.data.sources.libreoffice_help import refresh_package_lists
+from hybrid_retrieval.errors import InputError
+
+
+def main() -> None:
+    """Build the default data set; as root, refresh missing package lists when that is what it takes."""
+    parser = argparse.ArgumentParser(prog="python -m hybrid_retrieval.prepare", description=__doc__)
+    parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    with_exit_code(prepare)
+
+
+def prepare() -> None:
+    """Build ``libreoffice_help``, and say what it holds."""
+    paths = PathsConfig(
+        data=os.environ.get("HYBRID_RETRIEVAL_DATA"),
+        cache=os.environ.get("HYBRID_RETRIEVAL_CACHE", PathsConfig.cache),
+    )
+    source = build(
+        yaml.safe_load((config_directory() / "dataset" / "libreoffice_help.yaml").read_text()), "dataset", paths=paths
+    )
+    try:
+        pairs = source.pairs()
+    except InputError:
+        if os.geteuid() != 0 or not refresh_package_lists():
+            raise
+        pairs = source.pairs()
+    for side in ("queries", "passages"):
+        print(f"{side}: " + ", ".join(f"{language} {count:,}" for language, count in pairs.meta["counts"][side].items()))
+    print("items: " + ", ".join(f"{split} {count:,}" for split, count in pairs.meta["counts"]["edges"].items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Train, evaluate, report: ``python -m hybrid_retrieval.run sampler=hybrid model=static``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from hybrid_retrieval.command import hydra_command
+from hybrid_retrieval.config import JobConfig, job_config
+
+
+def main(composed: DictConfig) -> None:
+    """One job, from its composed config to its run directory."""
+    hydra = HydraConfig.get()
+    choices = {group: name for group, name in hydra.runtime.choices.items() if not group.startswith("hydra/") and name}
+    run(
+        job_config(composed),
+        Path(hydra.runtime.output_dir),
+        {group: str(name) for group, name in choices.items()},
+        any(item.lstrip("+").startswith("benchmark=") for item in hydra.overrides.task),
+    )
+
+
+def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_name: bool) -> None:
+    """Train the job's encoder into `run_dir`, score it, and report.
+
+    Raises:
+        InputError: anything about the job that cannot work; before training wherever that can be known.
+    """
+    from hybrid_retrieval import run_record
+
+    state = run_record.run_state(run_dir, job)
+    if state == "finished":
+        print("the run is finished already: nothing to do")
+        return close(run_dir)
+
+    from hybrid_retrieval import scoring
+    from hybrid_retrieval.training import fit
+    from hybrid_retrieval.training.checkpoint import load_encoder
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    prepared = fit.prepare(job)
+    benchmarks = scoring.load_benchmarks(job.benchmark, job.paths, benchmarks_by_name)
+    last = run_dir / "checkpoints" / "last.ckpt"
+    start_from = last if state == "unfinished" and last.exists() else None
+    if start_from:
+        fit.check_checkpoint(start_from, prepared.module)
+    run_record.write_config(run_dir, job, choices)
+    fit.save_model_config(prepared, run_dir)
+    run_record.write_environment(
+        run_dir,
+        {
+            "world_size": job.trainer.devices,
+            "start_step": fit.start_step(start_from) if start_from else 0,
+            "data": prepared.source.provenance(),
+            "benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()},
+        },
+    )
+    figures = fit.fit(job, run_dir, prepared, start_from)
+    encoder = load_encoder(run_dir, job.evaluation.checkpoint)
+    metrics = scoring.score_benchmarks(encoder, benchmarks, job.evaluation, run_dir)
+    run_record.write_metrics(run_dir, metrics | {f"train/{name}": value for name, value in figures.items()})
+    return close(run_dir)
+
+
+def close(run_dir: Path) -> None:
+    """The report, the table, and where everything is."""
+    from hybrid_retrieval.reporting import report_run
+
+    report_run(run_dir)
+    print(f"run directory: {run_dir}")
+
+
+if __name__ == "__main__":
+    hydra_command(main, "config")

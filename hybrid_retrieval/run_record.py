@@ -1,0 +1,106 @@
+"""The files of a run directory that say what was run, on what, and how it came out; and whether one may be written."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from hybrid_retrieval import __version__
+from hybrid_retrieval.config import JobConfig
+from hybrid_retrieval.errors import InputError
+
+CONFIG, METRICS, ENVIRONMENT = "config.yaml", "metrics.json", "environment.json"
+FREE_TO_CHANGE = ("resume", "choices", "trainer.progress", "logger")
+"""Config that may differ when a run is gone on with: it changes no weight."""
+PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "numpy", "pyarrow", "hydra-core")
+
+State = Literal["new", "unfinished", "finished"]
+
+
+def run_state(run_dir: Path, job: JobConfig) -> State:
+    """Whether a directory holds a run of this job, and how far it got.
+
+    Raises:
+        InputError: it holds one and ``resume=never``, or one of another config.
+    """
+    if not (run_dir / CONFIG).exists():
+        return "new"
+    if job.resume == "never":
+        raise InputError(f"{run_dir} holds a run already: choose another hydra.run.dir, or go on with it by resume=auto")
+    saved, mine = (_flat(config) for config in (yaml.safe_load((run_dir / CONFIG).read_text()), asdict(job)))
+    changed = sorted(
+        key
+        for key in saved.keys() | mine.keys()
+        if saved.get(key) != mine.get(key) and not any(key == free or key.startswith(f"{free}.") for free in FREE_TO_CHANGE)
+    )
+    if changed:
+        raise InputError(f"resume=auto: the config of the run in {run_dir} differs in {', '.join(changed)}")
+    return "finished" if (run_dir / METRICS).exists() else "unfinished"
+
+
+def write_config(run_dir: Path, job: JobConfig, choices: Mapping[str, str]) -> None:
+    """The resolved config, with the choice of each config group."""
+    record = {**asdict(job), "choices": dict(choices)}
+    write_text(run_dir / CONFIG, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+
+
+def write_environment(run_dir: Path, facts: Mapping[str, Any]) -> None:
+    """Versions and machine, and the run's own `facts` (world_size, start_step, data sources)."""
+    record = {
+        "hybrid_retrieval": __version__,
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "machine": {
+            "system": platform.platform(),
+            "processor": processor_name(),
+            "cores": os.cpu_count(),
+        },
+        **facts,
+    }
+    write_text(run_dir / ENVIRONMENT, json.dumps(record, indent=1, ensure_ascii=False))
+
+
+def write_metrics(run_dir: Path, metrics: Mapping[str, float]) -> None:
+    """One flat object of numbers; its presence says that the run is finished."""
+    write_text(run_dir / METRICS, json.dumps(dict(metrics), indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def processor_name() -> str:
+    """The processor as the system calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by dots."""
+    if not isinstance(value, Mapping) or not value:
+        return {prefix.rstrip("."): list(value) if isinstance(value, tuple) else value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= _flat(inner, f"{prefix}{key}.")
+    return found
