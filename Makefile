@@ -20,10 +20,10 @@ data: install
 # The study that the README shows; on generated text where the corpus cannot be had.
 run: install
 	@if $(BIN)/python -m hybrid_retrieval.prepare; then \
-		$(BIN)/python -m hybrid_retrieval.run +experiment=hybrid_vs_baselines -m; \
+		$(BIN)/python -m hybrid_retrieval.run -m +experiment=hybrid_vs_baselines; \
 	else \
 		echo "NOTICE: the documentation corpus cannot be had here (see above): going on with generated text" >&2; \
-		$(BIN)/python -m hybrid_retrieval.run +experiment=hybrid_vs_baselines -m dataset=synthetic benchmark=held_out; \
+		$(BIN)/python -m hybrid_retrieval.run -m +experiment=hybrid_vs_baselines dataset=synthetic benchmark=held_out; \
 	fi
 
 test: install

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -9,8 +10,8 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], description: str, total: int | None = None, show: bool = True) -> Iterator[T]:
-    """The items, with a bar that goes away when they are done."""
-    if not show:
+    """The items, with a bar that goes away when they are done; none where nobody watches."""
+    if not show or not sys.stderr.isatty():
         yield from items
         return
     from rich.console import Console

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from hybrid_retrieval.command import hydra_command
@@ -20,11 +21,15 @@ def main(composed: DictConfig) -> None:
         Path(hydra.runtime.output_dir),
         {group: str(name) for group, name in choices.items()},
         any(item.lstrip("+").startswith("benchmark=") for item in hydra.overrides.task),
+        Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None,
     )
 
 
-def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_name: bool) -> None:
+def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_name: bool, sweep: str | None = None) -> None:
     """Train the job's encoder into `run_dir`, score it, and report.
+
+    Args:
+        sweep: the name of the sweep that the job belongs to.
 
     Raises:
         InputError: anything about the job that cannot work; before training wherever that can be known.
@@ -34,13 +39,16 @@ def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_na
     state = run_record.run_state(run_dir, job)
     if state == "finished":
         print("the run is finished already: nothing to do")
-        return close(run_dir)
+        close(run_dir)
+        return
 
     from hybrid_retrieval import scoring
     from hybrid_retrieval.training import fit
     from hybrid_retrieval.training.checkpoint import load_encoder
+    from hybrid_retrieval.training.loggers import RunLoggers
 
     run_dir.mkdir(parents=True, exist_ok=True)
+    loggers = RunLoggers(job, run_dir)
     prepared = fit.prepare(job)
     benchmarks = scoring.load_benchmarks(job.benchmark, job.paths, benchmarks_by_name)
     last = run_dir / "checkpoints" / "last.ckpt"
@@ -58,11 +66,13 @@ def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_na
             "benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()},
         },
     )
-    figures = fit.fit(job, run_dir, prepared, start_from)
-    encoder = load_encoder(run_dir, job.evaluation.checkpoint)
-    metrics = scoring.score_benchmarks(encoder, benchmarks, job.evaluation, run_dir)
-    run_record.write_metrics(run_dir, metrics | {f"train/{name}": value for name, value in figures.items()})
-    return close(run_dir)
+    with loggers.opened(choices, sweep):
+        figures = fit.fit(job, run_dir, prepared, start_from)
+        encoder = load_encoder(run_dir, job.evaluation.checkpoint)
+        metrics = scoring.score_benchmarks(encoder, benchmarks, job.evaluation, run_dir)
+        run_record.write_metrics(run_dir, metrics | {f"train/{name}": value for name, value in figures.items()})
+        close(run_dir)
+        loggers.record()
 
 
 def close(run_dir: Path) -> None:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import lightning
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.config import TrainerConfig
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.tokens import Tokenization, tokenise
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.sampling.sampler import Sampler
+from hybrid_retrieval.sampling.sampler import Sampler as PairSampler
 from hybrid_retrieval.training.batches import BatchBuilder, PairBatch, StepBatches, TokenisedSet
+
+
+class StepsFrom(Sampler[int]):
+    """The steps of a run from `start` on; as long as the whole run, because Lightning counts the batches before too."""
+
+    def __init__(self, start: int, steps: int) -> None:
+        self.start, self.steps = start, steps
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.steps))
+
+    def __len__(self) -> int:
+        return self.steps
 
 
 class PairsDataModule(lightning.LightningDataModule):
@@ -24,7 +39,7 @@ class PairsDataModule(lightning.LightningDataModule):
     def __init__(
         self,
         source: Source,
-        sampler: Sampler,
+        sampler: PairSampler,
         query_tokenization: Tokenization,
         passage_tokenization: Tokenization,
         vocabulary: int,
@@ -74,7 +89,7 @@ class PairsDataModule(lightning.LightningDataModule):
         return DataLoader(
             batches,
             batch_size=None,
-            sampler=range(self.start_step, steps),
+            sampler=StepsFrom(self.start_step, steps),
             num_workers=self.config.workers,
             persistent_workers=self.config.workers > 0,
         )

@@ -144,7 +144,7 @@ def fit_rank(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path
     _quieten()
     trainer = lightning.Trainer(
         max_steps=config.max_steps,
-        max_epochs=-1,
+        max_epochs=1,
         accelerator="gpu" if config.accelerator == "cuda" else config.accelerator,
         devices=config.devices,
         strategy=_strategy(config.devices),
@@ -163,7 +163,7 @@ def fit_rank(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path
         deterministic="warn" if config.accelerator == "cpu" else None,
     )
     trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
-    trainer.save_checkpoint(run_dir / "checkpoints" / "last.ckpt")
+    trainer.save_checkpoint(run_dir / "checkpoints" / "last.ckpt", weights_only=False)
     if trainer.is_global_zero:
         figures = {
             "seconds": recorder.seconds,
@@ -203,7 +203,7 @@ def _strategy(devices: int) -> Strategy | str:
 
 def _quieten() -> None:
     """Lightning's remarks on things that are as they should be here."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda", "lightning.fabric"):
+    for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")

@@ -1,0 +1,196 @@
+"""The commands as a user meets them: contracts of the run directory, bad input, help, resume."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tests.conftest import SMALL, Command
+
+
+def last_line(text: str) -> str:
+    return text.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def trained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small finished run with everything kept."""
+    from tests.conftest import command_environment
+
+    folder = tmp_path_factory.mktemp("trained")
+    arguments = [*SMALL, "evaluation.save_runs=true", "evaluation.save_embeddings=true", "hydra.run.dir=run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "hybrid_retrieval.run", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=command_environment(cache),
+    )
+    assert done.returncode == 0, done.stderr
+    assert last_line(done.stdout) == f"run directory: {folder / 'run'}"
+    assert "Mo." in done.stdout
+    return folder / "run"
+
+
+def test_a_run_directory_holds_every_file_of_the_contract(trained: Path) -> None:
+    for name in ("config.yaml", "metrics.json", "per_query.parquet", "batch_manifest.parquet", "environment.json", "report.html"):
+        assert (trained / name).stat().st_size > 0, name
+    assert (trained / "checkpoints" / "best.ckpt").exists()
+    assert list((trained / "figures").glob("*.png"))
+    assert (trained / "runs" / "held_out.trec").exists()
+    environment = json.loads((trained / "environment.json").read_text())
+    assert environment["world_size"] == 1
+    assert environment["start_step"] == 0
+    assert environment["data"][0]["name"] == "synthetic"
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["sampler"]["batch_size"] == 16  # resolved: no interpolation is left
+    assert "${" not in (trained / "config.yaml").read_text()
+
+
+def test_metrics_are_flat_numbers_that_follow_from_the_per_query_values(trained: Path) -> None:
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert all(isinstance(value, (int, float)) for value in metrics.values())
+    table = pq.read_table(trained / "per_query.parquet").to_pandas()
+    pair = table[(table.setting == "crosslingual") & (table.query_language == "s1") & (table.corpus_language == "s0")]
+    assert metrics["held_out/crosslingual/map/s1-s0"] == pytest.approx(pair["map"].mean())
+    own = table[table.setting == "monolingual"].groupby("query_language")["map"].mean()
+    assert metrics["held_out/monolingual/map"] == pytest.approx(own.mean())
+    assert metrics["train/pairs_per_second"] > 0
+
+
+def test_embeddings_give_the_scores_of_the_run(trained: Path) -> None:
+    folder = trained / "embeddings" / "held_out"
+    queries, corpus = np.load(folder / "queries.s0.npy"), np.load(folder / "corpus.s2.npy")
+    names = [(folder / f"{side}.txt").read_text().split() for side in ("queries.s0.ids", "corpus.s2.ids")]
+    assert queries.dtype == np.float32
+    assert len(names[0]) == len(queries)
+    wanted = {name: dict(zip(names[1], row, strict=True)) for name, row in zip(names[0], queries @ corpus.T, strict=True)}
+    seen = 0
+    for line in (trained / "runs" / "held_out.trec").read_text().splitlines():
+        query, _, document, _, score, _ = line.split()
+        if query in wanted and document in wanted[query]:
+            assert float(score) == pytest.approx(float(wanted[query][document]), abs=1e-5)
+            seen += 1
+    assert seen == queries.shape[0] * corpus.shape[0]
+
+
+def test_the_manifest_counts_what_was_trained_on(trained: Path) -> None:
+    table = pq.read_table(trained / "batch_manifest.parquet").to_pandas()
+    assert table.groupby("step").pairs.sum().tolist() == [16] * 12
+    kinds = (table.query_language == table.passage_language).groupby(table.step).agg(["all", "any"])
+    assert kinds["all"].sum() == 6  # alpha = 0.5, exact
+    assert (kinds["all"] == kinds["any"]).all()
+
+
+def test_evaluate_scores_a_trained_run_again(trained: Path, command: Command, tmp_path: Path) -> None:
+    done = command("evaluate", f"checkpoint={trained}", "benchmark=held_out", "hydra.run.dir=again")
+    assert done.returncode == 0, done.stderr
+    assert last_line(done.stdout) == f"run directory: {tmp_path / 'again'}"
+    first = json.loads((trained / "metrics.json").read_text())
+    second = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert second == {name: value for name, value in first.items() if name.startswith("held_out/")}
+
+
+def test_evaluate_refuses_what_is_not_a_run_and_a_checkpoint_of_another_model(
+    trained: Path, in_process: Command, tmp_path: Path
+) -> None:
+    done = in_process("evaluate", "checkpoint=nowhere", "benchmark=held_out")
+    assert_one_line(done, "checkpoint=nowhere is not a run directory")
+    other = tmp_path / "other"
+    subprocess.run(["cp", "-r", str(trained), str(other)], check=True)
+    (other / "model" / "static.json").write_text('{"vocabulary": 10, "dimensions": 4}')
+    assert_one_line(in_process("evaluate", f"checkpoint={other}", "benchmark=held_out"), "another model")
+    (other / "checkpoints" / "best.ckpt").write_bytes(b"PK damaged")
+    assert_one_line(in_process("evaluate", f"checkpoint={other}", "benchmark=held_out"), "not a readable checkpoint")
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Exit code 2, one error line with all `parts`, no traceback."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for part in parts:
+        assert part in lines[0], lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["sampler.alhpa=0.3"], ["sampler.alhpa", "'alpha'"]),
+        (["sampler=hybird"], ["sampler=hybird", "'hybrid'"]),
+        (["smapler=hybrid"], ["smapler", "'sampler'"]),
+        (["+sampler.alfa=1"], ["sampler.alfa", "'alpha'"]),
+        (["+trainer.step=1"], ["trainer.step"]),
+        (["sampler.alpha=1.5"], ["sampler.alpha=1.5", "0..1"]),
+        (["sampler.alpha=much"], ["sampler.alpha='much'", "float"]),
+        (["sampler.ratio_mode=exakt"], ["sampler.ratio_mode", "'exact'"]),
+        (["loss.mask=keeep"], ["loss.mask", "'keep'"]),
+        (["sampler=x_y", "dataset.languages=[s0]"], ["cross-lingual"]),
+        (["dataset.languages=[s0,s99]"], ["dataset.languages", "'s99'", "lacks"]),
+        (["sampler.batch_size=4000"], ["sampler.batch_size=4000"]),
+        (["sampler.batch_size=15", "trainer.devices=2"], ["sampler.batch_size=15", "14 or 16"]),
+        (["trainer.max_steps=0"], ["trainer.max_steps=0"]),
+        (["trainer.monitor=val/lss"], ["trainer.monitor", "'val/loss'"]),
+        (["paths.cache=/dev/null/cache"], ["paths.cache=/dev/null/cache", "cannot be written"]),
+        (["dataset=beir_parallel"], ["dataset.path"]),
+        (["dataset=beir_parallel", "dataset.path=nowhere"], ["dataset.path=nowhere"]),
+        (["model=xlmr"], ["model.path="]),
+        (["model=xlmr", "model.path=nowhere"], ["model.path=nowhere", "config.json"]),
+        (["benchmark=xquad_s"], ["benchmark=xquad_s", "'xquad_r'"]),
+        (["resume=maybe"], ["resume='maybe'"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) and value and "=" in value[0] else "",
+)
+def test_bad_input_is_one_line_and_exit_code_2_before_any_training(
+    in_process: Command, tmp_path: Path, arguments: list[str], parts: list[str]
+) -> None:
+    small = [item for item in SMALL if not (item.startswith("dataset") and any(a.startswith("dataset=") for a in arguments))]
+    if any(a.startswith("model=xlmr") for a in arguments):
+        small = [item for item in small if not item.startswith("model.")]
+    done = in_process("run", *small, "hydra.run.dir=run", *arguments)
+    assert_one_line(done, *parts)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_full_errors_on_request(command: Command) -> None:
+    done = command("run", *SMALL, "sampler.alpha=2", HYDRA_FULL_ERROR="1")
+    assert "Traceback" in done.stderr
+    assert "sampler.alpha=2" in done.stderr
+
+
+def test_a_sweep_runs_every_job_and_compares_them_and_a_bad_job_costs_only_itself(command: Command, tmp_path: Path) -> None:
+    done = command("run", "-m", *SMALL, "sampler=x_x_mono,hybrid", "hydra.sweep.dir=sweep")
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^run directory: ", done.stdout, re.MULTILINE)) == 2
+    assert (tmp_path / "sweep" / "comparison.md").exists()
+    assert (tmp_path / "sweep" / "held_out_comparison.png").exists()
+    done = command("run", "-m", *SMALL, "sampler.alpha=0.5,7", "hydra.sweep.dir=bad")
+    assert_one_line(done, "sampler.alpha=7")
+    assert (tmp_path / "bad" / "0" / "metrics.json").exists()
+
+
+def test_help_and_config_import_nothing_heavy(command: Command) -> None:
+    for argument in ("--help", "--cfg=job"):
+        done = command("run", *argument.split("="), PYTHONPROFILEIMPORTTIME="1")
+        assert done.returncode == 0
+        imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+        assert "hydra" in imported
+        assert not imported & {"torch", "lightning", "transformers", "matplotlib", "pyarrow", "numpy"}
+    for group in ("dataset", "sampler", "model", "loss", "optimizer", "trainer", "benchmark", "logger"):
+        assert re.search(rf"^\s+{group}\s", command("run", "--help").stdout, re.MULTILINE), group
+
+
+def test_the_named_study_is_the_sweep(command: Command) -> None:
+    done = command("run", "+experiment=hybrid_vs_baselines", "-m", *SMALL[:-1], "trainer.accelerator=cpu", "hydra.sweep.dir=study")
+    assert done.returncode == 0, done.stderr
+    jobs = sorted(Path(line.split(": ")[1]).name for line in done.stdout.splitlines() if line.startswith("run directory: "))
+    assert jobs == ["0", "1", "2"]

@@ -1,0 +1,123 @@
+"""The house: which way imports point, that every config fits its constructor, that the package ships its configs."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hybrid_retrieval.config import CLOSED, config_directory, locate
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "hybrid_retrieval"
+
+FOUNDATION = {"errors", "config", "cache", "progress"}
+"""What every room may use."""
+
+MAY_IMPORT = {
+    "errors": set(),
+    "config": {"errors"},
+    "cache": {"errors"},
+    "progress": set(),
+    "data": FOUNDATION,
+    "sampling": FOUNDATION,
+    "models": FOUNDATION,
+    "losses": FOUNDATION,
+    "evaluation": FOUNDATION | {"data", "models"},
+    "training": FOUNDATION | {"data", "sampling", "models", "losses", "evaluation", "reporting"},
+    "reporting": {"errors", "config"},
+    "scoring": FOUNDATION | {"evaluation", "models"},
+    "run_record": {"errors", "config"},
+    "command": {"errors", "config"},
+    "prepare": FOUNDATION | {"command", "data"},
+    "run": FOUNDATION | {"command", "run_record", "scoring", "training", "reporting"},
+    "evaluate": FOUNDATION | {"command", "run_record", "scoring", "training", "reporting"},
+    "report": {"errors", "config", "command", "reporting"},
+}
+"""Room (or top-level module) -> the rooms it may look into."""
+
+
+def rooms(path: Path) -> set[str]:
+    """The rooms that a file imports from, wherever in the file."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for name in names:
+            if name.startswith("hybrid_retrieval."):
+                found.add(name.split(".")[1])
+            elif name == "hybrid_retrieval" and isinstance(node, ast.ImportFrom):
+                found |= {alias.name for alias in node.names if not alias.name.startswith("__")}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    room = parts[0]
+    if room == "__init__":
+        return
+    assert room in MAY_IMPORT, f"{room} is a room that nobody has drawn: add it to the picture"
+    assert rooms(path) - {room} <= MAY_IMPORT[room]
+
+
+def test_sampling_and_reporting_know_no_torch() -> None:
+    for room in ("sampling", "reporting"):
+        for path in (PACKAGE / room).rglob("*.py"):
+            assert not re.search(r"^\s*(import|from) (torch|lightning)\b", path.read_text(), re.MULTILINE), path
+
+
+def test_no_room_without_a_name_of_its_own() -> None:
+    names = {path.stem for path in PACKAGE.rglob("*.py")} | {path.name for path in PACKAGE.rglob("*") if path.is_dir()}
+    assert not names & {"util", "utils", "helper", "helpers", "common", "misc"}
+
+
+OPEN = ["dataset", "sampler", "model", "loss", "optimizer", "benchmark", "logger"]
+
+
+@pytest.mark.parametrize("path", [p for g in OPEN for p in sorted((config_directory() / g).glob("*.yaml"))], ids=lambda p: p.stem)
+def test_every_config_fits_the_constructor_it_names(path: Path) -> None:
+    node = yaml.safe_load(path.read_text())
+    target = locate(node["_target_"], path.stem)
+    assert set(node) - {"_target_", "recipe"} <= set(inspect.signature(target).parameters)
+
+
+@pytest.mark.parametrize("group", sorted(CLOSED))
+def test_every_key_of_a_closed_group_has_a_config(group: str) -> None:
+    node = yaml.safe_load((config_directory() / group / "default.yaml").read_text())
+    assert set(node) == set(inspect.signature(CLOSED[group]).parameters)
+
+
+def test_every_sampler_source_and_benchmark_has_a_config() -> None:
+    named = {
+        yaml.safe_load(path.read_text())["_target_"].rpartition(".")[0] for g in OPEN for path in (config_directory() / g).glob("*")
+    }
+    for folder in ("data/sources", "evaluation/benchmarks"):
+        for path in (PACKAGE / folder).glob("*.py"):
+            if path.stem != "__init__":
+                assert f"hybrid_retrieval.{folder.replace('/', '.')}.{path.stem}" in named
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_finds_its_configs(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    done = subprocess.run(
+        [sys.executable, "-m", "hybrid_retrieval.run", "--cfg", "job"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "hybrid_retrieval.sampling.hybrid.Hybrid" in done.stdout
+    assert (tmp_path / "site" / "hybrid_retrieval" / "py.typed").exists()
