@@ -35,7 +35,7 @@ def main(composed: DictConfig) -> None:
     if (directory / run_record.METRICS).exists():
         raise InputError(f"{directory} holds results already: choose another hydra.run.dir")
     asked = any(item.startswith("benchmark=") for item in hydra.overrides.task)
-    encoder = load_encoder(trained, evaluation.checkpoint)
+    encoder = load_encoder(trained, evaluation.checkpoint, bool(plain["strict"]))
     benchmarks = scoring.load_benchmarks(plain["benchmark"], paths, asked)
     record = {
         **saved,

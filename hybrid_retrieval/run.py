@@ -68,7 +68,7 @@ def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_na
     )
     with loggers.opened(choices, sweep):
         figures = fit.fit(job, run_dir, prepared, start_from)
-        encoder = load_encoder(run_dir, job.evaluation.checkpoint)
+        encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict)
         metrics = scoring.score_benchmarks(encoder, benchmarks, job.evaluation, run_dir)
         run_record.write_metrics(run_dir, metrics | {f"train/{name}": value for name, value in figures.items()})
         close(run_dir)

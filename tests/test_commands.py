@@ -41,7 +41,14 @@ def trained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_directory_holds_every_file_of_the_contract(trained: Path) -> None:
-    for name in ("config.yaml", "metrics.json", "per_query.parquet", "batch_manifest.parquet", "environment.json", "report.html"):
+    for name in (
+        "config.yaml",
+        "metrics.json",
+        "per_query.parquet",
+        "batch_manifest.parquet",
+        "environment.json",
+        "report.html",
+    ):
         assert (trained / name).stat().st_size > 0, name
     assert (trained / "checkpoints" / "best.ckpt").exists()
     assert list((trained / "figures").glob("*.png"))
@@ -190,7 +197,9 @@ def test_help_and_config_import_nothing_heavy(command: Command) -> None:
 
 
 def test_the_named_study_is_the_sweep(command: Command) -> None:
-    done = command("run", "+experiment=hybrid_vs_baselines", "-m", *SMALL[:-1], "trainer.accelerator=cpu", "hydra.sweep.dir=study")
+    done = command(
+        "run", "+experiment=hybrid_vs_baselines", "-m", *SMALL[:-1], "trainer.accelerator=cpu", "hydra.sweep.dir=study"
+    )
     assert done.returncode == 0, done.stderr
     jobs = sorted(Path(line.split(": ")[1]).name for line in done.stdout.splitlines() if line.startswith("run directory: "))
     assert jobs == ["0", "1", "2"]

@@ -82,7 +82,9 @@ def test_no_room_without_a_name_of_its_own() -> None:
 OPEN = ["dataset", "sampler", "model", "loss", "optimizer", "benchmark", "logger"]
 
 
-@pytest.mark.parametrize("path", [p for g in OPEN for p in sorted((config_directory() / g).glob("*.yaml"))], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [p for g in OPEN for p in sorted((config_directory() / g).glob("*.yaml"))], ids=lambda p: p.stem
+)
 def test_every_config_fits_the_constructor_it_names(path: Path) -> None:
     node = yaml.safe_load(path.read_text())
     target = locate(node["_target_"], path.stem)
@@ -97,7 +99,9 @@ def test_every_key_of_a_closed_group_has_a_config(group: str) -> None:
 
 def test_every_sampler_source_and_benchmark_has_a_config() -> None:
     named = {
-        yaml.safe_load(path.read_text())["_target_"].rpartition(".")[0] for g in OPEN for path in (config_directory() / g).glob("*")
+        yaml.safe_load(path.read_text())["_target_"].rpartition(".")[0]
+        for g in OPEN
+        for path in (config_directory() / g).glob("*")
     }
     for folder in ("data/sources", "evaluation/benchmarks"):
         for path in (PACKAGE / folder).glob("*.py"):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
+
+from hybrid_retrieval.errors import InputError
+
+SPACE = re.compile(r"\s")
 
 Ints = npt.NDArray[np.int64]
 
@@ -60,19 +66,31 @@ class RetrievalCollection:
         corpus: Mapping[str, Sequence[tuple[str, str]]],
         judgements: Mapping[tuple[str, str], Sequence[tuple[str, str, int]]],
     ) -> RetrievalCollection:
-        """From (id, text) of each language and, for each (query language, corpus language), (query id, document id, grade)."""
+        """From (id, text) of each language and, for each (query language, corpus language), (query id, document id, grade).
+
+        A grade of 0 or less says "not relevant", which is what no judgement says too.
+
+        Raises:
+            InputError: an id occurs twice in a language, a document is judged twice for a query, or a judgement points
+                nowhere.
+        """
         languages = tuple(sorted({*queries, *corpus}))
         sides = [_side(languages, queries), _side(languages, corpus)]
-        places = [
-            {(int(language), id_): row for row, (language, id_) in enumerate(zip(side.language, side.ids, strict=True))}
-            for side in sides
-        ]
-        rows = [
-            (places[0][languages.index(asked), query], places[1][languages.index(answered), document], grade)
-            for (asked, answered), judged in judgements.items()
-            for query, document, grade in judged
-        ]
+        places = [_places(name, languages, side) for side in sides]
+        try:
+            rows = [
+                (places[0][asked, query], places[1][answered, document], grade)
+                for (asked, answered), judged in judgements.items()
+                for query, document, grade in judged
+                if grade > 0
+            ]
+        except KeyError as error:
+            language, id_ = error.args[0]
+            raise InputError(f"benchmark {name}: a judgement names {language}:{id_}, which is not there") from error
         query, document, grade = _columns(rows)
+        twice = np.flatnonzero((np.diff(query) == 0) & (np.diff(document) == 0))
+        if len(twice):
+            raise InputError(f"benchmark {name}: document {sides[1].ids[document[twice[0]]]} is judged twice for a query")
         return cls(name, languages, sides[0], sides[1], query, document, grade)
 
     def tie_order(self) -> Ints:
@@ -87,8 +105,11 @@ class RetrievalCollection:
         return place
 
     def full_ids(self, side: Side) -> list[str]:
-        """``<language>:<id>`` of every row, unique over the pool."""
-        return [f"{self.languages[language]}:{id_}" for language, id_ in zip(side.language.tolist(), side.ids, strict=True)]
+        """``<language>:<id>`` of every row, unique over the pool; space in an id is spelt as in a URL, for TREC's files."""
+        return [
+            f"{self.languages[language]}:{SPACE.sub(lambda space: quote(space[0]), id_)}"
+            for language, id_ in zip(side.language.tolist(), side.ids, strict=True)
+        ]
 
 
 def _side(languages: Sequence[str], rows: Mapping[str, Sequence[tuple[str, str]]]) -> Side:
@@ -98,6 +119,15 @@ def _side(languages: Sequence[str], rows: Mapping[str, Sequence[tuple[str, str]]
         ids=[id_ for _, id_, _ in ordered],
         language=np.array([index for index, _, _ in ordered], dtype=np.int64),
     )
+
+
+def _places(name: str, languages: Sequence[str], side: Side) -> dict[tuple[str, str], int]:
+    """The row of each (language, id)."""
+    places: dict[tuple[str, str], int] = {}
+    for row, (language, id_) in enumerate(zip(side.language.tolist(), side.ids, strict=True)):
+        if places.setdefault((languages[language], id_), row) != row:
+            raise InputError(f"benchmark {name}: id {languages[language]}:{id_} occurs twice")
+    return places
 
 
 def _columns(rows: list[tuple[int, int, int]]) -> tuple[Ints, Ints, Ints]:

@@ -6,15 +6,18 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.evaluation.collection import RetrievalCollection, Side
 from hybrid_retrieval.evaluation.ranks import count_ranks
 from hybrid_retrieval.evaluation.scorer import DenseScorer, Scorer
 from hybrid_retrieval.evaluation.settings import Slice, aggregate, slices
-from hybrid_retrieval.models.encoder import Encoder
+from hybrid_retrieval.models.encoder import Encoder, Role
 
 log = logging.getLogger(__name__)
+
+ROLE_NAMES: dict[Role, str] = {"query": "queries", "passage": "corpus"}
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,20 @@ class Evaluation:
 
 
 def evaluate(encoder: Encoder, collection: RetrievalCollection, label: str = "") -> Evaluation:
-    """Encode the collection and score it; progress bars when there is a `label`."""
-    queries = encoder.encode(collection.queries.texts, "query", f"{label}: encoding queries" if label else "")
-    corpus = encoder.encode(collection.corpus.texts, "passage", f"{label}: encoding corpus" if label else "")
+    """Encode the collection, language by language, and score it; with a `label`, progress and lost text are shown."""
+    queries = _encode(encoder, collection, collection.queries, "query", label)
+    corpus = _encode(encoder, collection, collection.corpus, "passage", label)
     return score(collection, DenseScorer(queries, corpus), label)
+
+
+def _encode(encoder: Encoder, collection: RetrievalCollection, side: Side, role: Role, label: str) -> npt.NDArray[np.float32]:
+    """float32 [rows, dimensions]. Each language is a call of its own, so that what is lost is said of each."""
+    parts = []
+    for index, language in enumerate(collection.languages):
+        texts = side.texts[side.rows(index)]
+        if len(texts):
+            parts.append(encoder.encode(texts, role, f"{label} {language} {ROLE_NAMES[role]}" if label else ""))
+    return np.concatenate(parts)
 
 
 def score(collection: RetrievalCollection, scorer: Scorer, label: str = "") -> Evaluation:

@@ -95,7 +95,8 @@ def rank_distance(relevant: Relevant) -> Floats:
     """Largest minus smallest rank of a query's relevant documents (arXiv 2408.10536, language bias). 0 or more."""
     starts = relevant.starts
     ends = starts + relevant.sizes - 1
-    return (relevant.rank[ends] - relevant.rank[starts]).astype(np.float64)
+    distance: Floats = (relevant.rank[ends] - relevant.rank[starts]).astype(np.float64)
+    return distance
 
 
 MEASURES: dict[str, Measure] = {

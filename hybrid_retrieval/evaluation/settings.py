@@ -39,22 +39,20 @@ class Slice:
 
 
 def slices(collection: RetrievalCollection, ranks: Ranks) -> Iterator[Slice]:
-    """Every language, language pair and pooled view that has a judged query."""
+    """The pooled view of every language that has queries, and its view of every language that has documents."""
     query_language = collection.queries.language[collection.query]
     corpus_language = collection.corpus.language[collection.document]
     count = len(collection.languages)
     total = np.bincount(collection.queries.language, minlength=count)
-    for asked in range(count):
+    documents = np.bincount(collection.corpus.language, minlength=count)
+    for asked in np.flatnonzero(total).tolist():
         mine = query_language == asked
-        for answered in range(count):
+        for answered in np.flatnonzero(documents).tolist():
             part = np.flatnonzero(mine & (corpus_language == answered))
-            if len(part):
-                setting = "monolingual" if asked == answered else "crosslingual"
-                yield _slice(collection, ranks.language, part, setting, asked, answered, int(total[asked]), MEASURES)
-        part = np.flatnonzero(mine)
-        if len(part):
-            measures = MEASURES | BIAS_MEASURES
-            yield _slice(collection, ranks.pool, part, "multilingual", asked, None, int(total[asked]), measures)
+            setting = "monolingual" if asked == answered else "crosslingual"
+            yield _slice(collection, ranks.language, part, setting, asked, answered, int(total[asked]), MEASURES)
+        measures = MEASURES | BIAS_MEASURES
+        yield _slice(collection, ranks.pool, np.flatnonzero(mine), "multilingual", asked, None, int(total[asked]), measures)
 
 
 def _slice(
@@ -73,10 +71,14 @@ def _slice(
 
 
 def aggregate(collection: RetrievalCollection, views: list[Slice]) -> dict[str, float]:
-    """Flat figures: ``<name>/<setting>/<measure>`` (macro mean) and ``.../<language or pair>``."""
+    """Flat figures: ``<name>/<setting>/<measure>`` (macro mean) and ``.../<language or pair>``.
+
+    A view without a judged query has no figure and no part in the mean; its queries are counted as left out.
+    """
     figures: dict[str, float] = {}
     for setting in SETTINGS:
-        chosen = [view for view in views if view.setting == setting]
+        every = [view for view in views if view.setting == setting]
+        chosen = [view for view in every if len(view.queries)]
         if not chosen:
             continue
         prefix = f"{collection.name}/{setting}"
@@ -85,7 +87,7 @@ def aggregate(collection: RetrievalCollection, views: list[Slice]) -> dict[str, 
             figures[f"{prefix}/{measure}"] = float(np.mean(list(means.values())))
             figures |= {f"{prefix}/{measure}/{name}": value for name, value in means.items()}
         figures[f"{prefix}/queries"] = float(sum(len(view.queries) for view in chosen))
-        figures[f"{prefix}/left_out"] = float(sum(view.left_out for view in chosen))
+        figures[f"{prefix}/left_out"] = float(sum(view.left_out for view in every))
     return figures
 
 

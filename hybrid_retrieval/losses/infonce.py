@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from hybrid_retrieval.config import not_negative, positive
-from hybrid_retrieval.errors import choice
+from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.losses.masks import MODES, PassageIds, QueryIds, answering
 
 SMALLEST_TEMPERATURE = 0.01
+"""Where a learned temperature stops."""
 NEVER = -1e9
 """A score that no softmax sees; finite, so that a query without negatives has loss 0 and gradient 0."""
 
@@ -42,6 +43,8 @@ class InfoNCE(nn.Module):
         """
         super().__init__()
         positive("loss.temperature", temperature)
+        if learn_temperature and temperature < SMALLEST_TEMPERATURE:
+            raise InputError(f"loss.temperature={temperature} is learned, and then must be {SMALLEST_TEMPERATURE} or more")
         choice("loss.directions", directions, ["query", "both"])
         choice("loss.mask", mask, MODES)
         not_negative("loss.hard_negatives", hard_negatives)
@@ -51,7 +54,11 @@ class InfoNCE(nn.Module):
     @property
     def temperature(self) -> Tensor:
         """The divisor of the cosine, a scalar."""
-        return self.log_temperature.exp().clamp(min=SMALLEST_TEMPERATURE)
+        temperature = self.log_temperature.exp()
+        if not self.log_temperature.requires_grad:
+            return temperature
+        # The gradient passes the bound, so that a temperature that reached it can rise again.
+        return temperature + (temperature.clamp(min=SMALLEST_TEMPERATURE) - temperature).detach()
 
     def forward(self, queries: Tensor, passages: Tensor, of_queries: QueryIds, of_passages: PassageIds, own: Tensor) -> Tensor:
         """Loss of each query, [b].
@@ -61,7 +68,7 @@ class InfoNCE(nn.Module):
             passages: [c, dimensions], candidates of all ranks.
             own: int64 [b], each query's own passage among the candidates.
         """
-        return self._one_way(queries @ passages.T, answering(of_queries, of_passages), of_passages.group < 0, own)
+        return self._one_way(_similarity(queries, passages), answering(of_queries, of_passages), of_passages.group < 0, own)
 
     def reverse(self, passages: Tensor, queries: Tensor, of_queries: QueryIds, of_passages: PassageIds, own: Tensor) -> Tensor:
         """Loss of each passage among the queries, [b]; a query that the passage answers is no negative of it.
@@ -72,10 +79,10 @@ class InfoNCE(nn.Module):
             own: int64 [b], each passage's own query.
         """
         empty = torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
-        return self._one_way(passages @ queries.T, answering(of_queries, of_passages).T, empty, own)
+        return self._one_way(_similarity(passages, queries), answering(of_queries, of_passages).T, empty, own)
 
     def _one_way(self, similarity: Tensor, answers: Tensor, empty: Tensor, own: Tensor) -> Tensor:
-        scores = similarity.float() / self.temperature
+        scores = similarity / self.temperature
         right = nn.functional.one_hot(own, scores.shape[1]).bool()
         if self.mask == "keep":
             answers = right
@@ -88,3 +95,10 @@ class InfoNCE(nn.Module):
         negatives = torch.logsumexp(scores.masked_fill(positives, NEVER), 1, keepdim=True)
         each = torch.logaddexp(scores, negatives) - scores
         return each.masked_fill(~positives, 0).sum(1) / positives.sum(1)
+
+
+def _similarity(left: Tensor, right: Tensor) -> Tensor:
+    """[left, right] dot products in float32 or better, also under autocast: a temperature multiplies their rounding."""
+    wide = torch.promote_types(left.dtype, torch.float32)
+    with torch.autocast(left.device.type, enabled=False):
+        return left.to(wide) @ right.to(wide).T

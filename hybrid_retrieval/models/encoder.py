@@ -6,6 +6,7 @@ Texts travel as ragged tokens (ids end to end, with offsets): nothing is padded 
 from __future__ import annotations
 
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,21 +19,27 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from hybrid_retrieval.config import positive
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.models.pooling import POOLINGS
-from hybrid_retrieval.models.tokenization import Tokenization
+from hybrid_retrieval.models.tokenization import Tokenization, first_line, load_tokenizer
 from hybrid_retrieval.progress import track
 
+log = logging.getLogger(__name__)
+
 Role = Literal["query", "passage"]
+WORTH_SAYING = 0.005
+"""Share of single-byte tokens above which the log mentions them: they lose nothing, but mean little."""
 CHUNK_TOKENS = 16_384
-"""Tokens encoded at once outside of training."""
+"""Tokens, padding included, that go through a transformer at once."""
+TOKENISED_AT_ONCE = 4096
 
 
 class Encoder(Protocol):
     """Anything that turns texts into vectors whose dot product is the score."""
 
     def encode(self, texts: Sequence[str], role: Role, label: str = "") -> npt.NDArray[np.float32]:
-        """float32 [texts, dimensions]; a progress bar with `label` when there is one."""
+        """float32 [texts, dimensions]; with a `label`, progress and what was lost of the texts are shown under that name."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +115,25 @@ class EncoderSettings:
     def __post_init__(self) -> None:
         choice("model.pooling", self.pooling, POOLINGS)
         choice("model.activation", self.activation, ["identity", "tanh"])
+        for name in ("max_query_length", "max_passage_length"):
+            positive(f"model.{name}", getattr(self, name))
+        if self.projection is not None:
+            positive("model.projection", self.projection)
+
+    @property
+    def longest(self) -> int:
+        """The larger of the two length limits."""
+        return max(self.max_query_length, self.max_passage_length)
 
 
 class BiEncoder(nn.Module):
-    """One encoder with shared weights for queries and passages (arXiv 2408.10536, section 3)."""
+    """One encoder with shared weights for queries and passages (arXiv 2408.10536, section 3).
+
+    Attributes:
+        strict: make an error of texts that `encode` cuts and of tokens that are unknown, instead of a line in the log.
+    """
+
+    strict: bool = False
 
     def __init__(self, backbone: Backbone, tokenizer: Tokenizer, settings: EncoderSettings) -> None:
         super().__init__()
@@ -120,13 +142,14 @@ class BiEncoder(nn.Module):
         self.settings = settings
         self.projection = nn.Linear(backbone.dimensions, settings.projection) if settings.projection else None
         self.dimensions = settings.projection or backbone.dimensions
+        self._tokenizations: dict[Role, Tokenization] = {
+            "query": Tokenization(tokenizer, settings.query_prefix, settings.max_query_length),
+            "passage": Tokenization(tokenizer, settings.passage_prefix, settings.max_passage_length),
+        }
 
     def tokenization(self, role: Role) -> Tokenization:
         """How texts of a role become tokens."""
-        settings = self.settings
-        if role == "query":
-            return Tokenization(self.tokenizer, settings.query_prefix, settings.max_query_length)
-        return Tokenization(self.tokenizer, settings.passage_prefix, settings.max_passage_length)
+        return self._tokenizations[role]
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Embeddings, [texts, dimensions]."""
@@ -145,28 +168,53 @@ class BiEncoder(nn.Module):
         """float32 [texts, dimensions], encoded in chunks of similar length.
 
         Raises:
-            InputError: an embedding is not finite.
+            InputError: an embedding is not finite; or a text is cut or a token unknown, `strict` is set and there is a label.
         """
-        ids: list[list[int]] = []
-        pieces = (texts[start : start + 4096] for start in range(0, len(texts), 4096))
-        for part, _ in self.tokenization(role).chunks(pieces):
-            ids.extend(part)
+        ids: list[npt.NDArray[np.int64]] = []
+        cut = 0
+        tokenization = self.tokenization(role)
+        pieces = (texts[start : start + TOKENISED_AT_ONCE] for start in range(0, len(texts), TOKENISED_AT_ONCE))
+        for part, was_cut in tokenization.chunks(pieces):
+            ids.extend(np.array(one, np.int64) for one in part)
+            cut += sum(was_cut)
+        if label and ids:
+            self._say_what_is_lost(label, role, ids, cut)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         order = np.argsort(-lengths, kind="stable")
         result = np.empty((len(ids), self.dimensions), np.float32)
         training = self.training
         self.eval()
-        with torch.inference_mode():
-            for chunk in track(token_chunks(order, lengths, CHUNK_TOKENS), label, show=bool(label)):
-                flat = np.concatenate([ids[row] for row in chunk]) if len(chunk) else np.empty(0)
-                offsets = np.concatenate([[0], np.cumsum(lengths[chunk])])
-                tokens = Tokens(torch.from_numpy(flat.astype(np.int64)), torch.from_numpy(offsets)).to(self.device)
-                result[chunk] = self(tokens).float().cpu().numpy()
-        self.train(training)
+        try:
+            with torch.inference_mode():
+                for chunk in track(token_chunks(order, lengths, CHUNK_TOKENS), label, show=bool(label)):
+                    flat = np.concatenate([ids[row] for row in chunk])
+                    offsets = np.concatenate([[0], np.cumsum(lengths[chunk])])
+                    tokens = Tokens(torch.from_numpy(flat), torch.from_numpy(offsets)).to(self.device)
+                    result[chunk] = self(tokens).float().cpu().numpy()
+        finally:
+            self.train(training)
         bad = ~np.isfinite(result).all(1)
         if bad.any():
             raise InputError(f"{int(bad.sum())} of {len(texts)} {role} embeddings are not finite: the weights are damaged")
         return result
+
+    def _say_what_is_lost(self, label: str, role: Role, ids: Sequence[npt.NDArray[np.int64]], cut: int) -> None:
+        """Law 7: one line in the log on texts that are cut and tokens that are unknown, or an error where `strict`."""
+        tokenization, flat = self.tokenization(role), np.concatenate(ids)
+        unknown = int((flat == tokenization.unknown_id).sum())
+        in_bytes = int(np.isin(flat, tokenization.byte_ids).sum())
+        if self.strict and (cut or unknown):
+            raise InputError(
+                f"strict=true: {label}: {cut} of {len(ids)} texts are cut to model.max_{role}_length={tokenization.max_length} "
+                f"and {unknown} tokens are unknown to the tokenizer"
+            )
+        found = [
+            f"{cut:,} of {len(ids):,} texts are cut to {tokenization.max_length} tokens" if cut else "",
+            f"{unknown / len(flat):.2%} of the tokens are unknown" if unknown else "",
+            f"{in_bytes / len(flat):.2%} of the tokens are single bytes" if in_bytes / len(flat) > WORTH_SAYING else "",
+        ]
+        if any(found):
+            log.info("%s: %s", label, ", ".join(filter(None, found)))
 
     def save_config(self, directory: Path) -> None:
         """Write tokenizer, settings and architecture; `load` and a checkpoint's weights give the encoder back."""
@@ -182,14 +230,14 @@ class BiEncoder(nn.Module):
         from hybrid_retrieval.models.static import StaticBackbone
         from hybrid_retrieval.models.transformer import TransformerBackbone
 
+        kinds = {kind.__name__: kind for kind in (StaticBackbone, TransformerBackbone)}
         try:
             record: dict[str, Any] = json.loads((directory / "encoder.json").read_text())
-            tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        except OSError as error:
-            raise InputError(f"{directory} holds no saved encoder ({error.strerror}: {error.filename})") from error
-        kinds = {kind.__name__: kind for kind in (StaticBackbone, TransformerBackbone)}
-        kind = kinds[record.pop("backbone")]
-        return cls(kind.load_config(directory), tokenizer, EncoderSettings(**record))
+            backbone = kinds[record.pop("backbone")].load_config(directory)
+            settings = EncoderSettings(**record)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{directory} holds no saved encoder, or a damaged one ({first_line(error)})") from error
+        return cls(backbone, load_tokenizer(directory, "saved encoder"), settings)
 
 
 def token_chunks(order: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], budget: int) -> list[npt.NDArray[np.int64]]:

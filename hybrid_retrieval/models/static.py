@@ -1,7 +1,7 @@
 """A static encoder: token embeddings and mean pooling, nothing else. Trains in seconds on a CPU.
 
-A step touches only the rows of the tokens in its batch. Gradients of the table are row-sparse and come coalesced, and so
-is the optimizer (`hybrid_retrieval.training.optimizers`).
+A step touches only the rows of the tokens in its batch. Gradients of the table are row-sparse, with each row once and in
+order (though autograd forgets to mark them as coalesced), and so is the optimizer (`hybrid_retrieval.training.optimizers`).
 """
 
 from __future__ import annotations

@@ -50,13 +50,21 @@ class Tokenization:
         """Id of the unknown token, or -1."""
         return next((id_ for name in (UNKNOWN, "[UNK]") if (id_ := self.tokenizer.token_to_id(name)) is not None), -1)
 
-    def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[list[list[int]], list[bool]]]:
-        """Token ids of each chunk of texts, and for each text whether it was cut to `max_length`."""
+    @cached_property
+    def _cutting(self) -> Tokenizer:
+        """A copy of the tokenizer that cuts, and pads nothing."""
+        special = self.tokenizer.num_special_tokens_to_add(False)
+        if self.max_length <= special:
+            raise InputError(f"model.max_*_length={self.max_length} leaves no room for text beside {special} special tokens")
         tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
         tokenizer.no_padding()
         tokenizer.enable_truncation(self.max_length)
+        return tokenizer
+
+    def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[list[list[int]], list[bool]]]:
+        """Token ids of each chunk of texts, and for each text whether it was cut to `max_length`."""
         for chunk in texts:
-            encoded = tokenizer.encode_batch_fast([self.prefix + text for text in chunk])
+            encoded = self._cutting.encode_batch_fast([self.prefix + text for text in chunk])
             yield [one.ids for one in encoded], [bool(one.overflowing) for one in encoded]
 
 
@@ -74,26 +82,30 @@ def train_unigram(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()])
     model = io.BytesIO()
     sentencepiece.set_min_log_level(2)
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=(normalizer.normalize_str(text) for text in texts),
-        model_writer=model,
-        model_type="unigram",
-        vocab_size=vocabulary,
-        hard_vocab_limit=False,
-        byte_fallback=True,
-        character_coverage=0.9998,
-        normalization_rule_name="identity",
-        max_sentence_length=1 << 20,
-        bos_id=0,
-        bos_piece=BEGIN,
-        pad_id=1,
-        pad_piece=PAD,
-        eos_id=2,
-        eos_piece=END,
-        unk_id=3,
-        unk_piece=UNKNOWN,
-        num_threads=2,
-    )
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(normalizer.normalize_str(text) for text in texts),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocabulary,
+            hard_vocab_limit=False,
+            byte_fallback=True,
+            character_coverage=0.9998,
+            normalization_rule_name="identity",
+            max_sentence_length=1 << 20,
+            bos_id=0,
+            bos_piece=BEGIN,
+            pad_id=1,
+            pad_piece=PAD,
+            eos_id=2,
+            eos_piece=END,
+            unk_id=3,
+            unk_piece=UNKNOWN,
+            num_threads=2,
+        )
+    except (RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise InputError(f"model.vocabulary={vocabulary}: no tokenizer can be trained on this text ({reason[:160]})") from error
     trained = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     pieces = [(trained.id_to_piece(index), trained.get_score(index)) for index in range(trained.get_piece_size())]
     tokenizer = Tokenizer(models.Unigram([*pieces, (MASK, 0.0)], unk_id=3, byte_fallback=True))
@@ -112,18 +124,22 @@ def load_tokenizer(directory: Path, key: str = "model.path") -> Tokenizer:
         try:
             return Tokenizer.from_file(str(file))
         except Exception as error:  # the binding raises bare Exception
-            raise InputError(f"{key}: {file} is not a tokenizer ({error})") from error
+            raise InputError(f"{key}: {file} is not a tokenizer ({first_line(error)})") from error
     from transformers import AutoTokenizer
 
     try:
         slow = AutoTokenizer.from_pretrained(directory, use_fast=True)
     except (OSError, ValueError, ImportError) as error:
-        reason = str(error).splitlines()[0]
         raise InputError(
-            f"{key}={directory} holds no tokenizer.json and no tokenizer that can be converted ({reason})"
+            f"{key}={directory} holds no tokenizer.json and no tokenizer that can be converted ({first_line(error)})"
         ) from error
     backend: Tokenizer = slow.backend_tokenizer
     return backend
+
+
+def first_line(error: Exception) -> str:
+    """What another library says is wrong, short enough for a one-line error."""
+    return next(iter(str(error).splitlines()), type(error).__name__)[:160]
 
 
 def pad_id(tokenizer: Tokenizer) -> int:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import pickle
+import urllib.error
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +28,11 @@ from hybrid_retrieval.models.encoder import (
     TrainingText,
     token_chunks,
 )
-from hybrid_retrieval.models.tokenization import load_tokenizer, pad_id
+from hybrid_retrieval.models.tokenization import first_line, load_tokenizer, pad_id
 from hybrid_retrieval.models.trained_tokenizer import trained_tokenizer
+
+HUB_PATIENCE = 5
+"""Seconds to wait for the hub's first answer."""
 
 
 class TransformerBackbone(Backbone):
@@ -65,8 +72,8 @@ class TransformerBackbone(Backbone):
         """The architecture as saved, with random weights."""
         from transformers import AutoConfig, AutoModel
 
-        model = AutoModel.from_config(AutoConfig.from_pretrained(directory), **_without_pooler(directory))
-        return cls(model, json.loads((directory / "transformer.json").read_text())["padding"])
+        padding = json.loads((directory / "transformer.json").read_text())["padding"]
+        return cls(AutoModel.from_config(AutoConfig.from_pretrained(directory), **_without_pooler(directory)), padding)
 
 
 class ScratchTransformer(Model):
@@ -103,7 +110,6 @@ class ScratchTransformer(Model):
             "intermediate_size": 4 * hidden,
             "hidden_dropout_prob": dropout,
             "attention_probs_dropout_prob": dropout,
-            "max_position_embeddings": max(max_query_length, max_passage_length) + 2,
         }
         self._settings = EncoderSettings(
             pooling=pooling, projection=projection, max_query_length=max_query_length, max_passage_length=max_passage_length
@@ -123,6 +129,8 @@ class ScratchTransformer(Model):
             eos_token_id=2,
             type_vocab_size=1,
             layer_norm_eps=1e-5,
+            # This architecture numbers positions from the padding id + 1.
+            max_position_embeddings=self._settings.longest + padding + 1,
             **self._shape,
         )
         return BiEncoder(
@@ -187,17 +195,16 @@ class PretrainedTransformer(Model):
         return load_tokenizer(self.directory)
 
     def build(self, tokenizer: Tokenizer) -> BiEncoder:
-        from transformers import AutoModel
-
-        try:
-            model = AutoModel.from_pretrained(self.directory, dtype=torch.float32, **_without_pooler(self.directory))
-        except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"model.path={self.directory} cannot be loaded: {str(error).splitlines()[0]}") from error
-        backbone = TransformerBackbone(model, pad_id(tokenizer))
-        limit = int(getattr(model.config, "max_position_embeddings", 0))
-        longest = max(self._settings.max_query_length, self._settings.max_passage_length)
-        if limit and longest > limit:
-            raise InputError(f"model.max_passage_length={longest} is more than the {limit} positions of {self._name}")
+        backbone = TransformerBackbone(published_weights(self.directory), pad_id(tokenizer))
+        config: Any = backbone.model.config
+        limit = _positions(config)
+        if limit and self._settings.longest > limit:
+            raise InputError(f"model.max_*_length={self._settings.longest} is more than the {limit} positions of {self._name}")
+        if tokenizer.get_vocab_size() > config.vocab_size:
+            raise InputError(
+                f"model.path={self.directory}: the tokenizer has {tokenizer.get_vocab_size()} tokens and "
+                f"the weights only {config.vocab_size}"
+            )
         if self._projection != "published":
             width = self._projection if isinstance(self._projection, int) else None
             return BiEncoder(backbone, tokenizer, replace(self._settings, projection=width))
@@ -212,11 +219,11 @@ class PretrainedTransformer(Model):
 def from_hub(name: str, revision: str | None) -> Path:
     """The local snapshot of a hub repository; fails within seconds where the hub cannot be reached."""
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError
 
     patterns = ["*.json", "*.model", "*.txt", "*.safetensors", "*.bin", "*/config.json", "2_Dense/*"]
     advice = "give a local directory in the published layout with model.path="
     try:
+        _ask_hub()
         huggingface_hub.hf_hub_download(name, "config.json", revision=revision, etag_timeout=5)
         unwanted = ["onnx/*", "openvino/*"]
         if any(file.endswith(".safetensors") for file in huggingface_hub.list_repo_files(name, revision=revision)):
@@ -224,15 +231,56 @@ def from_hub(name: str, revision: str | None) -> Path:
         return Path(
             huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=unwanted)
         )
-    except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever the HTTP library beneath the hub's client raises
         cached = huggingface_hub.try_to_load_from_cache(name, "config.json", revision=revision)
         if isinstance(cached, str):
             return Path(cached).parent
         raise InputError(f"{name} cannot be had from the hub ({type(error).__name__}): {advice}") from error
 
 
+def _ask_hub() -> None:
+    """One quick question to the hub, whose own client would try again and again; any answer will do.
+
+    Raises:
+        OSError: there is none, or ``HF_HUB_OFFLINE`` is set.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise ConnectionError("HF_HUB_OFFLINE is set")
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 (the user's own HF_ENDPOINT)
+    with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=HUB_PATIENCE):  # noqa: S310
+        pass
+
+
+def published_weights(directory: Path) -> nn.Module:
+    """The transformer of a model directory, in float32.
+
+    Raises:
+        InputError: the weights are damaged, or some are missing (which transformers would fill with random numbers).
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModel
+
+    try:
+        loaded = AutoModel.from_pretrained(
+            directory, dtype=torch.float32, output_loading_info=True, local_files_only=True, **_without_pooler(directory)
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        raise InputError(f"model.path={directory} cannot be loaded: {first_line(error)}") from error
+    model: nn.Module = loaded[0]
+    missing = sorted(name for name in loaded[1]["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise InputError(
+            f"model.path={directory}: its weights lack {len(missing)} of the architecture's, {missing[0]} among them"
+        )
+    return model
+
+
 def published_dense(directory: Path) -> tuple[dict[str, Tensor], str]:
     """Weight and bias of the dense layer in sentence-transformers' layout, and the name of its activation."""
+    from safetensors import SafetensorError
+
     folder = directory / "2_Dense"
     try:
         config = json.loads((folder / "config.json").read_text())
@@ -242,10 +290,21 @@ def published_dense(directory: Path) -> tuple[dict[str, Tensor], str]:
             state = load_file(folder / "model.safetensors")
         else:
             state = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"model.projection=published, but {folder} holds no dense layer ({error.strerror})") from error
+        weight = state["linear.weight"]
+    except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"model.projection=published, but {folder} holds no dense layer that can be read ({first_line(error)})"
+        ) from error
     activation = str(config.get("activation_function", "")).rsplit(".", 1)[-1].lower()
-    return {"weight": state["linear.weight"], "bias": state["linear.bias"]}, activation or "identity"
+    return {"weight": weight, "bias": state.get("linear.bias", torch.zeros(len(weight)))}, activation or "identity"
+
+
+def _positions(config: Any) -> int:
+    """Tokens that the position embeddings have room for; 0 where the architecture sets no limit."""
+    positions = int(getattr(config, "max_position_embeddings", 0) or 0)
+    # RoBERTa and its kin number positions from the padding id + 1.
+    first = config.pad_token_id + 1 if config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet"} else 0
+    return positions - first if positions else 0
 
 
 def _without_pooler(directory: Path) -> dict[str, Any]:

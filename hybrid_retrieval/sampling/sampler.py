@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
@@ -14,6 +15,8 @@ from hybrid_retrieval.sampling.availability import Availability, Cell
 from hybrid_retrieval.sampling.batch import PairIndices
 from hybrid_retrieval.sampling.languages import weights
 from hybrid_retrieval.sampling.streams import MixedPairs, MonolingualBatches, mixed_pairs, monolingual_batches
+
+log = logging.getLogger(__name__)
 
 
 class Composer(Protocol):
@@ -74,6 +77,9 @@ class Sampler(ABC):
     def monolingual(self, available: Availability, seed: int, short: bool) -> MonolingualBatches:
         """Batches in one language each, every language of which can fill a batch."""
         cells = _same_language_cells(available)
+        silent = set(available.languages) - {available.languages[cell.query_language] for cell in cells}
+        if silent and not short:
+            log.warning("no item has both sides in %s: no monolingual batch will be drawn there", ", ".join(sorted(silent)))
         batches = monolingual_batches(available, cells, self.language_choice, self.batch_size, seed, Stream.SAME_LANGUAGE)
         if not short:
             for part in batches.languages:

@@ -34,13 +34,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_encoder(run_dir: Path, which: str) -> BiEncoder:
-    """The trained encoder of a run directory, in evaluation mode.
+def load_encoder(run_dir: Path, which: str, strict: bool = False) -> BiEncoder:
+    """The trained encoder of a run directory, in evaluation mode; `strict` is law 7's.
 
     Raises:
         InputError: no checkpoint, or one of another model.
     """
     encoder = BiEncoder.load(run_dir / MODEL_FOLDER)
+    encoder.strict = strict
     path = checkpoint_path(run_dir, which)
     state = read_checkpoint(path).get("state_dict", {})
     weights = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}

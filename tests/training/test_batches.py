@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hybrid_retrieval.cache import Cache
-from hybrid_retrieval.config import JobConfig, PathsConfig, build
+from hybrid_retrieval.config import JobConfig, build
 from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs, text_key
 from hybrid_retrieval.data.tokens import tokenise
 from hybrid_retrieval.losses.masks import answering
@@ -128,9 +128,12 @@ def answers_by_hand(builder: BatchBuilder, indices: PairIndices, i: int, j: int)
     languages = [(builder.languages[indices.query_language[k]], builder.languages[indices.passage_language[k]]) for k in (i, j)]
     same_set = indices.set_index[i] == indices.set_index[j]
     known = same_set and any(q == query_i and p == passage_j for q, p, _ in first.edges.tolist())
-    questions = [text_of(s, "queries", q, lang[0]) for s, q, lang in zip((first, second), (query_i, query_j), languages, strict=True)]
+    questions = [
+        text_of(s, "queries", q, lang[0]) for s, q, lang in zip((first, second), (query_i, query_j), languages, strict=True)
+    ]
     passages = [
-        text_of(s, "passages", p, lang[1]) for s, p, lang in zip((first, second), (passage_i, passage_j), languages, strict=True)
+        text_of(s, "passages", p, lang[1])
+        for s, p, lang in zip((first, second), (passage_i, passage_j), languages, strict=True)
     ]
     return bool(known or questions[0] == questions[1] or passages[0] == passages[1])
 

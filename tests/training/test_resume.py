@@ -40,7 +40,9 @@ def test_same_seed_same_weights_and_another_seed_others(command: Command, tmp_pa
 
 
 @pytest.mark.parametrize("model", [["model=static", "model.vocabulary=800"], TINY], ids=["static", "transformer with dropout"])
-def test_killed_and_resumed_equals_unkilled_bit_for_bit(command: Command, cache: Path, tmp_path: Path, model: list[str]) -> None:
+def test_killed_and_resumed_equals_unkilled_bit_for_bit(
+    command: Command, cache: Path, tmp_path: Path, model: list[str]
+) -> None:
     settings = [*SMALL, *model, "trainer.max_steps=400", "trainer.validate_every=50", "trainer.checkpoint_every=20"]
     assert command("run", *settings, "hydra.run.dir=whole").returncode == 0
     killed = [*settings, "resume=auto", "hydra.run.dir=killed"]

@@ -44,21 +44,25 @@ def split_collection(pairs: ParallelPairs, split: str, name: str, items: int | N
     """The collection of a split's edges.
 
     Args:
-        items: keep the first so many query groups, for a quick look during training.
+        items: keep so many query groups, always the same, for a quick look during training.
 
     Raises:
         InputError: the split is empty.
     """
-    edges = np.asarray(pairs.split_edges(split))[:, :2].astype(np.int64)
+    edges = pairs.split_edges(split)[:, :2]
     if not len(edges):
-        raise InputError(f"benchmark {name}: {pairs.name} has no {split} split (dataset.test_share=0?)")
+        raise InputError(f"benchmark {name}: {pairs.name} has no {split} split (dataset.{split}_share=0?)")
     if items is not None:
         spread = np.random.default_rng(0).permutation(np.unique(edges[:, 0]))
         edges = edges[np.isin(edges[:, 0], spread[:items])]
-    queries, query_row = _side(pairs.queries, np.unique(edges[:, 0]))
-    corpus, corpus_row = _side(pairs.passages, np.unique(edges[:, 1]))
+    # A pair may stand in several edges that differ in their hard negatives.
+    edges = np.unique(edges, axis=0)
+    query_groups, asking = np.unique(edges[:, 0], return_inverse=True)
+    passage_groups, answering = np.unique(edges[:, 1], return_inverse=True)
+    queries, query_row = _side(pairs.queries, query_groups.astype(np.int64))
+    corpus, corpus_row = _side(pairs.passages, passage_groups.astype(np.int64))
     # Every language of an edge's query against every language of its passage.
-    asked, answered = query_row[edges[:, 0]], corpus_row[edges[:, 1]]
+    asked, answered = query_row[asking], corpus_row[answering]
     edge, left, right = np.nonzero((asked[:, :, None] >= 0) & (answered[:, None, :] >= 0))
     query, document = asked[edge, left], answered[edge, right]
     order = np.lexsort((document, query))
@@ -74,13 +78,11 @@ def split_collection(pairs: ParallelPairs, split: str, name: str, items: int | N
 
 
 def _side(table: TextTable, groups: Ints) -> tuple[Side, Ints]:
-    """The rows of `groups`, and for every (group, language) of the table its place among them, or -1."""
-    rows = np.sort(table.rows[groups].ravel())
-    rows = rows[rows >= 0].astype(np.int64)
-    place = np.full(len(table) + 1, -1, np.int64)  # the last entry serves row -1
-    place[rows] = np.arange(len(rows))
+    """The rows of `groups`, and the place among them of each, int64 [groups, languages], or -1."""
+    of_groups = table.rows[groups].astype(np.int64)
+    rows = np.sort(of_groups[of_groups >= 0])
     side = Side(table.texts(rows), table.ids(rows), table.languages[rows])
-    return side, place[table.rows]
+    return side, np.where(of_groups >= 0, np.searchsorted(rows, of_groups), -1)
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,9 @@ break [start, stop) holds the answer's start. The files are the publisher's, at 
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,13 @@ from typing import Any
 from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.source import choose_languages
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.benchmark import Benchmark
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS, READ_SECONDS = 4, 30
 PUBLISHER = "https://raw.githubusercontent.com/google-research-datasets/lareqa"
 
 
@@ -75,6 +80,7 @@ class Lareqa(Benchmark):
             name: xquad_r or mlqa_r.
             languages: all by default.
         """
+        choice(f"benchmark.{name}.name", name, RELEASES)
         self.name, self.release = name, RELEASES[name]
         self._languages = choose_languages(languages, list(self.release.files), f"benchmark.{name}.languages")
         self._local = Path(paths.data).expanduser() / self.release.folder if paths.data else None
@@ -91,11 +97,24 @@ class Lareqa(Benchmark):
         return self._folder() is not None
 
     def provenance(self) -> dict[str, Any]:
-        checksums = {language: self.release.files[language][2] for language in self._languages}
-        return {"publisher": PUBLISHER, "revision": self.release.revision, "sha256": checksums}
+        """Publisher and revision, and the checksums of the files that are really there."""
+        published = {language: self.release.files[language][2] for language in self._languages}
+        folder = self._folder()
+        found = published
+        if folder is not None:
+            files = {language: folder / f"{language}.json" for language in self._languages}
+            found = {language: hashlib.sha256(file.read_bytes()).hexdigest() for language, file in files.items()}
+        return {
+            "publisher": PUBLISHER,
+            "revision": self.release.revision,
+            "as_published": found == published,
+            "sha256": found,
+        }
 
     def load(self) -> RetrievalCollection:
         folder = self._folder() or self._download()
+        if not self.provenance()["as_published"]:
+            log.warning("benchmark %s: the files in %s are not the published ones", self.name, folder)
         queries: dict[str, Rows] = {}
         corpus: dict[str, Rows] = {}
         answer: dict[str, dict[str, str]] = {}
@@ -125,7 +144,7 @@ class Lareqa(Benchmark):
                     known_hash=f"sha256:{self.release.files[language][2]}",
                     fname=f"{language}.json",
                     path=self._downloads,
-                    downloader=pooch.HTTPDownloader(progressbar=True, timeout=10),
+                    downloader=pooch.HTTPDownloader(progressbar=True, timeout=(CONNECT_SECONDS, READ_SECONDS)),
                 )
             except (requests.RequestException, OSError, ValueError) as error:
                 advice = (
@@ -150,18 +169,17 @@ def read_language(file: Path) -> tuple[Rows, Rows, dict[str, str]]:
     sentences: Rows = []
     answer: dict[str, str] = {}
     try:
-        articles = json.loads(file.read_text(encoding="utf-8"))["data"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{file} is not a SQuAD file with sentence breaks (truncated?)") from error
-    for article in articles:
-        for paragraph in article["paragraphs"]:
-            breaks, first = paragraph["sentence_breaks"], len(sentences)
-            sentences += [(str(first + i), paragraph["context"][start:stop]) for i, (start, stop) in enumerate(breaks)]
-            for question in paragraph["qas"]:
-                at = question["answers"][0]["answer_start"]
-                place = next((i for i, (start, stop) in enumerate(breaks) if start <= at < stop), None)
-                if place is None:
-                    raise InputError(f"{file}: the answer of question {question['id']} lies in no sentence")
-                queries.append((question["id"], question["question"]))
-                answer[question["id"]] = str(first + place)
+        for article in json.loads(file.read_text(encoding="utf-8"))["data"]:
+            for paragraph in article["paragraphs"]:
+                breaks, first = paragraph["sentence_breaks"], len(sentences)
+                sentences += [(str(first + i), paragraph["context"][start:stop]) for i, (start, stop) in enumerate(breaks)]
+                for question in paragraph["qas"]:
+                    at = question["answers"][0]["answer_start"]
+                    place = next((i for i, (start, stop) in enumerate(breaks) if start <= at < stop), None)
+                    if place is None:
+                        raise InputError(f"{file}: the answer of question {question['id']} lies in no sentence")
+                    queries.append((question["id"], question["question"]))
+                    answer[question["id"]] = str(first + place)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{file} is not a SQuAD file with sentence breaks (truncated? {type(error).__name__})") from error
     return queries, sentences, answer

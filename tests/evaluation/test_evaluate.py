@@ -1,0 +1,102 @@
+"""From an encoder to figures: each text once, language by language; nothing that is not finite gets a rank."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.evaluation.evaluate import evaluate, score
+from hybrid_retrieval.evaluation.scorer import DenseScorer
+
+
+class Hashing:
+    """Embeds a text by its hash, and notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[tuple[str, str]] = Counter()
+        self.labels: list[str] = []
+
+    def encode(self, texts, role, label=""):
+        self.seen.update((text, role) for text in texts)
+        self.labels.append(label)
+        rows = [np.random.default_rng(sum(text.encode())).integers(-3, 4, 6) for text in texts]
+        return np.array(rows, np.float32)
+
+
+def test_each_text_is_encoded_once_and_the_result_is_that_of_all_texts_at_once(make_collection) -> None:
+    collection = make_collection(1)
+    encoder = Hashing()
+    result = evaluate(encoder, collection)
+    assert set(encoder.seen.values()) == {1}
+    assert sum(encoder.seen.values()) == len(collection.queries) + len(collection.corpus)
+    whole = Hashing()
+    scorer = DenseScorer(whole.encode(collection.queries.texts, "query"), whole.encode(collection.corpus.texts, "passage"))
+    assert result.metrics == score(collection, scorer).metrics
+
+
+def test_the_log_has_a_line_for_each_language(make_collection) -> None:
+    encoder = Hashing()
+    evaluate(encoder, make_collection(1), "random")
+    assert encoder.labels[0].startswith("random ar")
+    assert len(encoder.labels) == len(set(encoder.labels)) == 8
+    silent = Hashing()
+    evaluate(silent, make_collection(1))
+    assert set(silent.labels) == {""}
+
+
+def test_what_is_left_out_is_in_the_log(make_collection, tied_scorer, caplog: pytest.LogCaptureFixture) -> None:
+    collection = make_collection(1)
+    with caplog.at_level(logging.INFO):
+        metrics = score(collection, tied_scorer(collection), "random").metrics
+    left_out = metrics["random/monolingual/left_out"] + metrics["random/crosslingual/left_out"]
+    assert f"{left_out:.0f} queries have no relevant document" in caplog.text
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("side", ["queries", "corpus"])
+def test_embeddings_that_are_not_finite_are_refused(value: float, side: str) -> None:
+    matrices = {"queries": np.ones((3, 2), np.float32), "corpus": np.ones((4, 2), np.float32)}
+    matrices[side][1, 1] = value
+    with pytest.raises(InputError, match=r"1 of [34] (query|corpus) embeddings are not finite"):
+        DenseScorer(**matrices)
+
+
+def test_scores_are_the_dot_products_packed_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    queries, corpus = (rng.standard_normal((rows, 37), np.float32) for rows in (50, 203))
+    exact = queries.astype(np.float64) @ corpus.T.astype(np.float64)
+    for limit in (1 << 30, 0):
+        monkeypatch.setattr("hybrid_retrieval.evaluation.scorer.PACKED_BYTES", limit)
+        scorer = DenseScorer(queries, corpus)
+        for start, stop in ((0, 50), (7, 8), (3, 20)):
+            np.testing.assert_allclose(scorer.scores(start, stop).numpy(), exact[start:stop], rtol=0, atol=2e-5)
+
+
+def test_documents_with_the_same_embedding_tie_exactly() -> None:
+    """Otherwise rounding, and with it the size of a block, would decide between them."""
+    rng = np.random.default_rng(0)
+    corpus = rng.standard_normal((1501, 384), np.float32)
+    corpus[801:] = corpus[:700]
+    scorer = DenseScorer(rng.standard_normal((90, 384), np.float32), corpus)
+    for start, stop in ((0, 90), (0, 1), (5, 8)):
+        scores = scorer.scores(start, stop)
+        assert (scores[:, 801:] == scores[:, :700]).all()
+
+
+@pytest.mark.parametrize(
+    ("asked", "answers", "judged", "message"),
+    [
+        ([("q", ""), ("q", "")], [("d", "")], [("q", "d", 1)], "id de:q occurs twice"),
+        ([("q", "")], [("d", ""), ("d", "")], [("q", "d", 1)], "id de:d occurs twice"),
+        ([("q", "")], [("d", "")], [("q", "e", 1)], "a judgement names de:e, which is not there"),
+        ([("q", "")], [("d", "")], [("q", "d", 1), ("q", "d", 2)], "document d is judged twice"),
+    ],
+)
+def test_a_collection_that_contradicts_itself_is_refused(asked, answers, judged, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        RetrievalCollection.build("set", {"de": asked}, {"de": answers}, {("de", "de"): judged})

