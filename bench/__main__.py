@@ -37,7 +37,7 @@ def found() -> dict[str, Callable[[], Row]]:
 
 
 def main() -> None:
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported, which the rows do
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the commands do; read when torch is imported, by the rows
     rows = found()
     parser = argparse.ArgumentParser(prog="python -m bench", description="Time this package beside its peers.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows to run, of: {', '.join(rows)} (default: all)")

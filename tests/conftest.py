@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hybrid_retrieval.command import hydra_command
 from hybrid_retrieval.config import JobConfig, config_directory, job_config
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 SMALL = [
     "dataset=synthetic",
