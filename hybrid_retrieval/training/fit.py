@@ -165,13 +165,20 @@ def fit_rank(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path
     trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
     trainer.save_checkpoint(run_dir / "checkpoints" / "last.ckpt", weights_only=False)
     if trainer.is_global_zero:
+        drawn = recorder.manifest.summary()
+        log.info(
+            "drawn: %s pairs in %s batches, %.1f%% of the pairs monolingual, %s to %s pairs of each of %s language pairs",
+            *(f"{drawn[name]:,}" for name in ("pairs", "steps")),
+            100 * drawn["monolingual_pair_share"],
+            *(f"{drawn[name]:,}" for name in ("fewest_pairs_of_a_cell", "most_pairs_of_a_cell", "cells")),
+        )
         figures = {
             "seconds": recorder.seconds,
             "pairs_per_second": recorder.pairs / max(recorder.seconds, 1e-9),
             "steps": trainer.global_step,
             "start_step": data.start_step,
             "world_size": trainer.world_size,
-            **{f"batches/{name}": value for name, value in recorder.manifest.summary().items()},
+            **{f"batches/{name}": value for name, value in drawn.items()},
         }
         (run_dir / FIGURES).write_text(json.dumps(figures, indent=1))
 
