@@ -19,7 +19,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import positive
+from hybrid_retrieval.config import locate, positive
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.models.pooling import POOLINGS
 from hybrid_retrieval.models.tokenization import Tokenization, first_line, load_tokenizer
@@ -92,6 +92,11 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def save_config(self, directory: Path) -> None:
         """Write what the architecture is (not its weights) for `BiEncoder.load`."""
+
+    @classmethod
+    @abstractmethod
+    def load_config(cls, directory: Path) -> Backbone:
+        """The architecture as saved, with random weights."""
 
 
 @dataclass(frozen=True)
@@ -220,20 +225,20 @@ class BiEncoder(nn.Module):
         """Write tokenizer, settings and architecture; `load` and a checkpoint's weights give the encoder back."""
         directory.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(str(directory / "tokenizer.json"))
-        record = {"backbone": type(self.backbone).__name__, **asdict(self.settings)}
+        kind = type(self.backbone)
+        record = {"backbone": f"{kind.__module__}.{kind.__qualname__}", **asdict(self.settings)}
         (directory / "encoder.json").write_text(json.dumps(record, indent=1))
         self.backbone.save_config(directory)
 
     @classmethod
     def load(cls, directory: Path) -> BiEncoder:
         """An encoder as saved by `save_config`, its weights not yet set."""
-        from hybrid_retrieval.models.static import StaticBackbone
-        from hybrid_retrieval.models.transformer import TransformerBackbone
-
-        kinds = {kind.__name__: kind for kind in (StaticBackbone, TransformerBackbone)}
         try:
             record: dict[str, Any] = json.loads((directory / "encoder.json").read_text())
-            backbone = kinds[record.pop("backbone")].load_config(directory)
+            kind = locate(record.pop("backbone"), f"{directory / 'encoder.json'}: backbone")
+            if not issubclass(kind, Backbone):
+                raise ValueError(f"{kind.__name__} is no backbone")
+            backbone = kind.load_config(directory)
             settings = EncoderSettings(**record)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{directory} holds no saved encoder, or a damaged one ({first_line(error)})") from error
