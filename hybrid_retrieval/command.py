@@ -39,7 +39,11 @@ def hydra_command(task: Callable[[DictConfig], None], config_name: str) -> None:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda item: item not in ("-m", "--multirun"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
 
+    started = False
+
     def job(composed: DictConfig) -> None:
+        nonlocal started
+        started = True
         # A single job ends here; of a sweep's jobs the others go on, and the error comes out at the end.
         if HydraConfig.get().mode == RunMode.MULTIRUN or full:
             task(composed)
@@ -55,6 +59,15 @@ def hydra_command(task: Callable[[DictConfig], None], config_name: str) -> None:
         if full:
             raise
         stop(explain(error, config_name))
+    except (ValueError, OSError) as error:  # before any job: a choice or a directory that Hydra cannot make sense of
+        if full or started:
+            raise
+        stop(f"the command line cannot be composed: {str(error).splitlines()[0]}")
+
+
+def asked_by_name(group: str) -> bool:
+    """Whether the command line chooses of a config group, rather than taking its default."""
+    return any(item.lstrip("+").startswith(f"{group}=") for item in HydraConfig.get().overrides.task)
 
 
 def with_exit_code(action: Callable[[], None], full: bool = False) -> None:
@@ -68,9 +81,16 @@ def with_exit_code(action: Callable[[], None], full: bool = False) -> None:
     except OSError as error:
         if full or error.errno not in STORAGE_FAULTS:
             raise
-        stop(f"{error.filename or 'a file'} cannot be written: {STORAGE_FAULTS[error.errno]}")
+        stop(f"{error.filename2 or error.filename or 'a file'} cannot be written: {STORAGE_FAULTS[error.errno]}")
     except KeyboardInterrupt:
         stop("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except SystemExit as end:
+        if end.code == 143:
+            stop("terminated; resume=auto goes on from the last checkpoint", 143)
+        raise
 
 
 def stop(message: str, code: int = 2) -> NoReturn:
@@ -84,6 +104,9 @@ def explain(error: Exception, config_name: str) -> str:
     text = str(error) or str(error.__cause__)
     if found := re.search(r"Could not find '([\w/.@-]+)/([\w.-]+)'", text):
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
+        return f"{found[1]}={found[2]} is unknown{nearest(found[2], options)}"
+    if found := re.search(r"Could not load '([\w.-]+)/([\w.-]+)'", text):
+        options = [path.stem for path in (config_directory() / found[1]).glob("*.yaml")]
         return f"{found[1]}={found[2]} is unknown{nearest(found[2], options)}"
     if found := re.search(r"Could not override '([\w/.@-]+)'", text):
         return f"unknown config key {found[1]}{_nearest_key(found[1], config_name)}"

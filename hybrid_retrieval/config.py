@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ class TrainerConfig:
     accelerator: str = "auto"
     """auto, cpu, gpu (CUDA) or mps."""
     precision: str = "32-true"
-    """Lightning's precision names: 32-true, bf16-mixed, bf16-true, 16-mixed."""
+    """Lightning's names: 32-true, bf16-mixed, or 16-mixed (GPU only)."""
     gradient_clip: float = 1.0
     """Largest global L2 norm of the gradient; 0 switches clipping off."""
     validate_every: int = 200
@@ -64,7 +65,7 @@ class TrainerConfig:
         for name in ("validation_batches", "validation_items", "patience", "workers", "gradient_clip"):
             not_negative(f"trainer.{name}", getattr(self, name))
         choice("trainer.accelerator", self.accelerator, ["auto", "cpu", "gpu", "cuda", "mps"])
-        choice("trainer.precision", self.precision, ["32-true", "bf16-mixed", "bf16-true", "16-mixed"])
+        choice("trainer.precision", self.precision, ["32-true", "bf16-mixed", "16-mixed"])
         settings = ["monolingual", "crosslingual", "multilingual"]
         choice("trainer.monitor", self.monitor, ["val/loss", *(f"val/{setting}/map" for setting in settings)])
         if self.monitor != "val/loss" and self.validation_items == 0:
@@ -125,6 +126,8 @@ class JobConfig:
 
     def __post_init__(self) -> None:
         choice("resume", self.resume, ["never", "auto"])
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed={self.seed} is outside 0..{2**32 - 1}")
 
 
 CLOSED: Mapping[str, type] = {"trainer": TrainerConfig, "evaluation": EvaluationConfig, "paths": PathsConfig}
@@ -221,14 +224,14 @@ def describe(hint: Any) -> str:
 
 def positive(key: str, value: float) -> None:
     """Refuse a value that is not above zero."""
-    if value <= 0:
-        raise InputError(f"{key}={value} must be above 0")
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{key}={value} must be a number above 0")
 
 
 def not_negative(key: str, value: float) -> None:
     """Refuse a value below zero."""
-    if value < 0:
-        raise InputError(f"{key}={value} must be 0 or more")
+    if not (math.isfinite(value) and value >= 0):
+        raise InputError(f"{key}={value} must be a number from 0 up")
 
 
 def share(key: str, value: float) -> None:

@@ -9,7 +9,8 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from hybrid_retrieval.command import hydra_command
+from hybrid_retrieval import run_record
+from hybrid_retrieval.command import asked_by_name, hydra_command
 from hybrid_retrieval.config import EvaluationConfig, PathsConfig, construct
 from hybrid_retrieval.errors import InputError
 
@@ -19,14 +20,16 @@ def main(composed: DictConfig) -> None:
     trained = Path(str(composed.checkpoint)).expanduser()
     if not (trained / "config.yaml").exists():
         raise InputError(f"checkpoint={trained} is not a run directory: it holds no config.yaml")
-    saved = yaml.safe_load((trained / "config.yaml").read_text())
+    saved = run_record.read_config(trained)
     if not composed.dataset:
         composed.dataset = saved["dataset"]
     plain: Any = OmegaConf.to_container(composed, resolve=True)
     paths = construct(PathsConfig, plain["paths"], "paths")
     evaluation = construct(EvaluationConfig, plain["evaluation"], "evaluation")
+    if not isinstance(plain["strict"], bool):
+        raise InputError(f"strict={plain['strict']!r} has the wrong type; expected true or false")
 
-    from hybrid_retrieval import run_record, scoring
+    from hybrid_retrieval import scoring
     from hybrid_retrieval.reporting import report_run
     from hybrid_retrieval.training.checkpoint import checkpoint_path, load_encoder
 
@@ -34,9 +37,8 @@ def main(composed: DictConfig) -> None:
     directory = Path(hydra.runtime.output_dir)
     if (directory / run_record.METRICS).exists():
         raise InputError(f"{directory} holds results already: choose another hydra.run.dir")
-    asked = any(item.startswith("benchmark=") for item in hydra.overrides.task)
-    encoder = load_encoder(trained, evaluation.checkpoint, bool(plain["strict"]))
-    benchmarks = scoring.load_benchmarks(plain["benchmark"], paths, asked)
+    encoder = load_encoder(trained, evaluation.checkpoint, plain["strict"])
+    benchmarks = scoring.load_benchmarks(plain["benchmark"], paths, asked_by_name("benchmark"))
     record = {
         **saved,
         **{key: plain[key] for key in ("benchmark", "evaluation", "paths")},

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from hybrid_retrieval.command import hydra_command
+from hybrid_retrieval.command import asked_by_name, hydra_command
 from hybrid_retrieval.config import JobConfig, job_config
 
 
@@ -20,7 +20,7 @@ def main(composed: DictConfig) -> None:
         job_config(composed),
         Path(hydra.runtime.output_dir),
         {group: str(name) for group, name in choices.items()},
-        any(item.lstrip("+").startswith("benchmark=") for item in hydra.overrides.task),
+        asked_by_name("benchmark"),
         Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None,
     )
 
@@ -51,6 +51,8 @@ def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_na
     loggers = RunLoggers(job, run_dir)
     prepared = fit.prepare(job)
     benchmarks = scoring.load_benchmarks(job.benchmark, job.paths, benchmarks_by_name)
+    if job.strict:
+        scoring.check_texts(prepared.module.encoder, benchmarks)
     last = run_dir / "checkpoints" / "last.ckpt"
     start_from = last if state == "unfinished" and last.exists() else None
     if start_from:
@@ -68,7 +70,7 @@ def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_na
     )
     with loggers.opened(choices, sweep):
         figures = fit.fit(job, run_dir, prepared, start_from)
-        encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict)
+        encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict, job.trainer.accelerator)
         metrics = scoring.score_benchmarks(encoder, benchmarks, job.evaluation, run_dir)
         run_record.write_metrics(run_dir, metrics | {f"train/{name}": value for name, value in figures.items()})
         close(run_dir)

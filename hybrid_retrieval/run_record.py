@@ -18,7 +18,10 @@ from hybrid_retrieval.config import JobConfig
 from hybrid_retrieval.errors import InputError
 
 CONFIG, METRICS, ENVIRONMENT = "config.yaml", "metrics.json", "environment.json"
-FREE_TO_CHANGE = ("resume", "choices", "trainer.progress", "logger")
+FREE_TO_CHANGE = (
+    *("resume", "choices", "logger", "paths", "name"),
+    *(f"trainer.{key}" for key in ("progress", "log_every", "checkpoint_every", "workers")),
+)
 """Config that may differ when a run is gone on with: it changes no weight."""
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "numpy", "pyarrow", "hydra-core")
 
@@ -35,7 +38,7 @@ def run_state(run_dir: Path, job: JobConfig) -> State:
         return "new"
     if job.resume == "never":
         raise InputError(f"{run_dir} holds a run already: choose another hydra.run.dir, or go on with it by resume=auto")
-    saved, mine = (_flat(config) for config in (yaml.safe_load((run_dir / CONFIG).read_text()), asdict(job)))
+    saved, mine = _flat(read_config(run_dir)), _flat(asdict(job))
     changed = sorted(
         key
         for key in saved.keys() | mine.keys()
@@ -44,6 +47,18 @@ def run_state(run_dir: Path, job: JobConfig) -> State:
     if changed:
         raise InputError(f"resume=auto: the config of the run in {run_dir} differs in {', '.join(changed)}")
     return "finished" if (run_dir / METRICS).exists() else "unfinished"
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """The config of a run directory."""
+    path = run_dir / CONFIG
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is damaged: not YAML") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} is empty or damaged")
+    return config
 
 
 def write_config(run_dir: Path, job: JobConfig, choices: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.evaluate import Evaluation, evaluate
 from hybrid_retrieval.evaluation.scorer import DenseScorer
 from hybrid_retrieval.evaluation.trec import write_embeddings, write_qrels, write_run
-from hybrid_retrieval.models.encoder import Encoder
+from hybrid_retrieval.models.encoder import BiEncoder, Encoder
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,14 @@ def load_benchmarks(nodes: Mapping[str, Any], paths: PathsConfig, asked_by_name:
             f"no data is at hand for benchmark=[{','.join(nodes)}]; benchmark=held_out scores the training set's own test part"
         )
     return found
+
+
+def check_texts(encoder: BiEncoder, benchmarks: Mapping[str, LoadedBenchmark]) -> None:
+    """Before a training whose scores would be refused by ``strict=true``: tokenise the benchmarks' texts."""
+    encoder.strict = True
+    for name, benchmark in benchmarks.items():
+        encoder.tokenise(benchmark.collection.queries.texts, "query", f"{name} queries")
+        encoder.tokenise(benchmark.collection.corpus.texts, "passage", f"{name} corpus")
 
 
 def score_benchmarks(

@@ -93,6 +93,15 @@ class RetrievalCollection:
             raise InputError(f"benchmark {name}: document {sides[1].ids[document[twice[0]]]} is judged twice for a query")
         return cls(name, languages, sides[0], sides[1], query, document, grade)
 
+    @property
+    def settings(self) -> set[str]:
+        """Which of the three settings have a judgement."""
+        if not len(self.query):
+            return set()
+        same = self.queries.language[self.query] == self.corpus.language[self.document]
+        found = {"multilingual"} | ({"monolingual"} if same.any() else set())
+        return found | (set() if same.all() else {"crosslingual"})
+
     def tie_order(self) -> Ints:
         """int64 [documents]: of two documents with equal scores the one with the larger number comes first.
 

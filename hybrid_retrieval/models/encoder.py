@@ -175,15 +175,7 @@ class BiEncoder(nn.Module):
         Raises:
             InputError: an embedding is not finite; or a text is cut or a token unknown, `strict` is set and there is a label.
         """
-        ids: list[npt.NDArray[np.int64]] = []
-        cut = 0
-        tokenization = self.tokenization(role)
-        pieces = (texts[start : start + TOKENISED_AT_ONCE] for start in range(0, len(texts), TOKENISED_AT_ONCE))
-        for part, was_cut in tokenization.chunks(pieces):
-            ids.extend(np.array(one, np.int64) for one in part)
-            cut += sum(was_cut)
-        if label and ids:
-            self._say_what_is_lost(label, role, ids, cut)
+        ids = self.tokenise(texts, role, label)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         order = np.argsort(-lengths, kind="stable")
         result = np.empty((len(ids), self.dimensions), np.float32)
@@ -202,6 +194,18 @@ class BiEncoder(nn.Module):
         if bad.any():
             raise InputError(f"{int(bad.sum())} of {len(texts)} {role} embeddings are not finite: the weights are damaged")
         return result
+
+    def tokenise(self, texts: Sequence[str], role: Role, label: str = "") -> list[npt.NDArray[np.int64]]:
+        """Ids of each text; with a label, what is lost is logged, or an InputError where `strict` (law 7)."""
+        ids: list[npt.NDArray[np.int64]] = []
+        cut = 0
+        pieces = (texts[start : start + TOKENISED_AT_ONCE] for start in range(0, len(texts), TOKENISED_AT_ONCE))
+        for part, was_cut in self.tokenization(role).chunks(pieces):
+            ids.extend(np.array(one, np.int64) for one in part)
+            cut += sum(was_cut)
+        if label and ids:
+            self._say_what_is_lost(label, role, ids, cut)
+        return ids
 
     def _say_what_is_lost(self, label: str, role: Role, ids: Sequence[npt.NDArray[np.int64]], cut: int) -> None:
         """Law 7: one line in the log on texts that are cut and tokens that are unknown, or an error where `strict`."""

@@ -63,6 +63,11 @@ class BatchBuilder:
         self.hard_negatives = hard_negatives
         self.languages = tuple(sorted({language for one in sets for language in one.pairs.languages}))
 
+    @property
+    def negatives(self) -> int:
+        """Mined negatives of a pair, in the set that has most."""
+        return max(int(one.pairs.edges.shape[1]) for one in self.sets) - 2
+
     def availability(self, split: str) -> Availability:
         """What a sampler can draw from a split."""
         return Availability(

@@ -14,57 +14,89 @@ from hybrid_retrieval.sampling.manifest import Manifest
 from hybrid_retrieval.training.batches import PairBatch
 
 MANIFEST = "batch_manifest.parquet"
+LAST = "last.ckpt"
 
 
 class Recorder(Callback):
-    """Keeps the manifest of the batches that were trained on, and the time spent on them without validation."""
+    """Keeps the manifest of the batches that were trained on, and the time spent on them.
+
+    The clock stands still in validations and while checkpoints are written; a resumed run goes on counting.
+    """
 
     def __init__(self, manifest: Manifest, run_dir: Path, every: int) -> None:
         self.manifest, self.path, self.every = manifest, run_dir / MANIFEST, every
         self.seconds, self.pairs = 0.0, 0
         self._since: float | None = None
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "pairs": self.pairs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self.pairs = state_dict["seconds"], state_dict["pairs"]
+
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         self._since = time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, index: int
+    ) -> None:
+        if self._since is None:
+            self._since = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: PairBatch, index: int
     ) -> None:
         self.manifest.add(batch.step, batch.composition)
         self.pairs += len(batch.composition)
-        if trainer.is_global_zero and (batch.step + 1) % self.every == 0:
-            self.manifest.write(self.path)
+        if (batch.step + 1) % self.every == 0:
+            self.pause()
+            if trainer.is_global_zero:
+                self.manifest.write(self.path)
 
     def on_validation_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self._pause()
-
-    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self._since = time.perf_counter()
+        self.pause()
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self._pause()
+        self.pause()
         if trainer.is_global_zero:
             self.manifest.write(self.path)
 
-    def _pause(self) -> None:
+    def pause(self) -> None:
+        """Stop the clock; the next batch starts it again."""
         if self._since is not None:
             self.seconds += time.perf_counter() - self._since
         self._since = None
 
 
-def callbacks(config: TrainerConfig, run_dir: Path, recorder: Recorder, validates: bool) -> list[Callback]:
-    """The callbacks of a run; `validates` is whether there is a validation split."""
+class LastCheckpoint(Callback):
+    """Writes ``last.ckpt`` every so many steps; where a step is validated too, after that validation.
+
+    What the validation decided (the best score so far, the patience left) is then in the checkpoint, and a resumed run
+    decides as an uninterrupted one does. It comes after the callbacks whose state it saves.
+    """
+
+    def __init__(self, path: Path, every: int, validate_every: int | None) -> None:
+        self.path, self.every, self.validate_every = path, every, validate_every
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: PairBatch, index: int
+    ) -> None:
+        if self._due(trainer) and not (self.validate_every and trainer.global_step % self.validate_every == 0):
+            trainer.save_checkpoint(self.path, weights_only=False)
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if self._due(trainer):
+            trainer.save_checkpoint(self.path, weights_only=False)
+
+    def _due(self, trainer: lightning.Trainer) -> bool:
+        return trainer.global_step % self.every == 0
+
+
+def callbacks(config: TrainerConfig, run_dir: Path, recorder: Recorder, validate_every: int | None) -> list[Callback]:
+    """The callbacks of a run; `validate_every` is None where nothing is validated."""
     folder = run_dir / "checkpoints"
-    last = ModelCheckpoint(
-        dirpath=folder,
-        filename="last",
-        every_n_train_steps=config.checkpoint_every,
-        save_top_k=1,
-        monitor=None,
-        enable_version_counter=False,
-    )
-    found: list[Callback] = [recorder, last]
-    if validates:
+    found: list[Callback] = [recorder]
+    if validate_every:
         mode = "min" if config.monitor == "val/loss" else "max"
         found.append(
             ModelCheckpoint(
@@ -80,6 +112,7 @@ def callbacks(config: TrainerConfig, run_dir: Path, recorder: Recorder, validate
         )
         if config.patience:
             found.append(EarlyStopping(config.monitor, patience=config.patience, mode=mode))
+    found.append(LastCheckpoint(folder / LAST, config.checkpoint_every, validate_every))
     if config.progress:
         found.append(RichProgressBar())
     return found

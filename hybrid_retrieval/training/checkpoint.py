@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-import pickle
+import errno
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.encoder import BiEncoder
 
 MODEL_FOLDER = "model"
 PREFIX = "encoder."
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints are written beside their place and renamed into it: a kill or a full disk leaves the old one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        final = Path(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        part = final.with_name(f".{final.name}.part")
+        try:
+            torch.save(checkpoint, part)
+        except RuntimeError as error:  # what torch makes of a failed write
+            part.unlink(missing_ok=True)
+            raise OSError(errno.ENOSPC, f"cannot be written ({str(error).splitlines()[0]})", str(final)) from error
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+        part.replace(final)
 
 
 def checkpoint_path(run_dir: Path, which: str) -> Path:
@@ -29,12 +48,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content; only plain types and tensors are loaded."""
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # the unpickler raises whatever the damage leads it to
         raise InputError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0][:120]})") from error
     return content
 
 
-def load_encoder(run_dir: Path, which: str, strict: bool = False) -> BiEncoder:
+def scoring_device(accelerator: str = "auto") -> torch.device:
+    """Where an encoder is best used, out of what the machine has and ``trainer.accelerator`` allows."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def load_encoder(run_dir: Path, which: str, strict: bool = False, accelerator: str = "auto") -> BiEncoder:
     """The trained encoder of a run directory, in evaluation mode; `strict` is law 7's.
 
     Raises:
@@ -52,4 +80,4 @@ def load_encoder(run_dir: Path, which: str, strict: bool = False) -> BiEncoder:
         raise InputError(
             f"{path} is a checkpoint of another model than {run_dir / MODEL_FOLDER} describes: {reason}"
         ) from error
-    return encoder.eval()
+    return encoder.eval().to(scoring_device(accelerator))

@@ -67,6 +67,11 @@ class PairsDataModule(lightning.LightningDataModule):
         has_validation = any(len(one.patterns.starts) for one in held_out.sets)
         self.validation_composer = sampler.compose(held_out, seed, short=True) if has_validation else None
 
+    @property
+    def validates(self) -> bool:
+        """Whether there is anything to validate on."""
+        return self.validation_composer is not None and self.config.validation_batches > 0
+
     def check(self, strict: bool) -> None:
         """With `strict`, refuse text that was cut to the length limit or holds unknown tokens (law 7)."""
         for one in self.builder.sets:
@@ -96,6 +101,6 @@ class PairsDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[PairBatch] | list[DataLoader[PairBatch]]:
         """Every rank gets whole batches: they are few, and short ones need not divide."""
-        if self.validation_composer is None or not self.config.validation_batches:
+        if self.validation_composer is None or not self.validates:
             return []
         return DataLoader(StepBatches(self.builder, self.validation_composer, self.config.validation_batches), batch_size=None)

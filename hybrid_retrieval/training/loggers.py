@@ -107,7 +107,10 @@ def _rows_before(run_dir: Path) -> list[dict[str, float]]:
         return []
     done = int(read_checkpoint(checkpoint)["global_step"])
     with path.open(newline="") as file:
-        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        rows = [
+            {name: int(value) if name in ("epoch", "step") else float(value) for name, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]
     return [row for row in rows if row["step"] < done]
 
 

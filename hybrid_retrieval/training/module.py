@@ -37,15 +37,17 @@ class ContrastiveModule(lightning.LightningModule):
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
         loss, accuracy = contrastive_loss(self.encoder, self.loss, batch)
         count = len(batch.queries)
-        self.log("train/loss", loss, prog_bar=True, batch_size=count)
-        self.log("train/accuracy@1", accuracy, batch_size=count)
+        several = self.trainer.world_size > 1
+        self.log("train/loss", loss, prog_bar=True, batch_size=count, sync_dist=several)
+        self.log("train/accuracy@1", accuracy, batch_size=count, sync_dist=several)
         self.log("train/temperature", self.loss.temperature.detach(), batch_size=count)
         return loss
 
     def validation_step(self, batch: PairBatch, batch_index: int) -> None:
         loss, accuracy = contrastive_loss(self.encoder, self.loss, batch, across_ranks=False)
-        self.log("val/loss", loss, prog_bar=True, batch_size=1, sync_dist=False)
-        self.log("val/accuracy@1", accuracy, batch_size=1)
+        several = self.trainer.world_size > 1
+        self.log("val/loss", loss, prog_bar=True, batch_size=1, sync_dist=several)
+        self.log("val/accuracy@1", accuracy, batch_size=1, sync_dist=several)
 
     def on_validation_epoch_end(self) -> None:
         if self.validation is None:
@@ -54,7 +56,8 @@ class ContrastiveModule(lightning.LightningModule):
         for setting in ("monolingual", "crosslingual", "multilingual"):
             name = f"{self.validation.name}/{setting}/map"
             if name in result.metrics:
-                self.log(f"val/{setting}/map", torch.tensor(result.metrics[name], dtype=torch.float32))
+                value = torch.tensor(result.metrics[name], dtype=torch.float32, device=self.device)
+                self.log(f"val/{setting}/map", value, sync_dist=self.trainer.world_size > 1)
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = self.optimizer.configure(self, self.config.max_steps)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from hybrid_retrieval.config import not_negative, positive, share
-from hybrid_retrieval.errors import choice
+from hybrid_retrieval.errors import InputError, choice
 
 NO_DECAY = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 
@@ -94,6 +94,9 @@ class AdamW:
         positive("optimizer.lr", self.lr)
         not_negative("optimizer.weight_decay", self.weight_decay)
         share("optimizer.warmup", self.warmup)
+        positive("optimizer.eps", self.eps)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"optimizer.betas={self.betas}; expected two numbers from 0 up and below 1")
         choice("optimizer.schedule", self.schedule, SCHEDULES)
 
     def configure(self, module: nn.Module, max_steps: int) -> tuple[RowSparseAdamW, LambdaLR]:
