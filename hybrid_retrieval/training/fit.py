@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import socket
+import time
 import warnings
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from hybrid_retrieval.training.training_text import SourceText
 log = logging.getLogger(__name__)
 
 FIGURES = "training.json"
+GLOO_SECONDS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +166,9 @@ def _fit_spawned(rank: int, job: JobConfig, run_dir: Path, start_from: Path | No
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // job.trainer.devices))
     quiet = job if rank == 0 else dataclasses.replace(job, trainer=dataclasses.replace(job.trainer, progress=False), logger={})
     fit_rank(quiet, run_dir, prepare(quiet), start_from)
+    # A gloo thread that still drops its last work needs the interpreter's lock, which the main thread holds when it joins
+    # that thread at exit: leave it the time.
+    time.sleep(GLOO_SECONDS)
 
 
 def fit_rank(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,10 @@ def one_rank(rank: int, ranks: int, port: int, job: JobConfig, out: Path) -> Non
     loss = wrapped(module.batch(rank, ranks))
     loss.backward()
     torch.save((loss.detach(), gradients(module)), out / f"{rank}.pt")
-    dist.destroy_process_group()
+    dist.barrier()
+    # Not through destructors: a gloo thread that still drops its work wants the interpreter's lock, which the main thread
+    # holds while it joins that thread.
+    os._exit(0)
 
 
 def gradients(module: nn.Module) -> dict[str, torch.Tensor]:
