@@ -225,13 +225,13 @@ def describe(hint: Any) -> str:
 def positive(key: str, value: float) -> None:
     """Refuse a value that is not above zero."""
     if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{key}={value} must be a number above 0")
+        raise InputError(f"{key}={value} must be above 0")
 
 
 def not_negative(key: str, value: float) -> None:
     """Refuse a value below zero."""
     if not (math.isfinite(value) and value >= 0):
-        raise InputError(f"{key}={value} must be a number from 0 up")
+        raise InputError(f"{key}={value} must be 0 or more")
 
 
 def share(key: str, value: float) -> None:

@@ -82,11 +82,11 @@ class LastCheckpoint(Callback):
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: PairBatch, index: int
     ) -> None:
         if self._due(trainer) and not (self.validate_every and trainer.global_step % self.validate_every == 0):
-            trainer.save_checkpoint(self.path, weights_only=False)
+            trainer.save_checkpoint(self.path)
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if self._due(trainer):
-            trainer.save_checkpoint(self.path, weights_only=False)
+            trainer.save_checkpoint(self.path)
 
     def _due(self, trainer: lightning.Trainer) -> bool:
         return trainer.global_step % self.every == 0

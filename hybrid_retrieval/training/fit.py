@@ -211,7 +211,7 @@ def fit_rank(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path
         if isinstance(end.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from end
         raise
-    trainer.save_checkpoint(run_dir / "checkpoints" / LAST, weights_only=False)
+    trainer.save_checkpoint(run_dir / "checkpoints" / LAST)
     if trainer.is_global_zero:
         figures = {
             "seconds": recorder.seconds,

@@ -127,12 +127,16 @@ def test_a_signal_ends_in_one_line_and_no_success(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs start without it
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(sent)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == code, errors
     assert errors.strip().splitlines()[-1].startswith(f"error: {word}")
     assert "Traceback" not in errors
