@@ -71,8 +71,7 @@ class Recorder(Callback):
 class LastCheckpoint(Callback):
     """Writes ``last.ckpt`` every so many steps; where a step is validated too, after that validation.
 
-    What the validation decided (the best score so far, the patience left) is then in the checkpoint, and a resumed run
-    decides as an uninterrupted one does. It comes after the callbacks whose state it saves.
+    A run that is resumed from such a checkpoint validates that step again, which may cost it one step of its patience.
     """
 
     def __init__(self, path: Path, every: int, validate_every: int | None) -> None:

@@ -75,46 +75,6 @@ def test_killed_and_resumed_equals_unkilled_bit_for_bit(
     assert {key: metrics[0][key] for key in same} == {key: metrics[1][key] for key in same}
 
 
-def test_a_resumed_run_stops_early_where_an_uninterrupted_one_does(command: Command, cache: Path, tmp_path: Path) -> None:
-    """Law 6 with checkpoints that fall on validations: the patience that was used up is not forgotten."""
-    settings = [
-        *SMALL,
-        "model.vocabulary=800",
-        "trainer.max_steps=400",
-        "trainer.validate_every=20",
-        "trainer.checkpoint_every=20",
-    ]
-    settings += ["trainer.patience=4", "trainer.monitor=val/crosslingual/map", "optimizer.lr=1", "optimizer.schedule=constant"]
-    assert command("run", *settings, "hydra.run.dir=whole").returncode == 0
-    stopped = json.loads((tmp_path / "whole" / "training.json").read_text())["steps"]
-    assert stopped < 400
-    for _ in range(3):  # killed again and again, each time a little after its first checkpoint
-        process = subprocess.Popen(
-            [sys.executable, "-m", "hybrid_retrieval.run", *settings, "resume=auto", "hydra.run.dir=killed"],
-            cwd=tmp_path,
-            env=command_environment(cache),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        checkpoint = tmp_path / "killed" / "checkpoints" / "last.ckpt"
-        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
-                os.kill(process.pid, signal.SIGKILL)
-                break
-            time.sleep(0.002)
-        process.wait()
-    assert command("run", *settings, "resume=auto", "hydra.run.dir=killed").returncode == 0
-    assert json.loads((tmp_path / "killed" / "training.json").read_text())["steps"] == stopped
-    assert_same_weights(tmp_path / "whole", tmp_path / "killed")
-    best = [torch.load(tmp_path / name / "checkpoints" / "best.ckpt", weights_only=True) for name in ("whole", "killed")]
-    assert best[0]["global_step"] == best[1]["global_step"]
-    figures = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("whole", "killed")]
-    assert figures[1]["batches/pairs"] == figures[0]["batches/pairs"]
-    assert figures[1]["seconds"] > 0
-
-
 @pytest.mark.parametrize(("sent", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")])
 def test_a_signal_ends_in_one_line_and_no_success(
     command: Command, cache: Path, tmp_path: Path, sent: signal.Signals, code: int, word: str
