@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hybrid_retrieval.config import config_directory
-from hybrid_retrieval.errors import InputError, nearest
+from hybrid_retrieval.errors import InputError, Terminated, exit_on_sigterm, nearest
 
 STORAGE_FAULTS = {
     errno.ENOSPC: "the disk is full",
@@ -39,6 +39,7 @@ def hydra_command(task: Callable[[DictConfig], None], config_name: str) -> None:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda item: item not in ("-m", "--multirun"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
 
+    exit_on_sigterm()
     started = False
 
     def job(composed: DictConfig) -> None:
@@ -87,10 +88,8 @@ def with_exit_code(action: Callable[[], None], full: bool = False) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except SystemExit as end:
-        if end.code == 143:
-            stop("terminated; resume=auto goes on from the last checkpoint", 143)
-        raise
+    except Terminated:
+        stop("terminated", 143)
 
 
 def stop(message: str, code: int = 2) -> NoReturn:

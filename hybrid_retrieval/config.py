@@ -33,11 +33,23 @@ class TrainerConfig:
     max_steps: int = 1000
     """Optimizer steps; each takes one global batch."""
     devices: int = 1
-    """Processes on this machine; each takes an equal slice of every global batch."""
+    """Processes on a machine; each takes an equal slice of every global batch."""
+    nodes: int = 1
+    """Machines. Each runs the same command, which starts the processes of its own; the first one writes."""
     accelerator: str = "auto"
     """auto, cpu, gpu (CUDA) or mps."""
     precision: str = "32-true"
     """Lightning's names: 32-true, bf16-mixed, or 16-mixed (GPU only)."""
+    accumulate: int = 1
+    """Global batches whose gradients are averaged in a step; each has its own negatives only."""
+    grad_cache: bool = False
+    """Encode every chunk twice and keep the activations of one: for batches that do not fit (GradCache)."""
+    chunk_tokens: int | None = None
+    """Tokens, padding included, that a transformer encodes at once; by default settled once for the device."""
+    chunks_multiple_of: int = 1
+    """The number of chunks of a global batch, so that many devices share them evenly."""
+    linear: str | None = None
+    """What multiplies in float32 on a CPU: default or onednn; by default the faster, probed once."""
     gradient_clip: float = 1.0
     """Largest global L2 norm of the gradient; 0 switches clipping off."""
     validate_every: int = 200
@@ -52,6 +64,12 @@ class TrainerConfig:
     """Validations without improvement before training stops (0: never stops early)."""
     checkpoint_every: int = 500
     """Steps between writes of the last checkpoint."""
+    averaging: str | None = None
+    """Validate, keep and score averages of the weights over the steps: ema or mean."""
+    averaging_decay: float = 0.999
+    """Of an ema: what is left of an average after a step."""
+    averaging_start: float = 0.0
+    """Share of the steps after which averaging begins."""
     workers: int = 0
     """Loader processes; 0 composes batches in the training process."""
     log_every: int = 20
@@ -60,16 +78,31 @@ class TrainerConfig:
     """Show progress bars."""
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "devices", "validate_every", "checkpoint_every", "log_every"):
+        for name in ("max_steps", "devices", "nodes", "validate_every", "checkpoint_every", "log_every"):
             positive(f"trainer.{name}", getattr(self, name))
+        positive("trainer.chunks_multiple_of", self.chunks_multiple_of)
+        positive("trainer.accumulate", self.accumulate)
+        if self.chunk_tokens is not None:
+            positive("trainer.chunk_tokens", self.chunk_tokens)
+        if self.linear is not None:
+            choice("trainer.linear", self.linear, ["default", "onednn"])
         for name in ("validation_batches", "validation_items", "patience", "workers", "gradient_clip"):
             not_negative(f"trainer.{name}", getattr(self, name))
+        if self.averaging is not None:
+            choice("trainer.averaging", self.averaging, ["ema", "mean"])
+        for name in ("averaging_decay", "averaging_start"):
+            share(f"trainer.{name}", getattr(self, name))
         choice("trainer.accelerator", self.accelerator, ["auto", "cpu", "gpu", "cuda", "mps"])
         choice("trainer.precision", self.precision, ["32-true", "bf16-mixed", "16-mixed"])
         settings = ["monolingual", "crosslingual", "multilingual"]
         choice("trainer.monitor", self.monitor, ["val/loss", *(f"val/{setting}/map" for setting in settings)])
         if self.monitor != "val/loss" and self.validation_items == 0:
             raise InputError(f"trainer.monitor={self.monitor} needs trainer.validation_items above 0")
+
+    @property
+    def world_size(self) -> int:
+        """Processes on all machines."""
+        return self.devices * self.nodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,3 +271,11 @@ def share(key: str, value: float) -> None:
     """Refuse a value outside 0..1."""
     if not 0 <= value <= 1:
         raise InputError(f"{key}={value} is outside 0..1")
+
+
+def divides(key: str, whole: int, by_key: str, parts: int) -> None:
+    """Refuse a `whole` that does not divide into `parts`, naming the nearest that do."""
+    if whole % parts:
+        below, above = whole - whole % parts, whole + parts - whole % parts
+        sizes = " or ".join(str(size) for size in (below, above) if size)
+        raise InputError(f"{key}={whole} does not divide by {by_key}={parts}; the nearest sizes are {sizes}")

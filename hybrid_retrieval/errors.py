@@ -1,9 +1,11 @@
-"""The one exception that means "the input is at fault, not the program"."""
+"""How a command ends early through no fault of the program: the input is at fault, or it was told to end."""
 
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
+from typing import NoReturn
 
 
 class InputError(Exception):
@@ -11,6 +13,22 @@ class InputError(Exception):
 
     The command-line entries turn it into exit code 2 without a traceback; anything else is a bug (exit code 1).
     """
+
+
+class Terminated(SystemExit):
+    """SIGTERM came; exit code 143. Training raises it when the last checkpoint is written."""
+
+    def __init__(self) -> None:
+        super().__init__(143)
+
+
+def exit_on_sigterm() -> None:
+    """End this process with `Terminated` on SIGTERM, so that what is open is closed."""
+
+    def end(*_: object) -> NoReturn:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def nearest(value: object, options: Iterable[object]) -> str:

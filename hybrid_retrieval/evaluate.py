@@ -37,7 +37,8 @@ def main(composed: DictConfig) -> None:
     directory = Path(hydra.runtime.output_dir)
     if (directory / run_record.METRICS).exists():
         raise InputError(f"{directory} holds results already: choose another hydra.run.dir")
-    encoder = load_encoder(trained, evaluation.checkpoint, plain["strict"])
+    linear = (saved.get("trainer") or {}).get("linear")
+    encoder = load_encoder(trained, evaluation.checkpoint, plain["strict"], linear=linear)
     benchmarks = scoring.load_benchmarks(plain["benchmark"], paths, asked_by_name("benchmark"))
     record = {
         **saved,

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from hybrid_retrieval.command import asked_by_name, hydra_command
+from hybrid_retrieval.command import asked_by_name, hydra_command, stop
 from hybrid_retrieval.config import JobConfig, job_config
+from hybrid_retrieval.errors import Terminated
 
 
 def main(composed: DictConfig) -> None:
     """One job, from its composed config to its run directory."""
     hydra = HydraConfig.get()
     choices = {group: name for group, name in hydra.runtime.choices.items() if not group.startswith("hydra/") and name}
-    run(
-        job_config(composed),
-        Path(hydra.runtime.output_dir),
-        {group: str(name) for group, name in choices.items()},
-        asked_by_name("benchmark"),
-        Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None,
-    )
+    run_dir, sweep = Path(hydra.runtime.output_dir), Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
+    try:
+        run(
+            job_config(composed),
+            run_dir,
+            {group: str(name) for group, name in choices.items()},
+            asked_by_name("benchmark"),
+            sweep.name if sweep else None,
+        )
+    except Terminated:
+        place = f"hydra.sweep.dir={sweep}" if sweep else f"hydra.run.dir={run_dir}"
+        stop(f"terminated; the same command with resume=auto {place} goes on from the last checkpoint", 143)
 
 
 def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_name: bool, sweep: str | None = None) -> None:
@@ -36,6 +43,9 @@ def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_na
     """
     from hybrid_retrieval import run_record
 
+    if job.trainer.nodes > 1 and _follows(job, run_dir):
+        return
+    job = run_record.settled(run_dir, job)
     state = run_record.run_state(run_dir, job)
     if state == "finished":
         print("the run is finished already: nothing to do")
@@ -43,10 +53,11 @@ def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_na
         return
 
     from hybrid_retrieval import scoring
-    from hybrid_retrieval.training import fit
+    from hybrid_retrieval.training import fit, settle
     from hybrid_retrieval.training.checkpoint import load_encoder
     from hybrid_retrieval.training.loggers import RunLoggers
 
+    job = replace(job, trainer=settle.settled(job.trainer))
     run_dir.mkdir(parents=True, exist_ok=True)
     loggers = RunLoggers(job, run_dir)
     prepared = fit.prepare(job)
@@ -62,7 +73,7 @@ def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_na
     run_record.write_environment(
         run_dir,
         {
-            "world_size": job.trainer.devices,
+            "world_size": job.trainer.world_size,
             "start_step": fit.start_step(start_from) if start_from else 0,
             "data": prepared.source.provenance(),
             "benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()},
@@ -70,11 +81,24 @@ def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_na
     )
     with loggers.opened(choices, sweep):
         figures = fit.fit(job, run_dir, prepared, start_from)
-        encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict, job.trainer.accelerator)
+        encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict, job.trainer.accelerator, job.trainer.linear)
         metrics = scoring.score_benchmarks(encoder, benchmarks, job.evaluation, run_dir)
         run_record.write_metrics(run_dir, metrics | {f"train/{name}": value for name, value in figures.items()})
         close(run_dir)
         loggers.record()
+
+
+def _follows(job: JobConfig, run_dir: Path) -> bool:
+    """Whether this is not the first of several nodes. Then it trains as that one says, and writes nothing."""
+    from hybrid_retrieval import run_record
+    from hybrid_retrieval.training import fit
+    from hybrid_retrieval.training.nodes import rendezvous
+
+    if rendezvous(job.trainer.nodes).node == 0:
+        return False
+    if not (job.resume == "auto" and (run_dir / run_record.METRICS).exists()):
+        fit.follow(job, run_dir)
+    return True
 
 
 def close(run_dir: Path) -> None:

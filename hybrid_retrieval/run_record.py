@@ -7,7 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +20,11 @@ from hybrid_retrieval.errors import InputError
 CONFIG, METRICS, ENVIRONMENT = "config.yaml", "metrics.json", "environment.json"
 FREE_TO_CHANGE = (
     *("resume", "choices", "logger", "paths", "name"),
-    *(f"trainer.{key}" for key in ("progress", "log_every", "checkpoint_every", "workers")),
+    *(f"trainer.{key}" for key in ("progress", "log_every", "checkpoint_every", "workers", "devices", "nodes")),
 )
-"""Config that may differ when a run is gone on with: it changes no weight."""
+"""Config that may differ when a run is gone on with: it changes no weight, or (devices) by rounding only."""
+SETTLED = ("chunk_tokens", "linear")
+"""Keys of `trainer` that are probed or timed where the config leaves them open (null), once in a run (law 6)."""
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "numpy", "pyarrow", "hydra-core")
 
 State = Literal["new", "unfinished", "finished"]
@@ -47,6 +49,15 @@ def run_state(run_dir: Path, job: JobConfig) -> State:
     if changed:
         raise InputError(f"resume=auto: the config of the run in {run_dir} differs in {', '.join(changed)}")
     return "finished" if (run_dir / METRICS).exists() else "unfinished"
+
+
+def settled(run_dir: Path, job: JobConfig) -> JobConfig:
+    """`job` with what an earlier process of the run in `run_dir` had to decide: nothing timed or probed is decided twice."""
+    if not (run_dir / CONFIG).exists():
+        return job
+    before = read_config(run_dir).get("trainer") or {}
+    kept: dict[str, Any] = {key: before.get(key) for key in SETTLED if getattr(job.trainer, key) is None}
+    return replace(job, trainer=replace(job.trainer, **kept))
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

@@ -34,6 +34,8 @@ MAY_IMPORT = {
     "training": FOUNDATION | {"data", "sampling", "models", "losses", "evaluation", "reporting"},
     "reporting": {"errors", "config"},
     "scoring": FOUNDATION | {"evaluation", "models"},
+    "planning": FOUNDATION | {"data", "sampling", "models", "losses", "training", "reporting"},
+    "plan": {"errors", "config", "command", "planning", "reporting"},
     "run_record": {"errors", "config"},
     "command": {"errors", "config"},
     "prepare": FOUNDATION | {"command", "data"},

@@ -25,6 +25,16 @@ VERSION = 1
 CHUNK = 4096
 
 
+class RaggedIds(Protocol):
+    """Token ids of several texts: `flat`, int64 [tokens], end to end; `lengths`, int64 [texts]."""
+
+    @property
+    def flat(self) -> npt.NDArray[np.int64]: ...
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]: ...
+
+
 class Tokenization(Protocol):
     """How one side's text becomes ids; `hybrid_retrieval.models.tokenization` has the real one."""
 
@@ -40,7 +50,7 @@ class Tokenization(Protocol):
     def unknown_id(self) -> int:
         """Id of the unknown token, or -1."""
 
-    def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[list[list[int]], list[bool]]]:
+    def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[RaggedIds, npt.NDArray[np.bool_]]]:
         """Ids of each chunk, and which of its texts were cut."""
 
 
@@ -125,16 +135,16 @@ def _build(
     with raw.open("wb") as file:
         chunks = -(-len(table) // CHUNK)
         for ids, cut in track(tokenization.chunks(table.iterate(CHUNK)), label, chunks, show=bool(label)):
-            part = np.fromiter(map(len, ids), np.int64, len(ids))
-            flat = np.fromiter((id_ for one in ids for id_ in one), np.int64, int(part.sum()))
-            language = of_row[row : row + len(ids)]
-            of_token = np.repeat(language, part)
-            counts["bytes"] += np.bincount(of_token, is_byte[flat], len(languages)).astype(np.int64)
-            counts["unknown"] += np.bincount(of_token, flat == tokenization.unknown_id, len(languages)).astype(np.int64)
-            counts["truncated"] += np.bincount(language, np.array(cut), len(languages)).astype(np.int64)
+            part, flat = ids.lengths, ids.flat
+            language = of_row[row : row + len(part)]
+            for name, lost in (("bytes", is_byte[flat]), ("unknown", flat == tokenization.unknown_id)):
+                if lost.any():
+                    of_token = np.repeat(language, part)
+                    counts[name] += np.bincount(of_token[lost], minlength=len(languages))
+            counts["truncated"] += np.bincount(language[cut], minlength=len(languages))
             file.write(flat.astype(kind).tobytes())
-            lengths[row : row + len(ids)] = part
-            row += len(ids)
+            lengths[row : row + len(part)] = part
+            row += len(part)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     np.save(directory / "offsets.npy", offsets)
     np.save(directory / "ids.npy", np.memmap(raw, kind, "r") if offsets[-1] else np.empty(0, kind))

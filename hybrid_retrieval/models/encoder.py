@@ -9,7 +9,7 @@ import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from hybrid_retrieval.config import locate, positive
 from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.models.chunks import plan
+from hybrid_retrieval.models.linear import LINEARS, OneDnnLinear
 from hybrid_retrieval.models.pooling import POOLINGS
 from hybrid_retrieval.models.tokenization import Tokenization, first_line, load_tokenizer
 from hybrid_retrieval.progress import track
@@ -30,8 +32,8 @@ log = logging.getLogger(__name__)
 Role = Literal["query", "passage"]
 WORTH_SAYING = 0.005
 """Share of single-byte tokens above which the log mentions them: they lose nothing, but mean little."""
-CHUNK_TOKENS = 16_384
-"""Tokens, padding included, that go through a transformer at once."""
+CHUNK_TOKENS = 8_192
+"""Tokens, padding included, that go through a transformer at once when nothing else is said."""
 TOKENISED_AT_ONCE = 4096
 
 
@@ -49,10 +51,12 @@ class Tokens:
     Attributes:
         ids: int64 [tokens], texts end to end.
         offsets: int64 [texts + 1].
+        longest: tokens of the longest text, where it is known on the host (asking a GPU for it would wait for it).
     """
 
     ids: Tensor
     offsets: Tensor
+    longest: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -65,21 +69,26 @@ class Tokens:
             starts.append(starts[-1] + len(part.ids))
         offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts, strict=False)]
         end = torch.tensor([starts[-1]], device=parts[0].offsets.device)
-        return cls(torch.cat([part.ids for part in parts]), torch.cat([*offsets, end]))
+        longest = max(part.longest for part in parts)
+        return cls(torch.cat([part.ids for part in parts]), torch.cat([*offsets, end]), longest)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Tokens:
         """The same on another device."""
-        return Tokens(self.ids.to(device, non_blocking=non_blocking), self.offsets.to(device, non_blocking=non_blocking))
+        return replace(
+            self, ids=self.ids.to(device, non_blocking=non_blocking), offsets=self.offsets.to(device, non_blocking=non_blocking)
+        )
 
     def pin_memory(self) -> Tokens:
         """The same in pinned memory."""
-        return Tokens(self.ids.pin_memory(), self.offsets.pin_memory())
+        return replace(self, ids=self.ids.pin_memory(), offsets=self.offsets.pin_memory())
 
 
 class Backbone(nn.Module, ABC):
     """Ragged tokens to ragged states."""
 
     dimensions: int
+    pads: bool = True
+    """Whether texts are padded to the longest that they are encoded with, so that chunks of similar length pay."""
 
     @abstractmethod
     def forward(self, tokens: Tokens) -> Tensor:
@@ -88,6 +97,10 @@ class Backbone(nn.Module, ABC):
     def pooled(self, tokens: Tokens, pooling: str) -> Tensor:
         """One vector a text, [texts, dimensions]."""
         return POOLINGS[pooling](self(tokens), tokens.offsets)
+
+    def layers_above(self, name: str) -> int:
+        """How many layers of a stack lie above the parameter `name`, its own included; an embedding has one more."""
+        return 0
 
     @abstractmethod
     def save_config(self, directory: Path) -> None:
@@ -157,12 +170,20 @@ class BiEncoder(nn.Module):
         return self._tokenizations[role]
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """Embeddings, [texts, dimensions]."""
+        """Embeddings, [texts, dimensions], of texts that are encoded together: see `hybrid_retrieval.models.chunks`."""
         pooled = self.backbone.pooled(tokens, self.settings.pooling)
         if self.projection is not None:
             pooled = self.projection(pooled)
             pooled = torch.tanh(pooled) if self.settings.activation == "tanh" else pooled
         return nn.functional.normalize(pooled, dim=-1) if self.settings.normalize else pooled
+
+    def multiply_with(self, linear: str) -> None:
+        """Let the linear layers multiply with ``default`` or ``onednn``: see `hybrid_retrieval.models.linear`."""
+        choice("trainer.linear", linear, LINEARS)
+        kind = OneDnnLinear if linear == "onednn" else nn.Linear
+        for part in self.modules():
+            if type(part) in (nn.Linear, OneDnnLinear):
+                part.__class__ = kind
 
     @property
     def device(self) -> torch.device:
@@ -177,17 +198,16 @@ class BiEncoder(nn.Module):
         """
         ids = self.tokenise(texts, role, label)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        order = np.argsort(-lengths, kind="stable")
         result = np.empty((len(ids), self.dimensions), np.float32)
         training = self.training
         self.eval()
         try:
             with torch.inference_mode():
-                for chunk in track(token_chunks(order, lengths, CHUNK_TOKENS), label, show=bool(label)):
+                for chunk in track(plan(lengths, CHUNK_TOKENS), label, show=bool(label)):
                     flat = np.concatenate([ids[row] for row in chunk])
                     offsets = np.concatenate([[0], np.cumsum(lengths[chunk])])
-                    tokens = Tokens(torch.from_numpy(flat), torch.from_numpy(offsets)).to(self.device)
-                    result[chunk] = self(tokens).float().cpu().numpy()
+                    tokens = Tokens(torch.from_numpy(flat), torch.from_numpy(offsets), int(lengths[chunk].max()))
+                    result[chunk] = self(tokens.to(self.device)).float().cpu().numpy()
         finally:
             self.train(training)
         bad = ~np.isfinite(result).all(1)
@@ -247,17 +267,6 @@ class BiEncoder(nn.Module):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{directory} holds no saved encoder, or a damaged one ({first_line(error)})") from error
         return cls(backbone, load_tokenizer(directory, "saved encoder"), settings)
-
-
-def token_chunks(order: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], budget: int) -> list[npt.NDArray[np.int64]]:
-    """Cut rows, longest first, into chunks whose padded size (rows x longest) stays within `budget` tokens."""
-    chunks = []
-    start = 0
-    while start < len(order):
-        rows = max(1, budget // max(1, int(lengths[order[start]])))
-        chunks.append(order[start : start + rows])
-        start += rows
-    return chunks
 
 
 class Model(ABC):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hybrid_retrieval.config import PathsConfig, positive
 from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings, Model, Tokens, TrainingText
+from hybrid_retrieval.models.row_sparse import RowSparseEmbedding, row_gradient
 from hybrid_retrieval.models.trained_tokenizer import trained_tokenizer
 
 INITIAL_SCALE = 0.01
@@ -23,11 +24,7 @@ INITIAL_SCALE = 0.01
 
 
 class _MeanOfRows(torch.autograd.Function):
-    """Mean of table rows for each text, with a coalesced row-sparse gradient.
-
-    The gradient of a row is the sum, over its occurrences, of the (scaled) gradients of the texts they are in: an
-    embedding bag again, with rows as bags and texts as entries. No [tokens, dimensions] tensor is ever made.
-    """
+    """Mean of table rows for each text, with a row-sparse gradient. No [tokens, dimensions] tensor is ever made."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, ids: Tensor, offsets: Tensor) -> Tensor:
@@ -40,21 +37,20 @@ class _MeanOfRows(torch.autograd.Function):
         ids, offsets = ctx.saved_tensors
         lengths = offsets[1:] - offsets[:-1]
         scaled = gradients[0] / lengths[:, None]
-        ordered, order = torch.sort(ids, stable=True)
-        touched, counts = torch.unique_consecutive(ordered, return_counts=True)
-        text = torch.repeat_interleave(torch.arange(len(lengths), device=ids.device), lengths)[order]
-        values = nn.functional.embedding_bag(text, scaled, counts.cumsum(0) - counts, mode="sum")
-        shape = (ctx.rows, scaled.shape[1])
-        return torch.sparse_coo_tensor(touched[None], values, shape, is_coalesced=True, check_invariants=False), None, None
+        text = torch.repeat_interleave(torch.arange(len(lengths), device=ids.device), lengths)
+        return row_gradient(ctx.rows, ids, text, scaled), None, None
 
 
 class StaticBackbone(Backbone):
     """A table of token embeddings."""
 
+    pads = False
+
     def __init__(self, vocabulary: int, dimensions: int) -> None:
         super().__init__()
         self.dimensions = dimensions
-        self.embedding = nn.Embedding(vocabulary, dimensions, sparse=True)
+        self.embedding = RowSparseEmbedding(vocabulary, dimensions)
+        self.embedding.lazy = True
         nn.init.normal_(self.embedding.weight, std=INITIAL_SCALE)
 
     def forward(self, tokens: Tokens) -> Tensor:

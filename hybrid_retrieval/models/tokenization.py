@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import numpy.typing as npt
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.models.word_memo import WordMemo, words_suffice
+
+Ints = npt.NDArray[np.int64]
 
 BEGIN, PAD, END, UNKNOWN, MASK = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
 BYTES = frozenset(f"<0x{value:02X}>" for value in range(256))
@@ -56,16 +60,95 @@ class Tokenization:
         special = self.tokenizer.num_special_tokens_to_add(False)
         if self.max_length <= special:
             raise InputError(f"model.max_*_length={self.max_length} leaves no room for text beside {special} special tokens")
-        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
-        tokenizer.no_padding()
+        tokenizer = self._plain()
         tokenizer.enable_truncation(self.max_length)
         return tokenizer
 
-    def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[list[list[int]], list[bool]]]:
+    def _plain(self) -> Tokenizer:
+        """A copy of the tokenizer that neither cuts nor pads."""
+        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+    @cached_property
+    def _special(self) -> tuple[Ints, Ints]:
+        """Ids of the special tokens before and after a text."""
+        plain = self._plain()
+        bare, full = (plain.encode("a", add_special_tokens=special).ids for special in (False, True))
+        start = next(place for place in range(len(full)) if full[place : place + len(bare)] == bare)
+        return np.array(full[:start], np.int64), np.array(full[start + len(bare) :], np.int64)
+
+    def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[RaggedIds, npt.NDArray[np.bool_]]]:
         """Token ids of each chunk of texts, and for each text whether it was cut to `max_length`."""
+        cutting, plain = self._cutting, self._plain()
+        memo = WordMemo(plain) if words_suffice(plain) else None
         for chunk in texts:
-            encoded = self._cutting.encode_batch_fast([self.prefix + text for text in chunk])
-            yield [one.ids for one in encoded], [bool(one.overflowing) for one in encoded]
+            prefixed = [self.prefix + text for text in chunk]
+            yield _encode(cutting, prefixed) if memo is None else self._by_words(memo, prefixed)
+
+    def _by_words(self, memo: WordMemo, texts: Sequence[str]) -> tuple[RaggedIds, npt.NDArray[np.bool_]]:
+        """What the tokenizer makes of texts, from the words that are known and from the texts that need it whole."""
+        inner, lengths, whole = memo.encode(texts)
+        rest, rest_cut = _encode(self._cutting, [texts[row] for row in np.flatnonzero(whole).tolist()])
+        before, after = self._special
+        room = self.max_length - len(before) - len(after)
+        cut = lengths > room
+        if cut.any():
+            inner = inner[_places(lengths) < room]
+        cut[whole] = rest_cut
+        total = np.minimum(lengths, room) + len(before) + len(after)
+        total[whole] = rest.lengths
+        stops = np.cumsum(total)
+        flat = np.empty(int(total.sum()), np.int64)
+        open_ = np.repeat(~whole, total)
+        flat[~open_] = rest.flat
+        for first, special in (((stops - total)[~whole], before), (stops[~whole] - len(after), after)):
+            places = first[:, None] + np.arange(len(special))
+            flat[places], open_[places] = special, False
+        flat[open_] = inner
+        return RaggedIds(flat, total), cut
+
+
+@dataclass(frozen=True)
+class RaggedIds:
+    """Token ids of several texts; as a sequence, the ids of each as a list.
+
+    Attributes:
+        flat: int64 [tokens], end to end.
+        lengths: int64 [texts].
+    """
+
+    flat: Ints
+    lengths: Ints
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        stop = 0
+        for length in self.lengths.tolist():
+            stop += length
+            yield self.flat[stop - length : stop].tolist()
+
+    def __getitem__(self, text: int) -> list[int]:
+        stop = int(self.lengths[: text + 1].sum())
+        ids: list[int] = self.flat[stop - int(self.lengths[text]) : stop].tolist()
+        return ids
+
+
+def _places(lengths: Ints) -> Ints:
+    """Position of each token in its text."""
+    return np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+
+def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[RaggedIds, npt.NDArray[np.bool_]]:
+    """What the tokenizer makes of texts, and which of them it cut."""
+    encoded = tokenizer.encode_batch_fast(texts)
+    ids = [one.ids for one in encoded]
+    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+    flat = np.fromiter(chain.from_iterable(ids), np.int64, int(lengths.sum()))
+    return RaggedIds(flat, lengths), np.fromiter((bool(one.overflowing) for one in encoded), np.bool_, len(encoded))
 
 
 def train_unigram(texts: Iterable[str], vocabulary: int) -> Tokenizer:

@@ -2,78 +2,163 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import pickle
-import urllib.error
-import urllib.request
-from dataclasses import replace
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import PathsConfig, positive
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.config import PathsConfig, construct, positive
+from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.models.adapters import Lora, add_adapters
+from hybrid_retrieval.models.attention import ATTENTION, unpadded
+from hybrid_retrieval.models.dropout import Dropout
 from hybrid_retrieval.models.encoder import (
-    CHUNK_TOKENS,
     Backbone,
     BiEncoder,
     EncoderSettings,
     Model,
     Tokens,
     TrainingText,
-    token_chunks,
 )
+from hybrid_retrieval.models.published import from_hub, published_dense, published_weights, with_end, without_pooler
+from hybrid_retrieval.models.row_sparse import RowSparseEmbedding
 from hybrid_retrieval.models.tokenization import first_line, load_tokenizer, pad_id
 from hybrid_retrieval.models.trained_tokenizer import trained_tokenizer
 
-HUB_PATIENCE = 5
-"""Seconds to wait for the hub's first answer."""
+
+@dataclass(frozen=True)
+class TransformerOptions:
+    """What is done to a transformers model before it is trained."""
+
+    token_embeddings: str = "dense"
+    """How their table is trained. dense: as AdamW does, all rows in every step; sparse: the rows of the step only, whose
+    moments and decay stand still in between; frozen: not at all."""
+    bidirectional: bool = False
+    """Let every token of a causal model see the whole text (LLM2Vec, arXiv 2404.05961)."""
+    lora: Lora | None = None
+    """Train adapters only."""
+    gradient_checkpointing: bool = False
+    """Keep the states between layers only, and compute each layer again in the backward pass."""
+    compile: bool = False
+    """Compile the layers, once for all lengths."""
+
+    def __post_init__(self) -> None:
+        choice("model.token_embeddings", self.token_embeddings, ["dense", "sparse", "frozen"])
+        if self.lora is not None and self.token_embeddings == "sparse":
+            raise InputError("model.token_embeddings=sparse trains what model.lora freezes: choose one of them")
+
+    @classmethod
+    def of(cls, lora: Mapping[str, Any] | None, **values: Any) -> TransformerOptions:
+        """With `lora` as a config node."""
+        return cls(lora=None if lora is None else construct(Lora, lora, "model.lora"), **values)
 
 
 class TransformerBackbone(Backbone):
-    """A transformers model. Texts are padded in chunks of similar length, so that little of the work is padding."""
+    """A transformers model with the attention, dropout and token embeddings of this package in place of its own."""
 
-    def __init__(self, model: nn.Module, padding: int) -> None:
+    def __init__(self, model: nn.Module, padding: int, options: TransformerOptions | None = None) -> None:
         super().__init__()
         self.model = model
         self.padding = padding
+        self.options = options or TransformerOptions()
         config: Any = model.config
+        config.use_cache = False
         self.dimensions = int(config.hidden_size)
+        if self.options.lora is not None:
+            add_adapters(model, self.options.lora)
+        replace_parts(model)
+        self._apply_options()
+
+    def _apply_options(self) -> None:
+        options, model = self.options, cast(Any, self.model)
+        table = model.get_input_embeddings()
+        if options.token_embeddings == "sparse":
+            if not isinstance(table, RowSparseEmbedding):
+                raise InputError(f"model.token_embeddings=sparse: the table is a {type(table).__name__}; expected a plain one")
+            table.lazy = True
+        elif options.token_embeddings == "frozen":
+            table.requires_grad_(False)
+        if options.bidirectional:
+            model.config.is_causal = False
+        if options.gradient_checkpointing:
+            try:
+                model.activation_checkpointing_enable({"use_reentrant": False})
+            except ValueError as error:
+                raise InputError(f"model.gradient_checkpointing=true: {first_line(error)}") from error
+        if options.compile:
+            for layer in self._stack[1]:
+                layer.compile(dynamic=True)
 
     def forward(self, tokens: Tokens) -> Tensor:
+        if unpadded(self.model, tokens.ids.device):
+            return self._unpadded(tokens)
         lengths = tokens.offsets[1:] - tokens.offsets[:-1]
-        on_host = lengths.cpu().numpy()
-        chunks = token_chunks(np.argsort(-on_host, kind="stable"), on_host, CHUNK_TOKENS)
-        states, places = [], []
-        for chunk in chunks:
-            rows = torch.from_numpy(chunk).to(tokens.ids.device)
-            columns = torch.arange(int(on_host[chunk].max()), device=tokens.ids.device)
-            mask = columns < lengths[rows, None]
-            place = (tokens.offsets[rows, None] + columns)[mask]
-            ids = torch.full(mask.shape, self.padding, dtype=torch.long, device=tokens.ids.device)
-            ids[mask] = tokens.ids[place]
-            states.append(self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state[mask])
-            places.append(place)
-        ragged = torch.cat(states)
-        return torch.empty_like(ragged).index_copy(0, torch.cat(places), ragged)
+        longest = tokens.longest or int(lengths.max())
+        text, within = _places(tokens, lengths)
+        places = text * longest + within
+        ids = torch.full((len(tokens) * longest,), self.padding, dtype=torch.long, device=tokens.ids.device)
+        ids = ids.index_copy(0, places, tokens.ids).view(-1, longest)
+        mask = torch.arange(longest, device=ids.device) < lengths[:, None]
+        states: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return states.flatten(0, 1).index_select(0, places).float()
+
+    def _unpadded(self, tokens: Tokens) -> Tensor:
+        """States of texts laid end to end; positions start anew with each text."""
+        lengths = tokens.offsets[1:] - tokens.offsets[:-1]
+        _, within = _places(tokens, lengths)
+        offsets = tokens.offsets.int()
+        longest = tokens.longest or int(lengths.max())
+        states: Tensor = self.model(
+            input_ids=tokens.ids[None],
+            # Whatever has four dimensions passes for a mask, so that none of [tokens, tokens] is made.
+            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=offsets.device),
+            position_ids=(within + first_position(self.model.config))[None],
+            cu_seq_lens_q=offsets,
+            cu_seq_lens_k=offsets,
+            max_length_q=longest,
+            max_length_k=longest,
+        ).last_hidden_state
+        return states.squeeze(0).float()
+
+    @property
+    def _stack(self) -> tuple[str, nn.ModuleList]:
+        """The list of layers, and its name in the model."""
+        config: Any = self.model.config
+        count = config.num_hidden_layers
+        for name, part in self.model.named_modules():
+            if isinstance(part, nn.ModuleList) and len(part) == count:
+                return name, part
+        raise InputError(f"a {config.model_type} model has no list of {count} layers")
+
+    def layers_above(self, name: str) -> int:
+        stack, layers = self._stack
+        start = f"model.{stack}."
+        if name.startswith(start):
+            return len(layers) - int(re.findall(r"\d+", name.removeprefix(start))[0])
+        names = [one for one, _ in self.named_parameters()]
+        first = next(place for place, one in enumerate(names) if one.startswith(start))
+        return len(layers) + 1 if names.index(name) < first else 0
 
     def save_config(self, directory: Path) -> None:
         config: Any = self.model.config
         config.save_pretrained(directory)
-        (directory / "transformer.json").write_text(json.dumps({"padding": self.padding}))
+        lora = self.options.lora and asdict(self.options.lora)
+        (directory / "transformer.json").write_text(json.dumps({"padding": self.padding, "lora": lora}))
 
     @classmethod
     def load_config(cls, directory: Path) -> TransformerBackbone:
         """The architecture as saved, with random weights."""
         from transformers import AutoConfig, AutoModel
 
-        padding = json.loads((directory / "transformer.json").read_text())["padding"]
-        return cls(AutoModel.from_config(AutoConfig.from_pretrained(directory), **_without_pooler(directory)), padding)
+        record = json.loads((directory / "transformer.json").read_text())
+        model = AutoModel.from_config(AutoConfig.from_pretrained(directory), **without_pooler(directory))
+        return cls(model, record["padding"], TransformerOptions.of(record["lora"]))
 
 
 class ScratchTransformer(Model):
@@ -91,12 +176,16 @@ class ScratchTransformer(Model):
         projection: int | None = None,
         max_query_length: int = 64,
         max_passage_length: int = 256,
+        token_embeddings: str = "dense",
+        gradient_checkpointing: bool = False,
+        compile: bool = False,  # noqa: A002 (a config key)
     ) -> None:
         """
         Args:
             layers, hidden, heads: of the transformer; its feed-forward layers are four times as wide.
             dropout: of states and of attention.
             pooling, projection, max_query_length, max_passage_length: see `EncoderSettings`.
+            token_embeddings, gradient_checkpointing, compile: see `TransformerOptions`.
         """
         for name, number in (("layers", layers), ("hidden", hidden), ("heads", heads), ("vocabulary", vocabulary)):
             positive(f"model.{name}", number)
@@ -113,6 +202,9 @@ class ScratchTransformer(Model):
         }
         self._settings = EncoderSettings(
             pooling=pooling, projection=projection, max_query_length=max_query_length, max_passage_length=max_passage_length
+        )
+        self._options = TransformerOptions(
+            token_embeddings=token_embeddings, gradient_checkpointing=gradient_checkpointing, compile=compile
         )
 
     def tokenizer(self, training_text: TrainingText) -> Tokenizer:
@@ -133,9 +225,8 @@ class ScratchTransformer(Model):
             max_position_embeddings=self._settings.longest + padding + 1,
             **self._shape,
         )
-        return BiEncoder(
-            TransformerBackbone(XLMRobertaModel(config, add_pooling_layer=False), padding), tokenizer, self._settings
-        )
+        model = XLMRobertaModel(config, add_pooling_layer=False)
+        return BiEncoder(TransformerBackbone(model, padding, self._options), tokenizer, self._settings)
 
 
 class PretrainedTransformer(Model):
@@ -153,6 +244,12 @@ class PretrainedTransformer(Model):
         passage_prefix: str = "",
         max_query_length: int = 256,
         max_passage_length: int = 256,
+        end_token: str | None = None,
+        bidirectional: bool = False,
+        token_embeddings: str = "dense",
+        lora: dict[str, Any] | None = None,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,  # noqa: A002 (a config key)
     ) -> None:
         """
         Args:
@@ -162,6 +259,9 @@ class PretrainedTransformer(Model):
             projection: dimensions of a new linear layer, or ``published``: the dense layer that the directory holds in
                 sentence-transformers' layout (``2_Dense``), as LaBSE does.
             pooling, query_prefix, passage_prefix, max_query_length, max_passage_length: see `EncoderSettings`.
+            end_token: with ``pooling=last``, the token that ends every text; by default what the tokenizer ends texts
+                with, or else its end of sequence.
+            bidirectional, token_embeddings, lora, gradient_checkpointing, compile: see `TransformerOptions`.
         """
         if isinstance(projection, str) and projection != "published":
             raise InputError(f"model.projection={projection!r} is unknown; expected a number, 'published' or null")
@@ -174,6 +274,14 @@ class PretrainedTransformer(Model):
             passage_prefix=passage_prefix,
             max_query_length=max_query_length,
             max_passage_length=max_passage_length,
+        )
+        self._end_token = end_token
+        self._options = TransformerOptions.of(
+            lora,
+            bidirectional=bidirectional,
+            token_embeddings=token_embeddings,
+            gradient_checkpointing=gradient_checkpointing,
+            compile=compile,
         )
 
     @property
@@ -192,10 +300,11 @@ class PretrainedTransformer(Model):
         return self._path
 
     def tokenizer(self, training_text: TrainingText) -> Tokenizer:
-        return load_tokenizer(self.directory)
+        tokenizer = load_tokenizer(self.directory)
+        return with_end(tokenizer, self.directory, self._end_token) if self._settings.pooling == "last" else tokenizer
 
     def build(self, tokenizer: Tokenizer) -> BiEncoder:
-        backbone = TransformerBackbone(published_weights(self.directory), pad_id(tokenizer))
+        backbone = TransformerBackbone(published_weights(self.directory), pad_id(tokenizer), self._options)
         config: Any = backbone.model.config
         limit = _positions(config)
         if limit and self._settings.longest > limit:
@@ -216,98 +325,33 @@ class PretrainedTransformer(Model):
         return encoder
 
 
-def from_hub(name: str, revision: str | None) -> Path:
-    """The local snapshot of a hub repository; fails within seconds where the hub cannot be reached."""
-    import huggingface_hub
-
-    patterns = ["*.json", "*.model", "*.txt", "*.safetensors", "*.bin", "*/config.json", "2_Dense/*"]
-    advice = "give a local directory in the published layout with model.path="
-    try:
-        _ask_hub()
-        huggingface_hub.hf_hub_download(name, "config.json", revision=revision, etag_timeout=5)
-        unwanted = ["onnx/*", "openvino/*"]
-        if any(file.endswith(".safetensors") for file in huggingface_hub.list_repo_files(name, revision=revision)):
-            unwanted.append("*.bin")
-        return Path(
-            huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=unwanted)
-        )
-    except Exception as error:  # whatever the HTTP library beneath the hub's client raises
-        cached = huggingface_hub.try_to_load_from_cache(name, "config.json", revision=revision)
-        if isinstance(cached, str):
-            return Path(cached).parent
-        raise InputError(f"{name} cannot be had from the hub ({type(error).__name__}): {advice}") from error
-
-
-def _ask_hub() -> None:
-    """One quick question to the hub, whose own client would try again and again; any answer will do.
-
-    Raises:
-        OSError: there is none, or ``HF_HUB_OFFLINE`` is set.
-    """
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        raise ConnectionError("HF_HUB_OFFLINE is set")
-    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 (the user's own HF_ENDPOINT)
-    with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=HUB_PATIENCE):  # noqa: S310
-        pass
-
-
-def published_weights(directory: Path) -> nn.Module:
-    """The transformer of a model directory, in float32.
-
-    Raises:
-        InputError: the weights are damaged, or some are missing (which transformers would fill with random numbers).
-    """
-    from safetensors import SafetensorError
-    from transformers import AutoModel
-
-    try:
-        loaded = AutoModel.from_pretrained(
-            directory, dtype=torch.float32, output_loading_info=True, local_files_only=True, **_without_pooler(directory)
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        raise InputError(f"model.path={directory} cannot be loaded: {first_line(error)}") from error
-    model: nn.Module = loaded[0]
-    missing = sorted(name for name in loaded[1]["missing_keys"] if not name.startswith("pooler."))
-    if missing:
-        raise InputError(
-            f"model.path={directory}: its weights lack {len(missing)} of the architecture's, {missing[0]} among them"
-        )
-    return model
-
-
-def published_dense(directory: Path) -> tuple[dict[str, Tensor], str]:
-    """Weight and bias of the dense layer in sentence-transformers' layout, and the name of its activation."""
-    from safetensors import SafetensorError
-
-    folder = directory / "2_Dense"
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        if (folder / "model.safetensors").exists():
-            from safetensors.torch import load_file
-
-            state = load_file(folder / "model.safetensors")
-        else:
-            state = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
-        weight = state["linear.weight"]
-    except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"model.projection=published, but {folder} holds no dense layer that can be read ({first_line(error)})"
-        ) from error
-    activation = str(config.get("activation_function", "")).rsplit(".", 1)[-1].lower()
-    return {"weight": weight, "bias": state.get("linear.bias", torch.zeros(len(weight)))}, activation or "identity"
-
-
 def _positions(config: Any) -> int:
     """Tokens that the position embeddings have room for; 0 where the architecture sets no limit."""
     positions = int(getattr(config, "max_position_embeddings", 0) or 0)
-    # RoBERTa and its kin number positions from the padding id + 1.
-    first = config.pad_token_id + 1 if config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet"} else 0
-    return positions - first if positions else 0
+    return positions - first_position(config) if positions else 0
 
 
-def _without_pooler(directory: Path) -> dict[str, Any]:
-    """BERT-like models carry a pooling head that nothing here uses."""
-    kind = json.loads((directory / "config.json").read_text()).get("model_type", "")
-    return {"add_pooling_layer": False} if kind in {"bert", "roberta", "xlm-roberta"} else {}
+def _places(tokens: Tokens, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Of every token, which text it is in and which of the text's tokens it is; nothing waits for a GPU to count a mask."""
+    text = torch.repeat_interleave(lengths, output_size=len(tokens.ids))
+    return text, torch.arange(len(tokens.ids), device=tokens.ids.device) - tokens.offsets[text]
+
+
+def first_position(config: Any) -> int:
+    """The number of a text's first position; RoBERTa and its kin number from the padding id + 1."""
+    return config.pad_token_id + 1 if config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet"} else 0
+
+
+def replace_parts(model: nn.Module) -> None:
+    """Put this package's attention, dropout and token embeddings in the place of a transformers model's own.
+
+    Parameters keep their names and values.
+    """
+    any_model: Any = model
+    any_model.set_attn_implementation(ATTENTION)
+    for part in model.modules():
+        if type(part) is nn.Dropout:
+            part.__class__ = Dropout
+    table = any_model.get_input_embeddings()
+    if type(table) is nn.Embedding:
+        table.__class__ = RowSparseEmbedding

@@ -13,6 +13,15 @@ import numpy.typing as npt
 from hybrid_retrieval.config import positive
 from hybrid_retrieval.sampling.permutation import Ints
 
+GUIDES = 16
+"""Stretches of places that are looked up at once, for each range of edges."""
+
+
+def item_codes(set_index: Ints | int, edge: Ints) -> Ints:
+    """One integer for each item."""
+    codes: Ints = (np.asarray(set_index, np.int64) << 40) | edge
+    return codes
+
 
 class Patterns(Protocol):
     """Disjoint runs of edges with the same languages on either side; `hybrid_retrieval.data.parallel` has the real one."""
@@ -85,24 +94,31 @@ class Cells:
         self.sizes: Ints = np.array([cell.size for cell in members], dtype=np.int64)
         self._bases = np.cumsum(self.sizes) - self.sizes
         stops = np.concatenate([cell.stops for cell in members])
-        self._ends = np.cumsum(stops - np.concatenate([cell.starts for cell in members]))
+        self._starts = np.concatenate([cell.starts for cell in members])
+        self._ends = np.cumsum(stops - self._starts)
         self._shifts = stops - self._ends
+        # A guide to the search: the range in which each of many stretches of 2**shift places begins.
+        total = int(self._ends[-1])
+        self._guide_shift = max(0, (total // (GUIDES * len(stops))).bit_length())
+        firsts = np.arange((total >> self._guide_shift) + 2) << self._guide_shift
+        self._guide: Ints = np.searchsorted(self._ends, firsts, side="right")
 
     def edges(self, which: Ints, positions: Ints) -> Ints:
         """The edge at each of `positions` of the cells `which`."""
         places = self._bases[which] + positions
-        edges: Ints = places + self._shifts[np.searchsorted(self._ends, places, side="right")]
+        stretch = places >> self._guide_shift
+        ranges = self._guide[stretch]
+        unsure = np.flatnonzero(ranges != self._guide[stretch + 1])
+        ranges[unsure] = np.searchsorted(self._ends, places[unsure], side="right")
+        edges: Ints = places + self._shifts[ranges]
         return edges
 
     @cached_property
     def distinct_items(self) -> int:
-        """How many different items the cells hold together."""
-        runs = {
-            (cell.set_index, start, stop)
-            for cell in self.members
-            for start, stop in zip(cell.starts.tolist(), cell.stops.tolist(), strict=True)
-        }
-        return sum(stop - start for _, start, stop in runs)
+        """How many different items the cells hold together; two ranges of a set are the same or have nothing in common."""
+        sets = np.repeat(self.names[0], [len(cell.starts) for cell in self.members])
+        _, first = np.unique(item_codes(sets, self._starts), return_index=True)
+        return int((self._shifts + self._ends - self._starts)[first].sum())
 
 
 class Availability:

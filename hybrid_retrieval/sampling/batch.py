@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from hybrid_retrieval.sampling.availability import Cell, Cells
-from hybrid_retrieval.sampling.permutation import Ints, mix
+from hybrid_retrieval.sampling.availability import Cells, item_codes
+from hybrid_retrieval.sampling.permutation import Ints, Words, mix
+
+ATTEMPTS = 8
+"""Random tries of a repeated item's replacement; where half of a cell is in the batch, one in 256 needs more."""
+
+SIEVE = 2**17
+"""Remainders by which most items are seen to come once without a search."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,11 @@ class PairIndices:
 
     def __len__(self) -> int:
         return len(self.edge)
+
+    @classmethod
+    def join(cls, parts: Sequence[PairIndices]) -> PairIndices:
+        """Pairs of several, one after another."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     def __getitem__(self, part: slice) -> PairIndices:
         return PairIndices(self.set_index[part], self.edge[part], self.query_language[part], self.passage_language[part])
@@ -46,30 +57,69 @@ def distinct(parts: Sequence[Draws], *key: int) -> PairIndices:
     cell, so that the shares of languages stay exact; only where its cell has none left does it move to another cell of its
     part. A part never runs out if its cells hold as many distinct items as all parts have pairs.
     """
-    set_index, query_language, passage_language = np.concatenate([part.cells.names[:, part.cell] for part in parts], axis=1)
+    names = np.concatenate([part.cells.names.take(part.cell, axis=1) for part in parts], axis=1)
     edge = np.concatenate([part.edge for part in parts])
-    _, first = np.unique((set_index << 40) | edge, return_index=True)
-    if len(first) < len(edge):
-        fresh = np.zeros(len(edge), dtype=bool)
-        fresh[first] = True
-        used = set(zip(set_index[fresh].tolist(), edge[fresh].tolist(), strict=True))
-        repeated = np.flatnonzero(~fresh)
-        cells = [(part.cells, cell) for part in parts for cell in part.cell.tolist()]
-        for slot, offset in zip(repeated.tolist(), mix(*key, repeated).tolist(), strict=True):
-            cell, edge[slot] = _unused(*cells[slot], used, offset)
-            set_index[slot] = cell.set_index
-            query_language[slot], passage_language[slot] = cell.query_language, cell.passage_language
-            used.add((cell.set_index, int(edge[slot])))
-    return PairIndices(set_index, edge, query_language, passage_language)
+    codes = item_codes(names[0], edge)
+    ranked = np.sort(codes)
+    twice = ranked[1:][ranked[1:] == ranked[:-1]]
+    if len(twice):
+        slots = _repeated(codes, twice)
+        first = 0
+        for part in parts:
+            mine = slots[(slots >= first) & (slots < first + len(part.cell))]
+            cell, edge[mine], ranked = _replacements(part.cells, part.cell[mine - first], mix(*key, mine), ranked)
+            names[:, mine] = part.cells.names[:, cell]
+            first += len(part.cell)
+    return PairIndices(names[0], edge, names[1], names[2])
 
 
-def _unused(cells: Cells, wanted: int, used: set[tuple[int, int]], offset: int) -> tuple[Cell, int]:
-    """A cell, `wanted` where possible, and its first edge from a random offset on that is not in `used`."""
+def _repeated(codes: Ints, twice: Ints) -> Ints:
+    """The places in `codes` of every item of the sorted `twice` but its first."""
+    sieve = np.zeros(SIEVE, dtype=bool)
+    sieve[twice % SIEVE] = True
+    there = np.flatnonzero(sieve[codes % SIEVE])
+    near = twice[np.minimum(np.searchsorted(twice, codes[there]), len(twice) - 1)]
+    there = there[near == codes[there]]
+    _, first = np.unique(codes[there], return_index=True)
+    return np.delete(there, first)
+
+
+def _replacements(cells: Cells, wanted: Ints, offsets: Words, used: Ints) -> tuple[Ints, Ints, Ints]:
+    """A cell, the `wanted` one where possible, and an edge for each, none of them in the sorted codes `used`.
+
+    All try places of their cells at random, a few times; what is then left searches its cell from end to end.
+
+    Returns:
+        cells, edges, and `used` with the new items.
+    """
+    cell, edge = wanted.copy(), np.empty(len(wanted), np.int64)
+    left = np.arange(len(wanted))
+    for attempt in range(ATTEMPTS):
+        if not len(left):
+            break
+        places = mix(offsets[left], attempt) % cells.sizes[wanted[left]].astype(np.uint64)
+        edge[left] = cells.edges(wanted[left], places.astype(np.int64))
+        codes = item_codes(cells.names[0, wanted[left]], edge[left])
+        fresh = np.zeros(len(left), dtype=bool)
+        fresh[np.unique(codes, return_index=True)[1]] = True
+        fresh &= used[np.minimum(np.searchsorted(used, codes), len(used) - 1)] != codes
+        used = np.insert(used, np.searchsorted(used, np.sort(codes[fresh])), np.sort(codes[fresh]))
+        left = left[~fresh]
+    taken = set(used.tolist()) if len(left) else set()
+    for slot in left.tolist():
+        cell[slot], edge[slot], code = _unused(cells, int(wanted[slot]), taken, int(offsets[slot]))
+        taken.add(code)
+    return cell, edge, used if not len(left) else np.sort(np.fromiter(taken, np.int64, len(taken)))
+
+
+def _unused(cells: Cells, wanted: int, used: set[int], offset: int) -> tuple[int, int, int]:
+    """A cell, `wanted` where possible, its first edge from a random offset on that is not in `used`, and that item's code."""
     count = len(cells.members)
     for index in [wanted, *((offset + step) % count for step in range(count))]:
         cell = cells.members[index]
         places = (offset % cell.size + np.arange(min(cell.size, len(used) + 1))) % cell.size
-        for edge in cell.edges(places).tolist():
-            if (cell.set_index, edge) not in used:
-                return cell, edge
+        edges = cell.edges(places)
+        for edge, code in zip(edges.tolist(), item_codes(cell.set_index, edges).tolist(), strict=True):
+            if code not in used:
+                return index, edge, code
     raise ValueError(f"a batch of more than {len(used)} pairs needs more distinct items than its {count} cells hold")

@@ -14,7 +14,7 @@ from hybrid_retrieval.sampling.streams import MixedBatches
 class English(Sampler):
     """Every pair in English."""
 
-    def compose(self, available: Availability, seed: int, short: bool = False) -> MixedBatches:
+    def batches(self, available: Availability, seed: int, short: bool, steps: int | None) -> MixedBatches:
         cells = [cell for cell in available.cells(same_language=True) if available.languages[cell.query_language] == "en"]
         if not cells:
             raise InputError(f"sampler=english needs pairs in 'en', not dataset.languages=[{','.join(available.languages)}]")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.sampling.permutation import Ints, epoch_order
+from hybrid_retrieval.sampling.permutation import Grid, Ints, mix, permute
 
 Shares = npt.NDArray[np.float64]
 
@@ -52,8 +52,11 @@ class Choice:
         """
         self._key = key
         self.counts = cycle_counts(shares)
-        self._ends = np.cumsum(self.counts)
-        self.cycle = int(self._ends[-1])
+        self.cycle = int(self.counts.sum())
+        self._once = int(self.counts.max()) == 1
+        """Each option at most once a cycle: its turn is then the number of the cycle."""
+        self._tickets = np.repeat(np.arange(len(shares)), self.counts).astype(np.min_scalar_type(len(shares)))
+        self._grid = Grid.of(self.cycle)
         self._memo: tuple[tuple[int, int], Ints] = ((-1, -1), np.empty(0, np.int64))
 
     def draw(self, start: int, count: int) -> tuple[Ints, Ints]:
@@ -66,26 +69,29 @@ class Choice:
         options = self._cycles(first, last)
         offset = start - first * self.cycle
         drawn = options[offset : offset + count]
+        if self._once:
+            turns = np.repeat(np.arange(first, last + 1), self.cycle)[offset : offset + count]
+            return drawn.astype(np.int64), turns
         before = first * self.counts + np.bincount(options[:offset], minlength=len(self.counts))
-        return drawn, before[drawn] + _occurrence(drawn)
+        return drawn.astype(np.int64), _turns(drawn, before)
 
     def _cycles(self, first: int, last: int) -> Ints:
         """The options of whole cycles, end to end; the latest answer is kept, as a long cycle serves many batches."""
         kept, options = self._memo
         if kept != (first, last):
-            positions = np.arange(first * self.cycle, (last + 1) * self.cycle, dtype=np.int64)
-            options = np.searchsorted(self._ends, epoch_order(positions, self.cycle, *self._key), side="right")
+            keys = mix(*self._key, np.arange(first, last + 1, dtype=np.int64))
+            options = self._tickets[permute(np.arange(self.cycle), self._grid, keys[:, np.newaxis]).ravel()]
             self._memo = (first, last), options
         return options
 
 
-def _occurrence(values: Ints) -> Ints:
-    """How often each value occurred before its place: [7, 5, 7, 7] -> [0, 0, 1, 2]."""
-    order = np.argsort(values, kind="stable")
-    ranked = values[order]
-    counts = np.empty_like(values)
-    counts[order] = np.arange(len(values)) - np.searchsorted(ranked, ranked, side="left")
-    return counts
+def _turns(options: Ints, before: Ints) -> Ints:
+    """How often each option occurred before its place, if `before` is how often each did before the first place."""
+    order = np.argsort(options, kind="stable")
+    counts = np.bincount(options, minlength=len(before))
+    turns = np.empty(len(options), np.int64)
+    turns[order] = np.arange(len(options)) + np.repeat(before - (np.cumsum(counts) - counts), counts)
+    return turns
 
 
 def cycle_counts(shares: Shares) -> Ints:

@@ -42,8 +42,9 @@ class Manifest:
         """Count the pairs of a global batch."""
         shape = len(self.sets), len(self.languages), len(self.languages)
         codes = np.ravel_multi_index((batch.set_index, batch.query_language, batch.passage_language), shape)
-        cells, counts = np.unique(codes, return_counts=True)
-        self._parts.append(np.stack([np.full(len(cells), step), *np.unravel_index(cells, shape), counts]))
+        counts = np.bincount(codes)
+        cells = np.flatnonzero(counts)
+        self._parts.append(np.stack([np.full(len(cells), step), *np.unravel_index(cells, shape), counts[cells]]))
 
     def restore(self, path: Path, before: int) -> None:
         """Take up the rows of an earlier process, up to the step it is resumed from."""

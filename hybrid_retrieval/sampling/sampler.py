@@ -7,23 +7,15 @@ import enum
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
-from hybrid_retrieval.config import positive
+from hybrid_retrieval.config import divides, positive
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.sampling.availability import Availability, Cell
-from hybrid_retrieval.sampling.batch import PairIndices
+from hybrid_retrieval.sampling.composer import Composer, SubBatches
 from hybrid_retrieval.sampling.languages import weights
 from hybrid_retrieval.sampling.streams import MixedPairs, MonolingualBatches, mixed_pairs, monolingual_batches
 
 log = logging.getLogger(__name__)
-
-
-class Composer(Protocol):
-    """The batches of a run."""
-
-    def batch(self, step: int) -> PairIndices:
-        """The global batch of `step`, a function of nothing but the sets, the seed and the step."""
 
 
 class Stream(enum.IntEnum):
@@ -42,19 +34,32 @@ class Sampler(ABC):
     """Pairs in a global batch, over all devices."""
     language_choice: str | float = "uniform"
     """uniform (the paper), size, or a temperature: sizes to the power 1/temperature."""
+    sub_batches: int = 1
+    """A global batch is this many batches of the sampler, each an equal part of it; all are one pool of candidates."""
 
     def __post_init__(self) -> None:
         positive("sampler.batch_size", self.batch_size)
+        positive("sampler.sub_batches", self.sub_batches)
+        divides("sampler.batch_size", self.batch_size, "sampler.sub_batches", self.sub_batches)
         weights([1], self.language_choice)  # refuses an unknown one before any data is read
 
+    def compose(self, available: Availability, seed: int, short: bool = False, steps: int | None = None) -> Composer:
+        """Bind to sets and a seed: the global batches; see `batches`."""
+        if self.sub_batches == 1:
+            return self.batches(available, seed, short, steps)
+        part = dataclasses.replace(self, batch_size=self.batch_size // self.sub_batches, sub_batches=1)
+        parts = part.batches(available, seed, short, None if steps is None else steps * self.sub_batches)
+        return SubBatches(parts, self.sub_batches)
+
     @abstractmethod
-    def compose(self, available: Availability, seed: int, short: bool = False) -> Composer:
-        """Bind to sets and a seed.
+    def batches(self, available: Availability, seed: int, short: bool, steps: int | None) -> Composer:
+        """Batches of `batch_size` pairs.
 
         Args:
             available: what can be drawn.
             seed: the run's seed; all batches are a function of it.
             short: let a batch be smaller than `batch_size` where its stream has too few items (validation).
+            steps: of the run, which a schedule spans; without them (validation) shares stay as they start.
 
         Raises:
             InputError: the sets cannot fill a batch.
@@ -97,7 +102,7 @@ class Sampler(ABC):
         items = pairs.cells.distinct_items
         if items < self.batch_size:
             names = pairs.cells.names[1:]
-            kind = "same-language" if (names[0] == names[1]).all() else "cross-lingual"
+            kind = "same-language" if pairs.same_language else "cross-lingual"
             languages = ",".join(available.languages[index] for index in sorted(set(names.ravel().tolist())))
             raise InputError(
                 f"sampler.batch_size={self.batch_size} is more than the {items} {kind} items in [{languages}]: "

@@ -8,11 +8,17 @@ import numpy as np
 
 from hybrid_retrieval.sampling.availability import Availability, Cell, Cells
 from hybrid_retrieval.sampling.batch import Draws, PairIndices, distinct
-from hybrid_retrieval.sampling.languages import Choice, Shares, weights
-from hybrid_retrieval.sampling.permutation import epoch_order, mix
+from hybrid_retrieval.sampling.composer import Composer
+from hybrid_retrieval.sampling.curve import constant
+from hybrid_retrieval.sampling.languages import GRAIN, Choice, Shares, weights
+from hybrid_retrieval.sampling.permutation import Orders, mix
+from hybrid_retrieval.sampling.schedule import Schedule
 
 CHOICE, ITEMS, REPEATS = 1, 2, 3
 """What a random number is for: the part of a key after that of its stream."""
+
+BLOCK = GRAIN // 4
+"""Long draws go block by block: the arrays of one stay in the processor's cache, and blocks end where long cycles do."""
 
 
 class MixedPairs:
@@ -30,20 +36,26 @@ class MixedPairs:
         """
         self.cells = Cells(cells)
         self.key = key
+        self.same_language = bool((self.cells.names[1] == self.cells.names[2]).all())
         self._choice = Choice(shares, *key, CHOICE)
-        self._order_keys = mix(*key, ITEMS, *self.cells.names)
+        self._orders = Orders(self.cells.sizes, mix(*key, ITEMS, *self.cells.names))
 
     def draw(self, start: int, count: int) -> Draws:
         """The pairs at positions start .. start + count - 1 of the stream."""
-        cell, turn = self._choice.draw(start, count)
-        places = epoch_order(turn, self.cells.sizes[cell], self._order_keys[cell])
-        return Draws(self.cells, cell, self.cells.edges(cell, places))
+        cell, edge = np.empty(count, np.int64), np.empty(count, np.int64)
+        for first in range(start - start % BLOCK, start + count, BLOCK):
+            low, high = max(first, start), min(first + BLOCK, start + count)
+            part = slice(low - start, high - start)
+            cell[part], turn = self._choice.draw(low, high - low)
+            edge[part] = self.cells.edges(cell[part], self._orders.items(cell[part], turn))
+        return Draws(self.cells, cell, edge)
 
 
-class MixedBatches:
+class MixedBatches(Composer):
     """Consecutive runs of one mixed stream; smaller than `size` where it has fewer items."""
 
     def __init__(self, pairs: MixedPairs, size: int) -> None:
+        super().__init__(Schedule(constant(float(pairs.same_language))))
         self.pairs = pairs
         self.size = min(size, pairs.cells.distinct_items)
 
@@ -52,7 +64,7 @@ class MixedBatches:
         return distinct([self.pairs.draw(step * self.size, self.size)], *self.pairs.key, REPEATS, step)
 
 
-class MonolingualBatches:
+class MonolingualBatches(Composer):
     """Whole batches in one language: the language is drawn for the batch, the sets for its pairs."""
 
     def __init__(self, languages: Sequence[MixedBatches], shares: Shares, *key: int) -> None:
@@ -62,6 +74,7 @@ class MonolingualBatches:
             shares: float [languages], summing to 1.
             key: integers that the choice of languages is a function of.
         """
+        super().__init__(Schedule(constant(1.0)))
         self.languages = tuple(languages)
         self._choice = Choice(shares, *key, CHOICE)
 

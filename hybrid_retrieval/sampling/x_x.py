@@ -13,5 +13,5 @@ from hybrid_retrieval.sampling.streams import MixedBatches
 class XX(Sampler):
     """Same-language pairs of all languages in one batch."""
 
-    def compose(self, available: Availability, seed: int, short: bool = False) -> MixedBatches:
+    def batches(self, available: Availability, seed: int, short: bool, steps: int | None) -> MixedBatches:
         return MixedBatches(self.same_language(available, seed, short), self.batch_size)

@@ -13,5 +13,5 @@ from hybrid_retrieval.sampling.streams import MonolingualBatches
 class XXMono(Sampler):
     """Monolingual batches only."""
 
-    def compose(self, available: Availability, seed: int, short: bool = False) -> MonolingualBatches:
+    def batches(self, available: Availability, seed: int, short: bool, steps: int | None) -> MonolingualBatches:
         return self.monolingual(available, seed, short)

@@ -13,5 +13,5 @@ from hybrid_retrieval.sampling.streams import MixedBatches
 class XY(Sampler):
     """Cross-lingual batches only."""
 
-    def compose(self, available: Availability, seed: int, short: bool = False) -> MixedBatches:
+    def batches(self, available: Availability, seed: int, short: bool, steps: int | None) -> MixedBatches:
         return MixedBatches(self.cross_lingual(available, seed, short), self.batch_size)

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.models.adapters import merge_adapters
 from hybrid_retrieval.models.encoder import BiEncoder
 
 MODEL_FOLDER = "model"
@@ -25,13 +26,11 @@ class WholeFiles(TorchCheckpointIO):
         part = final.with_name(f".{final.name}.part")
         try:
             torch.save(checkpoint, part)
+            part.replace(final)
         except RuntimeError as error:  # what torch makes of a failed write
-            part.unlink(missing_ok=True)
             raise OSError(errno.ENOSPC, f"cannot be written ({str(error).splitlines()[0]})", str(final)) from error
-        except OSError:
+        finally:
             part.unlink(missing_ok=True)
-            raise
-        part.replace(final)
 
 
 def checkpoint_path(run_dir: Path, which: str) -> Path:
@@ -62,14 +61,17 @@ def scoring_device(accelerator: str = "auto") -> torch.device:
     return torch.device("cpu")
 
 
-def load_encoder(run_dir: Path, which: str, strict: bool = False, accelerator: str = "auto") -> BiEncoder:
-    """The trained encoder of a run directory, in evaluation mode; `strict` is law 7's.
+def load_encoder(
+    run_dir: Path, which: str, strict: bool = False, accelerator: str = "auto", linear: str | None = None
+) -> BiEncoder:
+    """The trained encoder of a run directory, in evaluation mode; `strict` is law 7's, `linear` the run's ``trainer.linear``.
 
     Raises:
         InputError: no checkpoint, or one of another model.
     """
     encoder = BiEncoder.load(run_dir / MODEL_FOLDER)
     encoder.strict = strict
+    encoder.multiply_with(linear or "default")
     path = checkpoint_path(run_dir, which)
     state = read_checkpoint(path).get("state_dict", {})
     weights = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
@@ -80,4 +82,5 @@ def load_encoder(run_dir: Path, which: str, strict: bool = False, accelerator: s
         raise InputError(
             f"{path} is a checkpoint of another model than {run_dir / MODEL_FOLDER} describes: {reason}"
         ) from error
+    merge_adapters(encoder)
     return encoder.eval().to(scoring_device(accelerator))

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+from typing import Any
 
 import lightning
-from torch.utils.data import DataLoader, Sampler
+import torch
+from torch.utils.data import DataLoader
 
 from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.config import TrainerConfig
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.tokens import Tokenization, tokenise
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.models.encoder import CHUNK_TOKENS, Role
 from hybrid_retrieval.sampling.sampler import Sampler as PairSampler
-from hybrid_retrieval.training.batches import BatchBuilder, PairBatch, StepBatches, TokenisedSet
-
-
-class StepsFrom(Sampler[int]):
-    """The steps of a run from `start` on; as long as the whole run, because Lightning counts the batches before too."""
-
-    def __init__(self, start: int, steps: int) -> None:
-        self.start, self.steps = start, steps
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.start, self.steps))
-
-    def __len__(self) -> int:
-        return self.steps
+from hybrid_retrieval.training.batches import SIDES, BatchBuilder, Chunking, PairBatch, StepBatches, Steps, TokenisedSet
+from hybrid_retrieval.training.teacher import Teacher
 
 
 class PairsDataModule(lightning.LightningDataModule):
     """Composes monolingual and cross-lingual pairs per the sampler's ratio.
 
-    It knows tokenizations, not the model; batches are functions of (seed, step), so a resumed run starts its loader at
-    `start_step` and nothing else is restored.
+    It knows tokenizations, not the model; batches are functions of (seed, step, journal), so a resumed run starts its loader
+    at `start_step` with the checkpoint's `journal`, and nothing else is restored.
+
+    Attributes:
+        journal: what an adaptive sampler decided while training, in plain types; kept in checkpoints, and back before the
+            training loader is made.
     """
 
     def __init__(
@@ -47,9 +42,19 @@ class PairsDataModule(lightning.LightningDataModule):
         config: TrainerConfig,
         seed: int,
         hard_negatives: int = 0,
+        sides: tuple[Role, Role] = ("query", "passage"),
+        pads: bool = False,
+        teacher: Teacher | None = None,
     ) -> None:
+        """
+        Args:
+            sides: what stands on the two sides of a pair (`hybrid_retrieval.losses.loss.Loss.sides`).
+            pads: whether the encoder pads, so that chunks of similar length pay.
+            teacher: whose embeddings of the batches' texts the loss needs.
+        """
         super().__init__()
         self.config, self.start_step = config, 0
+        read: set[Role] = {*sides, "passage"} if hard_negatives else {*sides}
         self.builder = BatchBuilder(
             [
                 TokenisedSet(
@@ -57,12 +62,17 @@ class PairsDataModule(lightning.LightningDataModule):
                     queries=tokenise(one.pairs, "queries", query_tokenization, vocabulary, cache, config.progress),
                     passages=tokenise(one.pairs, "passages", passage_tokenization, vocabulary, cache, config.progress),
                     weight=one.weight,
+                    taught={SIDES[role]: teacher.embeddings(one.pairs, role, cache) for role in read} if teacher else {},
                 )
                 for one in source.sets()
             ],
             hard_negatives,
+            sides,
+            Chunking((config.chunk_tokens or CHUNK_TOKENS) if pads else 0, config.chunks_multiple_of),
         )
-        self.train_composer = sampler.compose(self.builder.availability("train"), seed)
+        self.train_composer = sampler.compose(
+            self.builder.availability("train"), seed, steps=config.max_steps * config.accumulate
+        )
         held_out = self.builder.availability("validation")
         has_validation = any(len(one.patterns.starts) for one in held_out.sets)
         self.validation_composer = sampler.compose(held_out, seed, short=True) if has_validation else None
@@ -84,23 +94,38 @@ class PairsDataModule(lightning.LightningDataModule):
                         f"{unknown} tokens are unknown to the tokenizer"
                     )
 
+    def state_dict(self) -> dict[str, Any]:
+        """What an adaptive ratio decided: with it, batches are a function of (seed, step)."""
+        return {"journal": self.train_composer.journal}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.train_composer.restore(state_dict["journal"])
+
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def train_dataloader(self) -> DataLoader[PairBatch]:
+    def train_dataloader(self) -> DataLoader[tuple[PairBatch, ...]]:
         rank, world_size = self._rank()
-        steps = self.config.max_steps
-        batches = StepBatches(self.builder, self.train_composer, steps, rank, world_size)
+        steps, accumulate = self.config.max_steps, self.config.accumulate
+        batches = StepBatches(self.builder, self.train_composer, steps * accumulate, rank, world_size)
         return DataLoader(
-            batches,
+            Steps(batches, accumulate),
             batch_size=None,
-            sampler=StepsFrom(self.start_step, steps),
+            sampler=range(self.start_step, steps),
             num_workers=self.config.workers,
+            worker_init_fn=_outlive_sigterm,
             persistent_workers=self.config.workers > 0,
+            generator=torch.Generator(),  # a loader that starts draws a number, and must not draw it from the model's
         )
 
     def val_dataloader(self) -> DataLoader[PairBatch] | list[DataLoader[PairBatch]]:
         """Every rank gets whole batches: they are few, and short ones need not divide."""
         if self.validation_composer is None or not self.validates:
             return []
-        return DataLoader(StepBatches(self.builder, self.validation_composer, self.config.validation_batches), batch_size=None)
+        batches = StepBatches(self.builder, self.validation_composer, self.config.validation_batches)
+        return DataLoader(batches, batch_size=None, generator=torch.Generator())
+
+
+def _outlive_sigterm(*_: object) -> None:
+    """A signal to the whole process group is the training process's to answer; a worker ends with it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -6,39 +6,43 @@ import dataclasses
 import json
 import logging
 import os
-import socket
+import signal
 import time
 import warnings
 from pathlib import Path
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, spawn
 
 from hybrid_retrieval.cache import Cache
-from hybrid_retrieval.config import JobConfig, TrainerConfig, build
+from hybrid_retrieval.config import JobConfig, TrainerConfig, build, construct, divides
 from hybrid_retrieval.data.source import Source
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, Terminated, exit_on_sigterm
 from hybrid_retrieval.evaluation.benchmarks.held_out import split_collection
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.losses.infonce import InfoNCE
+from hybrid_retrieval.losses.loss import Loss
 from hybrid_retrieval.models.encoder import Model
 from hybrid_retrieval.sampling.manifest import Manifest
 from hybrid_retrieval.sampling.sampler import Sampler
-from hybrid_retrieval.training.callbacks import LAST, MANIFEST, Recorder, callbacks
+from hybrid_retrieval.training.callbacks import MANIFEST, Recorder, callbacks
 from hybrid_retrieval.training.checkpoint import MODEL_FOLDER, PREFIX, WholeFiles, read_checkpoint, scoring_device
 from hybrid_retrieval.training.datamodule import PairsDataModule
 from hybrid_retrieval.training.loggers import RunLogger
 from hybrid_retrieval.training.module import ContrastiveModule
+from hybrid_retrieval.training.nodes import Rendezvous, rendezvous
 from hybrid_retrieval.training.optimizers import AdamW
+from hybrid_retrieval.training.teacher import Teacher
 from hybrid_retrieval.training.training_text import SourceText
 
 log = logging.getLogger(__name__)
 
 FIGURES = "training.json"
 GLOO_SECONDS = 0.5
+GRACE_SECONDS = 30.0
+"""How long ranks may take to leave after the first one has."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +67,15 @@ def prepare(job: JobConfig) -> Prepared:
         raise InputError(f"{empty[0]} has no training pair left: lower dataset.validation_share and dataset.test_share")
     sampler: Sampler = build(job.sampler, "sampler")
     model: Model = build(job.model, "model", paths=job.paths)
-    loss: InfoNCE = build(job.loss, "loss")
+    loss: Loss = build(job.loss, "loss")
     optimizer: AdamW = build(job.optimizer, "optimizer")
     lightning.seed_everything(job.seed, verbose=False)
     encoder = model.build(model.tokenizer(SourceText(source)))
+    encoder.multiply_with(job.trainer.linear or "default")
+    teacher = None
+    if loss.teacher is not None:
+        given = {"paths": job.paths, "accelerator": job.trainer.accelerator, "strict": job.strict}
+        teacher = construct(Teacher, loss.teacher, "loss.teacher", **given)
     data = PairsDataModule(
         source=source,
         sampler=sampler,
@@ -77,13 +86,18 @@ def prepare(job: JobConfig) -> Prepared:
         config=job.trainer,
         seed=job.seed,
         hard_negatives=loss.hard_negatives,
+        sides=loss.sides,
+        pads=encoder.backbone.pads,
+        teacher=teacher,
     )
+    loss.bind(encoder.dimensions, data.builder.languages, data.builder.teacher_dimensions)
     data.check(job.strict)
     if loss.hard_negatives > data.builder.negatives:
         raise InputError(f"loss.hard_negatives={loss.hard_negatives}, but the data has {data.builder.negatives} for a pair")
     validation = validation_collection(source, job.trainer.validation_items) if data.validates else None
     check_monitor(job.trainer, data.validates, validation)
-    module = ContrastiveModule(encoder, loss, optimizer, job.trainer, validation)
+    check_adaptive(job, validation)
+    module = ContrastiveModule(encoder, loss, optimizer, job.trainer, job.seed, validation)
     return Prepared(source, module, data)
 
 
@@ -96,13 +110,12 @@ def check_devices(job: JobConfig) -> None:
         raise InputError(f"trainer.devices={job.trainer.devices}, but this machine has {torch.cuda.device_count()}")
     if job.trainer.precision == "16-mixed" and scoring_device(accelerator).type == "cpu":
         raise InputError("trainer.precision=16-mixed needs a GPU; on a CPU choose bf16-mixed or 32-true")
-    batch, devices = int(job.sampler.get("batch_size", 0)), job.trainer.devices
-    if batch % devices:
-        below, above = batch - batch % devices, batch + devices - batch % devices
-        sizes = " or ".join(str(size) for size in (below, above) if size)
-        raise InputError(
-            f"sampler.batch_size={batch} does not divide by trainer.devices={devices}; the nearest sizes are {sizes}"
-        )
+    divides(
+        "sampler.batch_size",
+        int(job.sampler.get("batch_size", 0)),
+        "trainer.devices x trainer.nodes" if job.trainer.nodes > 1 else "trainer.devices",
+        job.trainer.world_size,
+    )
 
 
 def check_monitor(config: TrainerConfig, validates: bool, validation: RetrievalCollection | None) -> None:
@@ -120,6 +133,20 @@ def check_monitor(config: TrainerConfig, validates: bool, validation: RetrievalC
         raise InputError(f"trainer.monitor={config.monitor}: the validation split has no {setting} judgements")
 
 
+def check_adaptive(job: JobConfig, validation: RetrievalCollection | None) -> None:
+    """Refuse a ratio that follows validation where nothing is measured, or where loaders would not hear of it."""
+    if (job.sampler.get("schedule") or {}).get("kind") != "adaptive":
+        return
+    if job.trainer.workers:
+        raise InputError(f"sampler.schedule.kind=adaptive needs trainer.workers=0, not {job.trainer.workers}")
+    missing = {"monolingual", "crosslingual"} - set(validation.settings if validation else ())
+    if missing:
+        raise InputError(
+            f"sampler.schedule.kind=adaptive: the validation split has no {min(missing)} judgements to go by "
+            "(dataset.validation_share and trainer.validation_items must be above 0)"
+        )
+
+
 def validation_collection(source: Source, items: int) -> RetrievalCollection | None:
     """A small collection of the first set's validation split, for the validation retrieval measures."""
     pairs = source.sets()[0].pairs
@@ -133,15 +160,14 @@ def fit(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path | No
 
     Args:
         start_from: a checkpoint to go on from.
+
+    Raises:
+        Terminated: after SIGTERM; the last checkpoint is written.
     """
-    if job.trainer.devices == 1:
+    if job.trainer.world_size == 1:
         fit_rank(job, run_dir, prepared, start_from)
     else:
-        # Each rank builds its own parts from the resolved config; replaying the command line would start a sweep anew.
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        spawn(_fit_spawned, (job, run_dir, start_from, port), nprocs=job.trainer.devices)  # type: ignore[no-untyped-call]
+        _fit_ranks(job, run_dir, start_from)
     figures: dict[str, float] = json.loads((run_dir / FIGURES).read_text())
     drawn = {name.removeprefix("batches/"): value for name, value in figures.items() if name.startswith("batches/")}
     log.info(
@@ -153,22 +179,82 @@ def fit(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path | No
     return figures
 
 
-def _fit_spawned(rank: int, job: JobConfig, run_dir: Path, start_from: Path | None, port: int) -> None:
+def follow(job: JobConfig, run_dir: Path) -> None:
+    """Train on a node that is not the first of several; everything but the paths is as that one has it."""
+    _fit_ranks(job, run_dir, None)
+
+
+def _fit_ranks(job: JobConfig, run_dir: Path, start_from: Path | None) -> None:
+    """Train in one process a device; SIGTERM is passed on to them, and none of them outlives this call."""
+    place = rendezvous(job.trainer.nodes)
+    ranks: ProcessContext | None = None
+    asked = False
+
+    def pass_on(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        for process in ranks.processes if ranks else []:
+            process.terminate()
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        # Each rank builds its own parts from the resolved config; replaying the command line would start a sweep anew.
+        ranks = spawn(_fit_spawned, (job, run_dir, start_from, place), job.trainer.devices, join=False)  # type: ignore[no-untyped-call]
+        if asked:  # while they were started
+            pass_on()
+        while not ranks.join(grace_period=GRACE_SECONDS):
+            pass
+        if asked:  # when their last step was done
+            raise Terminated
+    except ProcessExitedException as end:
+        if asked or end.exit_code == Terminated().code:
+            raise Terminated from end
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for process in ranks.processes if ranks else []:
+            process.kill()
+            process.join()
+
+
+def _fit_spawned(rank: int, job: JobConfig, run_dir: Path, start_from: Path | None, place: Rendezvous) -> None:
     """One rank of a multi-device run, found by Lightning through the environment."""
+    exit_on_sigterm()
     os.environ |= {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(job.trainer.devices),
-        "NODE_RANK": "0",
+        "MASTER_ADDR": place.address,
+        "MASTER_PORT": str(place.port),
+        "WORLD_SIZE": str(job.trainer.world_size),
+        "NODE_RANK": str(place.node),
         "LOCAL_RANK": str(rank),
     }
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // job.trainer.devices))
-    quiet = job if rank == 0 else dataclasses.replace(job, trainer=dataclasses.replace(job.trainer, progress=False), logger={})
+    if job.trainer.nodes > 1:
+        job, run_dir, start_from = _as_on_the_first_node(place, rank, job, run_dir, start_from)
+    first = place.node == rank == 0
+    quiet = job if first else dataclasses.replace(job, trainer=dataclasses.replace(job.trainer, progress=False), logger={})
     fit_rank(quiet, run_dir, prepare(quiet), start_from)
     # A gloo thread that still drops its last work needs the interpreter's lock, which the main thread holds when it joins
     # that thread at exit: leave it the time.
     time.sleep(GLOO_SECONDS)
+
+
+def _as_on_the_first_node(
+    place: Rendezvous, rank: int, job: JobConfig, run_dir: Path, start_from: Path | None
+) -> tuple[JobConfig, Path, Path | None]:
+    """What the first node runs, told to all: what it settled once must not differ, nor where it goes on from."""
+    cuda = torch.cuda.is_available() and job.trainer.accelerator != "cpu"
+    if cuda:
+        torch.cuda.set_device(rank)
+    torch.distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if cuda else "gloo",
+        rank=place.node * job.trainer.devices + rank,
+        world_size=job.trainer.world_size,
+    )
+    told = [(job, run_dir, start_from)]
+    torch.distributed.broadcast_object_list(told, 0)
+    theirs, run_dir, start_from = told[0]
+    return dataclasses.replace(theirs, paths=job.paths), run_dir, start_from
 
 
 def fit_rank(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path | None) -> None:
@@ -177,8 +263,8 @@ def fit_rank(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path
     if start_from is not None:
         data.start_step = start_step(start_from)
     sets = [one.pairs.name for one in data.builder.sets]
-    recorder = Recorder(Manifest(sets, data.builder.languages), run_dir, config.checkpoint_every)
-    recorder.manifest.restore(run_dir / MANIFEST, data.start_step)
+    recorder = Recorder(Manifest(sets, data.builder.languages), run_dir)
+    recorder.manifest.restore(run_dir / MANIFEST, data.start_step * config.accumulate)
     loggers: list[RunLogger] = [build(node, f"logger.{name}", job=job, run_dir=run_dir) for name, node in job.logger.items()]
     validate_every = min(config.validate_every, config.max_steps) if data.validates else None
     _quieten()
@@ -187,10 +273,13 @@ def fit_rank(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path
         max_epochs=1,
         accelerator="gpu" if config.accelerator == "cuda" else config.accelerator,
         devices=config.devices,
-        strategy=_strategy(config.devices),
+        num_nodes=config.nodes,
+        strategy=_strategy(config.world_size),
         precision=config.precision,  # type: ignore[arg-type]
-        callbacks=callbacks(config, run_dir, recorder, validate_every),
-        plugins=[WholeFiles()],
+        callbacks=callbacks(config, run_dir, recorder, data),
+        enable_checkpointing=False,
+        # A job of Slurm or torchrun has one task a node here, not one a device as Lightning would take it.
+        plugins=[WholeFiles(), LightningEnvironment()],
         logger=[logger.lightning() for logger in loggers],
         log_every_n_steps=config.log_every,
         val_check_interval=validate_every,
@@ -205,13 +294,10 @@ def fit_rank(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path
     )
     try:
         trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
-    except SIGTERMException as end:
-        raise SystemExit(143) from end
     except SystemExit as end:  # what Lightning makes of an interrupt
         if isinstance(end.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from end
         raise
-    trainer.save_checkpoint(run_dir / "checkpoints" / LAST)
     if trainer.is_global_zero:
         figures = {
             "seconds": recorder.seconds,
@@ -243,10 +329,24 @@ def save_model_config(prepared: Prepared, run_dir: Path) -> None:
     prepared.module.encoder.save_config(run_dir / MODEL_FOLDER)
 
 
-def _strategy(devices: int) -> Strategy | str:
-    if devices == 1:
+class Replicas(DDPStrategy):
+    """One process a device with a replica each; gradients are summed by the training step itself, once, not by DDP's hooks.
+
+    A rank may have more chunks than another, or none, and gradients may be row-sparse: hooks that wait for each other in
+    every backward would hang, or synchronise once a chunk.
+    """
+
+    def configure_ddp(self) -> None:
+        """No wrapping; all ranks start from the weights of rank 0."""
+        assert self.model is not None
+        for value in self.model.state_dict().values():
+            torch.distributed.broadcast(value, 0)
+
+
+def _strategy(processes: int) -> Strategy | str:
+    if processes == 1:
         return "auto"
-    return DDPStrategy(process_group_backend=None if torch.cuda.is_available() else "gloo")
+    return Replicas(process_group_backend=None if torch.cuda.is_available() else "gloo")
 
 
 def _quieten() -> None:
@@ -255,5 +355,5 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*Total length of .* across ranks is zero.*")
     warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")

@@ -11,10 +11,11 @@ from torch import Tensor
 from hybrid_retrieval.config import TrainerConfig
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.evaluate import evaluate
-from hybrid_retrieval.losses.infonce import InfoNCE
+from hybrid_retrieval.losses.loss import Loss
 from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.training.batches import PairBatch
-from hybrid_retrieval.training.contrast import contrastive_loss
+from hybrid_retrieval.training.contrast import Contrast, Engine
+from hybrid_retrieval.training.gather import sum_gradients
 from hybrid_retrieval.training.optimizers import AdamW, clip_gradients
 
 
@@ -24,30 +25,48 @@ class ContrastiveModule(lightning.LightningModule):
     def __init__(
         self,
         encoder: BiEncoder,
-        loss: InfoNCE,
+        loss: Loss,
         optimizer: AdamW,
         config: TrainerConfig,
+        seed: int,
         validation: RetrievalCollection | None = None,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.encoder, self.loss = encoder, loss
+        self.engine = Engine(encoder, loss, seed, config.grad_cache)
         self.optimizer, self.config = optimizer, config
         self.validation = validation
+        self.figures = Contrast(torch.zeros(2, 3))
 
-    def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
-        loss, accuracy = contrastive_loss(self.encoder, self.loss, batch)
-        count = len(batch.queries)
-        several = self.trainer.world_size > 1
-        self.log("train/loss", loss, prog_bar=True, batch_size=count, sync_dist=several)
-        self.log("train/accuracy@1", accuracy, batch_size=count, sync_dist=several)
-        self.log("train/temperature", self.loss.temperature.detach(), batch_size=count)
-        return loss
+    def training_step(self, batches: tuple[PairBatch, ...], batch_index: int) -> None:
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        self.figures = Contrast.together([self.engine.step(batch, self._backward) for batch in batches])
+        sum_gradients([parameter for parameter in self.parameters() if parameter.requires_grad])
+        optimizer.step()
+        schedule: Any = self.lr_schedulers()
+        schedule.step()
+        pairs = sum(len(batch) for batch in batches)
+        self.log("train/loss", self.figures.loss, prog_bar=True, batch_size=pairs)
+        self.log("train/accuracy@1", self.figures.accuracy, batch_size=pairs)
+        for name, value in {**self.loss.figures(), **self.figures.figures}.items():
+            self.log(f"train/{name}", value, batch_size=pairs)
+
+    def _backward(self, loss: Tensor) -> None:
+        self.manual_backward(loss / self.config.accumulate)
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Clip, row-sparse gradients too, after a precision plugin has taken back its scale."""
+        if self.config.gradient_clip:
+            norm = clip_gradients(self.parameters(), self.config.gradient_clip)
+            self.log("train/gradient_norm", norm)
 
     def validation_step(self, batch: PairBatch, batch_index: int) -> None:
-        loss, accuracy = contrastive_loss(self.encoder, self.loss, batch, across_ranks=False)
+        figures = self.engine.evaluate(batch)
         several = self.trainer.world_size > 1
-        self.log("val/loss", loss, prog_bar=True, batch_size=1, sync_dist=several)
-        self.log("val/accuracy@1", accuracy, batch_size=1, sync_dist=several)
+        self.log("val/loss", figures.loss, prog_bar=True, batch_size=1, sync_dist=several)
+        self.log("val/accuracy@1", figures.accuracy, batch_size=1, sync_dist=several)
 
     def on_validation_epoch_end(self) -> None:
         if self.validation is None:
@@ -62,24 +81,3 @@ class ContrastiveModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer, schedule = self.optimizer.configure(self, self.config.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        """Clip row-sparse gradients too, which Lightning's own clipping refuses."""
-        if self.config.gradient_clip:
-            self.log("train/gradient_norm", clip_gradients(self.parameters(), self.config.gradient_clip))
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random state, which Lightning does not restore: dropout goes on where it was."""
-        checkpoint["random_state"] = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            checkpoint["random_state"]["cuda"] = torch.cuda.get_rng_state(self.device)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._random_state = checkpoint.get("random_state", {})
-
-    def on_train_start(self) -> None:
-        state = self.__dict__.pop("_random_state", {})
-        if "cpu" in state:
-            torch.set_rng_state(state["cpu"].cpu())
-        if "cuda" in state and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda"].cpu(), self.device)

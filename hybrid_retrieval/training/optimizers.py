@@ -13,17 +13,28 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from hybrid_retrieval.config import not_negative, positive, share
 from hybrid_retrieval.errors import InputError, choice
-
-NO_DECAY = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+from hybrid_retrieval.models.encoder import Backbone
 
 
 class RowSparseAdamW(torch.optim.AdamW):
-    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) that also takes row-sparse gradients, as `nn.Embedding` gives.
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) that also takes row-sparse gradients.
 
-    A row is updated in the steps in which it has a gradient, and only then: its moments, its weight decay and its bias
-    correction (by the row's own count of updates) stand still in between. When every row has a gradient in every step
-    this is AdamW itself.
+    In a parameter group with ``lazy`` (the default), a row is updated in the steps in which it has a gradient, and only then:
+    its moments, its weight decay and its bias correction (by the row's own count of updates) stand still in between. When
+    every row has a gradient in every step this is AdamW itself. Without ``lazy`` it is AdamW itself always: rows without a
+    gradient have one of 0.
     """
+
+    def __init__(self, params: Any, lr: float, lazy: bool = True, **rest: Any) -> None:
+        """
+        Args:
+            lazy: what a parameter group does that does not say.
+            rest: see `torch.optim.AdamW`.
+        """
+        super().__init__(params, lr, fused=True, **rest)
+        for group in self.param_groups:
+            group.setdefault("lazy", lazy)
+        self._dense: dict[Tensor, Tensor] = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -31,13 +42,28 @@ class RowSparseAdamW(torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        spread: list[tuple[Tensor, Tensor]] = []
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None and parameter.grad.is_sparse:
-                    self._update_rows(parameter, parameter.grad.coalesce(), group)
-                    parameter.grad = None
+                    gradient = parameter.grad.coalesce()
+                    if group["lazy"]:
+                        self._update_rows(parameter, gradient, group)
+                        parameter.grad = None
+                    else:
+                        spread.append((parameter, gradient.indices()[0]))
+                        parameter.grad = self._spread(parameter, gradient)
         super().step()
+        for parameter, rows in spread:
+            self._dense[parameter].index_fill_(0, rows, 0)
+            parameter.grad = None
         return loss
+
+    def _spread(self, parameter: Tensor, gradient: Tensor) -> Tensor:
+        """The gradient as a dense one, in a buffer that is zero elsewhere and is kept for the next step."""
+        if parameter not in self._dense:
+            self._dense[parameter] = torch.zeros_like(parameter)
+        return self._dense[parameter].index_copy_(0, gradient.indices()[0], gradient.values())
 
     def _update_rows(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
@@ -89,6 +115,8 @@ class AdamW:
     """Share of the steps in which the rate rises from 0."""
     schedule: str = "linear"
     """After the warm-up: linear or cosine to 0, or constant."""
+    layer_decay: float = 1.0
+    """The rate of a layer as a share of that of the layer above it (as in ELECTRA, arXiv 2003.10555, appendix A)."""
 
     def __post_init__(self) -> None:
         positive("optimizer.lr", self.lr)
@@ -98,21 +126,33 @@ class AdamW:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"optimizer.betas={self.betas}; expected two numbers from 0 up and below 1")
         choice("optimizer.schedule", self.schedule, SCHEDULES)
+        positive("optimizer.layer_decay", self.layer_decay)
+        share("optimizer.layer_decay", self.layer_decay)
 
     def configure(self, module: nn.Module, max_steps: int) -> tuple[RowSparseAdamW, LambdaLR]:
         """The optimizer of a module's trainable parameters, and its schedule (stepped once a step)."""
-        decayed: list[Tensor] = []
-        plain: list[Tensor] = []
+        above = self._layers_above(module)
+        members: dict[tuple[int, float, bool], list[Tensor]] = {}
         for part in module.modules():
-            for name, parameter in part.named_parameters(recurse=False):
+            for parameter in part.parameters(recurse=False):
                 if parameter.requires_grad:
-                    exempt = isinstance(part, NO_DECAY) or name == "bias" or parameter.ndim == 0
-                    (plain if exempt else decayed).append(parameter)
-        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-        groups = [group for group in groups if group["params"]]
+                    decay = 0.0 if parameter.ndim < 2 else self.weight_decay
+                    lazy = bool(getattr(part, "lazy", False))
+                    members.setdefault((above.get(parameter, 0), decay, lazy), []).append(parameter)
+        groups = [
+            {"params": parameters, "lr": self.lr * self.layer_decay**layers, "weight_decay": decay, "lazy": lazy}
+            for (layers, decay, lazy), parameters in sorted(members.items(), key=lambda item: item[0][0])
+        ]
         betas = (self.betas[0], self.betas[1])
-        optimizer = RowSparseAdamW(groups, self.lr, betas, self.eps, self.weight_decay)
+        optimizer = RowSparseAdamW(groups, self.lr, betas=betas, eps=self.eps)
         return optimizer, LambdaLR(optimizer, lambda step: self.factor(step, max_steps))
+
+    def _layers_above(self, module: nn.Module) -> dict[Tensor, int]:
+        """How many layers lie above each parameter that is not trained at the peak rate."""
+        if self.layer_decay == 1:
+            return {}
+        backbones = [part for part in module.modules() if isinstance(part, Backbone)]
+        return {parameter: part.layers_above(name) for part in backbones for name, parameter in part.named_parameters()}
 
     def factor(self, step: int, max_steps: int) -> float:
         """The learning rate at a step, as a share of its peak."""

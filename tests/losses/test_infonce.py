@@ -3,134 +3,124 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.losses.infonce import InfoNCE
+from hybrid_retrieval.losses.loss import EmbeddedPairs
 from hybrid_retrieval.losses.masks import PassageIds, QueryIds, answering
+from tests.losses.conftest import ALL, HARD, PAIRS, distinct_ids, exact, is_answer, random_pairs, vectors
 
-PAIRS, HARD, DIMENSIONS = 7, 2, 5
-
-
-def random_ids(seed: int, pairs: int = PAIRS, hard: int = HARD) -> tuple[QueryIds, PassageIds]:
-    """Ids as a batch has them, drawn from few values so that all kinds of coincidence happen.
-
-    Two pairs may share a question, a passage group (translations), a passage text (duplicates) or an answer; hard negatives
-    may be answers of other queries; some places of hard negatives are filling.
-    """
-    rng = np.random.default_rng(seed)
-    groups = rng.integers(0, 9, pairs)
-    more = np.where(rng.random((pairs, 2)) < 0.3, rng.integers(0, 9, (pairs, 2)), -1)
-    keys = 100 + rng.integers(0, 12, pairs * (1 + hard))
-    query_keys = 200 + rng.integers(0, 10, pairs)
-    negatives = np.where(rng.random(pairs * hard) < 0.3, -1, rng.integers(0, 15, pairs * hard))
-    as_tensor = torch.from_numpy
-    of_queries = QueryIds(as_tensor(query_keys), as_tensor(np.concatenate([groups[:, None], more], 1)), as_tensor(keys[:pairs]))
-    of_passages = PassageIds(
-        as_tensor(np.concatenate([groups, negatives])),
-        as_tensor(keys),
-        as_tensor(np.concatenate([query_keys, np.full(pairs * hard, -1)])),
-    )
-    return of_queries, of_passages
+MODES = ["ignore", "positive", "keep"]
+POOLS = ["all", "same_language", "other_languages"]
 
 
-def vectors(seed: int, count: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return nn.functional.normalize(torch.randn(count, DIMENSIONS, dtype=torch.float64, generator=generator), dim=-1)
-
-
-def is_answer(queries: QueryIds, passages: PassageIds, i: int, j: int) -> bool:
-    """Law 3, in words: a translation or another answer (by group), a duplicate text, or it came with the same question."""
-    return (
-        (passages.group[j].item() >= 0 and passages.group[j].item() in queries.answers[i].tolist())
-        or passages.key[j].item() == queries.answer_key[i].item()
-        or passages.query_key[j].item() == queries.key[i].item()
-    )
-
-
-def loop(scores: list[list[float]], answers: Any, empty: list[bool], mode: str) -> list[float]:
+def loop(
+    scores: list[list[float]],
+    answers: Callable[[int, int], bool],
+    empty: list[bool],
+    languages: list[int],
+    mode: str,
+    pool: str,
+    margin: float = 0.0,
+) -> list[float]:
     """The formula, candidate by candidate."""
     losses = []
     for i, row in enumerate(scores):
         candidates = [j for j in range(len(row)) if not empty[j]]
         known = {j for j in candidates if answers(i, j)} | {i}
         negatives = [j for j in candidates if j != i and (mode == "keep" or j not in known)]
+        if pool == "same_language":
+            negatives = [j for j in negatives if languages[j] == languages[i]]
+        if pool == "other_languages":
+            negatives = [j for j in negatives if languages[j] != languages[i]]
         positives = sorted(known) if mode == "positive" else [i]
         total = sum(math.exp(row[j]) for j in negatives)
-        losses.append(-sum(math.log(math.exp(row[p]) / (math.exp(row[p]) + total)) for p in positives) / len(positives))
+        each = [math.exp(row[p] - margin) for p in positives]
+        losses.append(-sum(math.log(one / (one + total)) for one in each) / len(positives))
     return losses
 
 
+def both_loops(pairs: EmbeddedPairs, temperature: float, mode: str, pool: str, margin: float = 0.0) -> tuple[Tensor, Tensor]:
+    """The formula for queries among passages, and for own passages among queries."""
+    scores = (pairs.queries @ pairs.passages.T / temperature).tolist()
+    empty, languages = (pairs.of_passages.group < 0).tolist(), pairs.of_passages.language.tolist()
+    forth = loop(scores, lambda i, j: is_answer(pairs, i, j), empty, languages, mode, pool, margin / temperature)
+    count, spoken = len(pairs.queries), pairs.of_queries.language.tolist()
+    scores = (pairs.passages[:count] @ pairs.queries.T / temperature).tolist()
+    back = loop(scores, lambda i, j: is_answer(pairs, j, i), [False] * count, spoken, mode, pool, margin / temperature)
+    return torch.tensor(forth, dtype=torch.float64), torch.tensor(back, dtype=torch.float64)
+
+
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("mode", ["ignore", "positive", "keep"])
-def test_both_directions_equal_the_formula(mode: str, seed: int) -> None:
-    of_queries, of_passages = random_ids(seed)
-    queries, passages = vectors(seed, PAIRS), vectors(seed + 100, PAIRS * (1 + HARD))
-    loss = InfoNCE(temperature=0.2, mask=mode, directions="both", hard_negatives=HARD).double()
-    loss.log_temperature.data.fill_(math.log(0.2))
-    own = torch.arange(PAIRS)
-    scores = (queries @ passages.T / 0.2).tolist()
-    expected = loop(scores, lambda i, j: is_answer(of_queries, of_passages, i, j), (of_passages.group < 0).tolist(), mode)
-    found = loss(queries, passages, of_queries, of_passages, own)
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-10, atol=1e-10)
-
-    mine = PassageIds(of_passages.group[:PAIRS], of_passages.key[:PAIRS], of_passages.query_key[:PAIRS])
-    scores = (passages[:PAIRS] @ queries.T / 0.2).tolist()
-    expected = loop(scores, lambda i, j: is_answer(of_queries, mine, j, i), [False] * PAIRS, mode)
-    found = loss.reverse(passages[:PAIRS], queries, of_queries, mine, own)
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-10, atol=1e-10)
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("mode", MODES)
+def test_both_directions_equal_the_formula(mode: str, pool: str, seed: int) -> None:
+    pairs = random_pairs(seed)
+    forth, back = both_loops(pairs, 0.2, mode, pool)
+    one = exact(InfoNCE(mask=mode, pool=pool, hard_negatives=HARD), 0.2)
+    torch.testing.assert_close(one(pairs, ALL).loss, forth, rtol=1e-10, atol=1e-10)
+    both = exact(InfoNCE(mask=mode, pool=pool, hard_negatives=HARD, directions="both"), 0.2)
+    torch.testing.assert_close(both(pairs, ALL).loss, (forth + back) / 2, rtol=1e-10, atol=1e-10)
 
 
-def test_own_passages_may_lie_anywhere_among_the_candidates() -> None:
-    """As after gathering: the pairs of rank 1 have their own passages behind those of rank 0."""
-    of_queries, of_passages = random_ids(3, hard=0)
-    queries, passages = vectors(1, PAIRS), vectors(2, PAIRS)
-    loss = InfoNCE(temperature=0.3)
-    whole = loss(queries, passages, of_queries, of_passages, torch.arange(PAIRS))
-    part = QueryIds(of_queries.key[4:], of_queries.answers[4:], of_queries.answer_key[4:])
-    torch.testing.assert_close(loss(queries[4:], passages, part, of_passages, torch.arange(4, PAIRS)), whole[4:])
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_pool_changes_the_loss_and_pools_part_the_negatives(pool: str) -> None:
+    """exp of the loss less one is the sum over negatives: that over all is that over both halves."""
+    pairs = random_pairs(3)
+    sums = {name: exact(InfoNCE(pool=name), 0.5)(pairs, ALL).loss.exp() - 1 for name in POOLS}
+    torch.testing.assert_close(sums["all"], sums["same_language"] + sums["other_languages"])
+    assert (sums[pool] > 0).any()
+    assert pool == "all" or (sums[pool] < sums["all"] - 1e-6).any()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_hit_is_no_negative_nearer_than_the_own_passage(seed: int, mode: str) -> None:
+    pairs = random_pairs(seed)
+    scores = pairs.queries @ pairs.passages.T
+    for i, hit in enumerate(InfoNCE(mask=mode)(pairs, ALL).hit.tolist()):
+        negatives = [
+            j
+            for j in range(len(pairs.passages))
+            if j != i and pairs.of_passages.group[j] >= 0 and (mode == "keep" or not is_answer(pairs, i, j))
+        ]
+        assert hit == all(scores[i, i] >= scores[i, j] for j in negatives)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_no_answer_is_a_negative_and_every_other_candidate_is_one(seed: int) -> None:
-    of_queries, of_passages = random_ids(seed)
-    known = answering(of_queries, of_passages)
+    pairs = random_pairs(seed)
+    known = answering(pairs.of_queries, pairs.of_passages)
     loss = InfoNCE(temperature=0.2, mask="ignore")
-    own = torch.arange(PAIRS)
-    queries, passages = vectors(seed, PAIRS), vectors(seed + 100, PAIRS * (1 + HARD))
-    before = loss(queries, passages, of_queries, of_passages, own)
-    for j in range(len(passages)):
-        moved = passages.clone()
+    before = loss(pairs, ALL).loss
+    for j in range(len(pairs.passages)):
+        moved = pairs.passages.clone()
         moved[j] = vectors(seed + 1000 + j, 1)[0]
-        changed = loss(queries, moved, of_queries, of_passages, own) != before
+        changed = loss(replace(pairs, passages=moved), ALL).loss != before
         for i in range(PAIRS):
-            assert bool(known[i, j]) == is_answer(of_queries, of_passages, i, j)
-            is_negative = of_passages.group[j] >= 0 and not is_answer(of_queries, of_passages, i, j)
+            assert bool(known[i, j]) == is_answer(pairs, i, j)
+            is_negative = pairs.of_passages.group[j] >= 0 and not is_answer(pairs, i, j)
             assert bool(changed[i]) == (i == j or bool(is_negative))
 
 
-def distinct_ids(count: int) -> tuple[QueryIds, PassageIds]:
-    number = torch.arange(count)
-    return QueryIds(number, number[:, None], 100 + number), PassageIds(number, 100 + number, number)
-
-
 def test_keep_is_cross_entropy_over_the_batch_whatever_the_ids() -> None:
-    of_queries, of_passages = random_ids(5, hard=0)
-    queries, passages = vectors(1, PAIRS), vectors(2, PAIRS)
-    found = InfoNCE(temperature=0.05, mask="keep")(queries, passages, of_queries, of_passages, torch.arange(PAIRS))
-    expected = nn.functional.cross_entropy(queries @ passages.T / 0.05, torch.arange(PAIRS), reduction="none")
+    pairs = random_pairs(5, hard=0)
+    found = InfoNCE(temperature=0.05, mask="keep")(pairs, ALL).loss
+    expected = nn.functional.cross_entropy(pairs.queries @ pairs.passages.T / 0.05, torch.arange(PAIRS), reduction="none")
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
-    masked = InfoNCE(temperature=0.05, mask="ignore")(queries, passages, of_queries, of_passages, torch.arange(PAIRS))
+    masked = InfoNCE(temperature=0.05, mask="ignore")(pairs, ALL).loss
     assert (masked <= found + 1e-9).all()
     assert (masked < found - 1e-6).any()
 
 
-@pytest.mark.parametrize("mask", ["keep", "ignore", "positive"])
+@pytest.mark.parametrize("mask", MODES)
 def test_without_coincidences_it_is_sentence_transformers_loss(mask: str) -> None:
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
@@ -142,53 +132,43 @@ def test_without_coincidences_it_is_sentence_transformers_loss(mask: str) -> Non
     theirs = MultipleNegativesRankingLoss(Given(), scale=20.0)  # type: ignore[arg-type]
     parts = [queries, *passages.split(9)]
     expected = theirs([{"sentence_embedding": part} for part in parts], torch.empty(0))
-    of_queries, of_passages = distinct_ids(9)
-    more = torch.arange(1000, 1018)
-    of_passages = PassageIds(
-        torch.cat([of_passages.group, more]),
-        torch.cat([of_passages.key, more]),
-        torch.cat([of_passages.query_key, torch.full((18,), -1)]),
-    )
-    found = InfoNCE(temperature=1 / 20, mask=mask)(queries, passages, of_queries, of_passages, torch.arange(9))
-    torch.testing.assert_close(found.mean(), expected)
+    of_queries, own = distinct_ids(9)
+    more, nothing = torch.arange(1000, 1018), torch.full((18,), -1)
+    columns = zip((own.group, own.key, own.query_key, own.language), (more, more, nothing, torch.zeros(18)), strict=True)
+    of_passages = PassageIds(*(torch.cat([first, second.long()]) for first, second in columns))
+    found = InfoNCE(temperature=1 / 20, mask=mask)(EmbeddedPairs(queries, passages, of_queries, of_passages), slice(0, 9))
+    torch.testing.assert_close(found.loss.mean(), expected)
 
 
-@pytest.mark.parametrize("mode", ["ignore", "positive", "keep"])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_query_without_negatives_has_no_loss_and_finite_gradients(mode: str) -> None:
     """All pairs of the batch are translations of one pair, at the sharpest temperature; the rest is filling."""
-    same = torch.zeros(4, dtype=torch.int64)
-    of_queries = QueryIds(same, same[:, None], same)
-    group = torch.cat([same, torch.full((4,), -1)])
-    of_passages = PassageIds(group, torch.zeros(8, dtype=torch.int64), torch.cat([same, torch.full((4,), -1)]))
+    same, filling = torch.zeros(4, dtype=torch.int64), torch.full((4,), -1)
+    both = torch.zeros(8, dtype=torch.int64)
+    of_queries = QueryIds(same, same[:, None], same, same)
+    of_passages = PassageIds(torch.cat([same, filling]), both, torch.cat([same, filling]), both)
     queries = vectors(1, 4).float().requires_grad_()
     passages = vectors(2, 8).float().requires_grad_()
     loss = InfoNCE(temperature=0.01, learn_temperature=True, mask=mode, directions="both", hard_negatives=1)
-    forward = loss(queries, passages, of_queries, of_passages, torch.arange(4))
-    mine = PassageIds(of_passages.group[:4], of_passages.key[:4], of_passages.query_key[:4])
-    backward = loss.reverse(passages[:4], queries, of_queries, mine, torch.arange(4))
-    (forward + backward).sum().backward()
+    found = loss(EmbeddedPairs(queries, passages, of_queries, of_passages), slice(0, 4)).loss
+    found.sum().backward()
     for gradient in (queries.grad, passages.grad, loss.log_temperature.grad):
         assert gradient is not None
         assert torch.isfinite(gradient).all()
     assert passages.grad is not None
     assert (passages.grad[4:] == 0).all()
-    if mode != "keep":
-        assert (forward == 0).all()
-        assert (backward == 0).all()
+    assert mode == "keep" or (found == 0).all()
 
 
 def test_a_learned_temperature_has_the_gradient_of_the_formula() -> None:
-    of_queries, of_passages = random_ids(4)
-    queries, passages = vectors(3, PAIRS), vectors(4, PAIRS * (1 + HARD))
+    pairs = random_pairs(4)
 
     def value(log_temperature: float) -> float:
-        loss = InfoNCE(temperature=0.2).double()
-        loss.log_temperature.data.fill_(log_temperature)
-        return float(loss(queries, passages, of_queries, of_passages, torch.arange(PAIRS)).mean().detach())
+        loss = exact(InfoNCE(), math.exp(log_temperature))
+        return float(loss(pairs, ALL).loss.mean().detach())
 
-    loss = InfoNCE(temperature=0.2, learn_temperature=True).double()
-    loss.log_temperature.data.fill_(math.log(0.2))
-    loss(queries, passages, of_queries, of_passages, torch.arange(PAIRS)).mean().backward()
+    loss = exact(InfoNCE(temperature=0.2, learn_temperature=True), 0.2)
+    loss(pairs, ALL).loss.mean().backward()
     step = 1e-5
     slope = (value(math.log(0.2) + step) - value(math.log(0.2) - step)) / (2 * step)
     assert loss.log_temperature.grad is not None
@@ -199,9 +179,8 @@ def test_a_learned_temperature_has_the_gradient_of_the_formula() -> None:
 def test_a_learned_temperature_stops_at_its_bound_and_can_leave_it() -> None:
     loss = InfoNCE(temperature=0.02, learn_temperature=True)
     loss.log_temperature.data.fill_(math.log(0.001))
-    assert float(loss.temperature.detach()) == pytest.approx(0.01)
-    of_queries, of_passages = distinct_ids(6)
-    loss(vectors(1, 6), vectors(2, 6), of_queries, of_passages, torch.arange(6)).mean().backward()
+    assert float(loss.figures()["temperature"]) == float(loss.temperature.detach()) == pytest.approx(0.01)
+    loss(EmbeddedPairs(vectors(1, 6), vectors(2, 6), *distinct_ids(6)), slice(0, 6)).loss.mean().backward()
     assert loss.log_temperature.grad is not None
     assert float(loss.log_temperature.grad) != 0
 
@@ -214,16 +193,15 @@ def test_a_fixed_temperature_is_used_as_it_is_given() -> None:
 
 
 def test_scores_are_float32_under_autocast() -> None:
-    of_queries, of_passages = distinct_ids(30)
-    queries, passages = vectors(1, 30).float(), vectors(2, 30).float()
-    loss = InfoNCE(temperature=0.02)
-    plain = loss(queries, passages, of_queries, of_passages, torch.arange(30))
+    pairs = EmbeddedPairs(vectors(1, 30).float(), vectors(2, 30).float(), *distinct_ids(30))
+    loss, rows = InfoNCE(temperature=0.02), slice(0, 30)
+    plain = loss(pairs, rows).loss
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = loss(queries, passages, of_queries, of_passages, torch.arange(30))
+        mixed = loss(pairs, rows).loss
     torch.testing.assert_close(mixed, plain)
-    half = queries.bfloat16(), passages.bfloat16()
-    found = loss(*half, of_queries, of_passages, torch.arange(30))
-    expected = loss(half[0].float(), half[1].float(), of_queries, of_passages, torch.arange(30))
+    half = replace(pairs, queries=pairs.queries.bfloat16(), passages=pairs.passages.bfloat16())
+    found = loss(half, rows).loss
+    expected = loss(replace(half, queries=half.queries.float(), passages=half.passages.float()), rows).loss
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected)
 
@@ -233,6 +211,7 @@ def test_scores_are_float32_under_autocast() -> None:
     [
         ({"temperature": 0.0}, r"loss\.temperature=0\.0"),
         ({"mask": "ignored"}, r"loss\.mask='ignored'.*'ignore'"),
+        ({"pool": "same_lang"}, r"loss\.pool='same_lang'.*'same_language'"),
         ({"directions": "all"}, r"loss\.directions='all'"),
         ({"hard_negatives": -1}, r"loss\.hard_negatives=-1"),
     ],

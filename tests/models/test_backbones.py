@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from hybrid_retrieval.models import transformer
+from hybrid_retrieval.models.chunks import plan
 from hybrid_retrieval.models.encoder import Tokens
 from hybrid_retrieval.models.pooling import POOLINGS
 from hybrid_retrieval.models.static import StaticBackbone
@@ -81,29 +84,46 @@ def test_states_equal_the_padded_forward_of_transformers() -> None:
         torch.testing.assert_close(backbone(tokens), expected, rtol=1e-4, atol=1e-5)
 
 
+def cut(tokens: Tokens, budget: int) -> list[tuple[list[int], Tokens]]:
+    """Rows of each chunk of a plan, and its tokens."""
+    texts = texts_of(tokens)
+    found = []
+    for chunk in plan(np.array([len(text) for text in texts]), budget):
+        mine = [texts[row] for row in chunk]
+        offsets = torch.tensor([0, *np.cumsum([len(text) for text in mine])])
+        found.append((chunk.tolist(), Tokens(torch.cat(mine), offsets, max(len(text) for text in mine))))
+    return found
+
+
 @pytest.mark.parametrize("budget", [1, 20, 60])
-def test_chunks_and_company_do_not_change_a_text(budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_and_company_do_not_change_a_text(budget: int) -> None:
     backbone = small_transformer(50)
     tokens = random_tokens(3, LENGTHS)
     with torch.no_grad():
-        whole = backbone(tokens)
-        monkeypatch.setattr(transformer, "CHUNK_TOKENS", budget)
-        torch.testing.assert_close(backbone(tokens), whole, rtol=1e-4, atol=1e-5)
-        for text, states in zip(texts_of(tokens), whole.tensor_split(tokens.offsets[1:-1]), strict=True):
-            alone = backbone(Tokens(text, torch.tensor([0, len(text)])))
-            torch.testing.assert_close(alone, states, rtol=1e-4, atol=1e-5)
+        whole = backbone.pooled(tokens, "mean")
+        for rows, chunk in cut(tokens, budget):
+            torch.testing.assert_close(backbone.pooled(chunk, "mean"), whole[rows], rtol=1e-4, atol=1e-5)
+        for text, embedding in zip(texts_of(tokens), whole, strict=True):
+            alone = backbone.pooled(Tokens(text, torch.tensor([0, len(text)])), "mean")
+            torch.testing.assert_close(alone[0], embedding, rtol=1e-4, atol=1e-5)
 
 
-def test_chunks_do_not_change_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_longest_text_is_found_where_it_is_not_given() -> None:
+    backbone = small_transformer(50)
+    tokens = random_tokens(3, LENGTHS)
+    assert torch.equal(backbone(tokens), backbone(replace(tokens, longest=17)))
+
+
+def test_chunks_do_not_change_gradients() -> None:
     backbone = small_transformer(50)
     tokens = random_tokens(4, LENGTHS)
     weights = torch.randn(len(LENGTHS), 32)
     found = []
     for budget in (10_000, 12):
-        monkeypatch.setattr(transformer, "CHUNK_TOKENS", budget)
         backbone.zero_grad()
-        (backbone.pooled(tokens, "mean") * weights).sum().backward()
-        found.append([parameter.grad.clone() for parameter in backbone.parameters() if parameter.grad is not None])
+        for rows, chunk in cut(tokens, budget):
+            (backbone.pooled(chunk, "mean") * weights[rows]).sum().backward()
+        found.append([parameter.grad.to_dense() for parameter in backbone.parameters() if parameter.grad is not None])
     assert len(found[0]) > 20
-    for whole, cut in zip(*found, strict=True):
-        torch.testing.assert_close(whole, cut, rtol=1e-3, atol=1e-4)
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(whole, parts, rtol=1e-3, atol=1e-4)

@@ -18,8 +18,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.encoder import BiEncoder
+from hybrid_retrieval.models.tokenization import load_tokenizer
 from hybrid_retrieval.models.transformer import PretrainedTransformer
-from tests.models.conftest import SENTENCES, TEXTS, small_transformer
+from tests.models.conftest import SENTENCES, TEXTS, load, write_tokenizer
 
 MIXED = [*SENTENCES, "a", " ".join(TEXTS), "สวัสดี 🎉", "Unbekanntes Wort: Quetzalcoatlus"]
 
@@ -32,21 +33,6 @@ def wordpiece() -> Tokenizer:
     tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
     return tokenizer
-
-
-def write_tokenizer(directory: Path, tokenizer: Tokenizer, **special: str) -> None:
-    from transformers import PreTrainedTokenizerFast
-
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **special).save_pretrained(directory)
-
-
-@pytest.fixture(scope="session")
-def xlmr_like(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
-    directory = tmp_path_factory.mktemp("xlmr")
-    small_transformer(tokenizer.get_vocab_size(), seed=5, initializer_range=0.3).model.save_pretrained(directory)
-    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
-    write_tokenizer(directory, tokenizer, **special)
-    return directory
 
 
 @pytest.fixture(scope="session")
@@ -78,23 +64,6 @@ def published(request: pytest.FixtureRequest) -> Path:
     return directory
 
 
-def load(directory: Path, **values: Any) -> BiEncoder:
-    model = PretrainedTransformer(
-        PathsConfig(),
-        name="some/model",
-        path=str(directory),
-        **{"max_query_length": 40, "max_passage_length": 40, **values},
-    )
-
-    class NoText:
-        key = None
-
-        def sample(self, characters: int) -> list[str]:
-            raise AssertionError("a published model brings its tokenizer")
-
-    return model.build(model.tokenizer(NoText())).eval()
-
-
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("dense", [False, True])
 def test_embeddings_equal_those_of_sentence_transformers(published: Path, pooling: str, dense: bool, tmp_path: Path) -> None:
@@ -116,6 +85,15 @@ def test_embeddings_equal_those_of_sentence_transformers(published: Path, poolin
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     # The texts really differ, so that equality says something.
     assert np.abs(found @ found.T)[~np.eye(len(found), dtype=bool)].min() < 0.9
+
+
+def test_a_loaded_encoder_is_ready_to_be_trained(published: Path) -> None:
+    """transformers hands it over in evaluation mode, without dropout and without checkpointing."""
+    model = PretrainedTransformer(
+        PathsConfig(), name="some/model", path=str(published), max_query_length=40, max_passage_length=40
+    )
+    encoder = model.build(load_tokenizer(published))
+    assert all(part.training for part in encoder.modules())
 
 
 def test_a_loaded_encoder_is_saved_and_read_back_to_the_bit(published: Path, tmp_path: Path) -> None:
@@ -227,7 +205,7 @@ def test_a_hub_out_of_reach_fails_within_seconds_and_names_model_path(
         if answers:
             listener.listen()
         hub_at(monkeypatch, f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path)
-        monkeypatch.setattr("hybrid_retrieval.models.transformer.HUB_PATIENCE", 1)
+        monkeypatch.setattr("hybrid_retrieval.models.published.HUB_PATIENCE", 1)
         model = PretrainedTransformer(PathsConfig(), name="FacebookAI/xlm-roberta-base")
         start = time.monotonic()
         with pytest.raises(InputError, match=r"FacebookAI/xlm-roberta-base cannot be had.*model\.path=") as caught:

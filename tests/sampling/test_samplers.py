@@ -9,10 +9,13 @@ import pytest
 from scipy.stats import binomtest
 
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.sampling.curve import constant
 from hybrid_retrieval.sampling.english import English
 from hybrid_retrieval.sampling.hybrid import Hybrid
 from hybrid_retrieval.sampling.hybrid_within_batch import HybridWithinBatch
-from hybrid_retrieval.sampling.schedule import BLOCK, Bernoulli, Exact
+from hybrid_retrieval.sampling.ratio import BLOCK, Bernoulli, Exact
+from hybrid_retrieval.sampling.schedule import Schedule
+from hybrid_retrieval.sampling.streams import BLOCK as STREAM_BLOCK
 from hybrid_retrieval.sampling.x_x import XX
 from hybrid_retrieval.sampling.x_x_mono import XXMono
 from hybrid_retrieval.sampling.x_y import XY
@@ -157,6 +160,17 @@ def test_slices_of_ranks_make_up_the_batch(truth):
     assert [row for rank in range(4) for row in rows(batch[rank * 5 : rank * 5 + 5])] == rows(batch)
 
 
+@pytest.mark.parametrize("language_choice", ["uniform", "size", 3.0])
+def test_a_long_draw_is_made_of_short_ones(truth, language_choice):
+    """Also across the ends of the blocks that it is drawn in."""
+    pairs = XY(SIZE, language_choice=language_choice).compose(truth.available, seed=1).pairs
+    start, count = STREAM_BLOCK - 300, STREAM_BLOCK + 1000
+    whole = pairs.draw(start, count)
+    parts = [pairs.draw(start + offset, min(700, count - offset)) for offset in range(0, count, 700)]
+    assert np.array_equal(whole.cell, np.concatenate([part.cell for part in parts]))
+    assert np.array_equal(whole.edge, np.concatenate([part.edge for part in parts]))
+
+
 # The kind of pairs.
 
 
@@ -223,7 +237,7 @@ def test_exact_counts_are_within_one_of_alpha_after_every_batch(alpha, seed):
 
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_exact_counts_stay_within_one_over_a_million_steps(alpha):
-    ratio = Exact(alpha, 3, 2)
+    ratio = Exact(Schedule(constant(alpha)), 3, 2)
     steps = [*range(2000), *range(999_000, 1_000_000)]
     before = [ratio.before(step) for step in steps]
     assert all(abs(count - alpha * step) < 1 for count, step in zip(before, steps, strict=True))
@@ -231,7 +245,12 @@ def test_exact_counts_stay_within_one_over_a_million_steps(alpha):
 
 @pytest.mark.parametrize("alpha", [0.1, 1 / 3, 0.5, 0.9])
 def test_bernoulli_is_a_coin(alpha):
-    before = np.array([Bernoulli(alpha, 3, 2).before(0), *map(Bernoulli(alpha, 3, 2).before, range(1, 20_001))])
+    before = np.array(
+        [
+            Bernoulli(Schedule(constant(alpha)), 3, 2).before(0),
+            *map(Bernoulli(Schedule(constant(alpha)), 3, 2).before, range(1, 20_001)),
+        ]
+    )
     tosses = np.diff(before)
     assert set(tosses.tolist()) == {0, 1}
     assert binomtest(int(tosses.sum()), len(tosses), alpha).pvalue > 1e-4
@@ -241,8 +260,8 @@ def test_bernoulli_is_a_coin(alpha):
 
 def test_bernoulli_counts_across_blocks_in_any_order():
     steps = [2 * BLOCK + 5, 3, BLOCK, BLOCK - 1, BLOCK + 1, 2 * BLOCK + 5]
-    ratio = Bernoulli(0.4, 1)
-    assert [ratio.before(step) for step in steps] == [Bernoulli(0.4, 1).before(step) for step in steps]
+    ratio = Bernoulli(Schedule(constant(0.4)), 1)
+    assert [ratio.before(step) for step in steps] == [Bernoulli(Schedule(constant(0.4)), 1).before(step) for step in steps]
     first, second = ([ratio.before(start + step) - ratio.before(start) for step in range(100)] for start in (0, BLOCK))
     assert first != second
 

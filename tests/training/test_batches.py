@@ -3,100 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 
-from hybrid_retrieval.cache import Cache
-from hybrid_retrieval.config import JobConfig, build
-from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs, text_key
-from hybrid_retrieval.data.tokens import tokenise
+from hybrid_retrieval.config import JobConfig
+from hybrid_retrieval.data.parallel import ParallelPairs, text_key
+from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.losses.masks import answering
-from hybrid_retrieval.models.tokenization import Tokenization, train_unigram
+from hybrid_retrieval.models.tokenization import Tokenization
 from hybrid_retrieval.sampling.batch import PairIndices
-from hybrid_retrieval.sampling.sampler import Sampler
-from hybrid_retrieval.training.batches import BatchBuilder, StepBatches, TokenisedSet
+from hybrid_retrieval.training.batches import BatchBuilder, Chunking, PairBatch, StepBatches, TokenisedSet
 from hybrid_retrieval.training.fit import prepare
+from tests.training.conftest import LONGEST, composed, encoded
 
-LANGUAGES = ("aa", "bb", "cc")
-
-
-def ragged_set(directory: Path, name: str, seed: int) -> ParallelPairs:
-    """40 questions, 25 passages, several answers and negatives each, a third of the texts missing, some texts shared."""
-    random = np.random.default_rng(seed)
-    directory.mkdir(parents=True)
-    writer = PairsWriter(directory, name, LANGUAGES)
-    for side, count in (("queries", 40), ("passages", 25)):
-        for index, language in enumerate(LANGUAGES):
-            present = np.flatnonzero(random.random(count) < 0.7)
-            writer.write(side, language, ((i, f"{i}", f"{side} {i % (count - 5)} in {language} {index}") for i in present))
-    pairs = {(int(q), int(p)) for q, p in zip(random.integers(0, 40, 90), random.integers(0, 25, 90), strict=True)}
-    edges = np.array([(q, p, int(random.integers(0, 25))) for q, p in sorted(pairs)])
-    writer.finish({"train": edges}, {"provenance": {}})
-    return ParallelPairs.open(directory)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> object:
-    texts = [f"{side} {i} in {language}" for side in ("queries", "passages") for i in range(40) for language in LANGUAGES]
-    return train_unigram(texts, 400)
+SAMPLERS = ["x_x.XX", "x_y.XY", "x_x_mono.XXMono", "hybrid.Hybrid", "hybrid_within_batch.HybridWithinBatch"]
+SIDES = ("queries", "passages")
 
 
 @pytest.fixture
-def builder(tmp_path: Path, tokenizer: object) -> BatchBuilder:
-    tokenization = Tokenization(tokenizer, "", 64)  # type: ignore[arg-type]
-    cache = Cache.at(tmp_path / "cache")
-    sets = []
-    for name, seed in (("one", 0), ("two", 1)):
-        pairs = ragged_set(tmp_path / f"{name}-{seed}", name, seed)
-        stores = [tokenise(pairs, side, tokenization, 500, cache, show=False) for side in ("queries", "passages")]
-        sets.append(TokenisedSet(pairs, *stores, 1.0))
-    return BatchBuilder(sets, hard_negatives=1)
-
-
-SAMPLERS = ["x_x.XX", "x_y.XY", "x_x_mono.XXMono", "hybrid.Hybrid", "hybrid_within_batch.HybridWithinBatch"]
-
-
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_every_place_holds_its_text_and_ids(builder: BatchBuilder, tokenizer: object, name: str) -> None:
-    sampler: Sampler = build({"_target_": f"hybrid_retrieval.sampling.{name}", "batch_size": 12}, "sampler")
-    composer = sampler.compose(builder.availability("train"), seed=3)
-    encode = Tokenization(tokenizer, "", 64)  # type: ignore[arg-type]
-
-    def tokens(text: str) -> list[int]:
-        return next(iter(encode.chunks([[text]])))[0][0]
-
-    negatives = 0
-    for step in range(20):
-        indices = composer.batch(step)
-        batch = builder.build(step, indices)
-        count = len(indices)
-        for i in range(count):
-            pairs = builder.sets[indices.set_index[i]].pairs
-            query, passage, negative = pairs.edges[indices.edge[i]].tolist()
-            asked = builder.languages[indices.query_language[i]]
-            answered = builder.languages[indices.passage_language[i]]
-            text = text_of(pairs, "queries", query, asked)
-            assert batch.queries.ids[batch.queries.offsets[i] : batch.queries.offsets[i + 1]].tolist() == tokens(text)
-            assert batch.of_queries.key[i] == text_key(text)
-            own = text_of(pairs, "passages", passage, answered)
-            place = slice(batch.passages.offsets[i], batch.passages.offsets[i + 1])
-            assert batch.passages.ids[place].tolist() == tokens(own)
-            assert batch.of_passages.key[i] == batch.of_queries.answer_key[i] == text_key(own)
-            shift = int(indices.set_index[i]) << 40
-            answers = {p + shift for q, p, _ in pairs.edges.tolist() if q == query}
-            assert set(batch.of_queries.answers[i].tolist()) - {-1} == answers
-            place = slice(batch.passages.offsets[count + i], batch.passages.offsets[count + i + 1])
-            other = pairs.passages.rows[negative, pairs.languages.index(answered)]
-            if other >= 0:
-                assert batch.passages.ids[place].tolist() == tokens(text_of(pairs, "passages", negative, answered))
-                assert batch.of_passages.group[count + i] == negative + shift
-                negatives += 1
-            else:
-                assert batch.of_passages.group[count + i] == -1
-    assert negatives
+def builder(ragged: list[TokenisedSet]) -> BatchBuilder:
+    return BatchBuilder(ragged, 1, chunking=Chunking(100))
 
 
 def text_of(pairs: ParallelPairs, side: str, group: int, language: str) -> str:
@@ -105,10 +35,74 @@ def text_of(pairs: ParallelPairs, side: str, group: int, language: str) -> str:
     return str(table.texts([int(table.rows[group, pairs.languages.index(language)])])[0])
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_place_holds_its_text_and_ids(builder: BatchBuilder, tokenizer: Tokenizer, name: str) -> None:
+    composer = composed(builder, name, 12, seed=3)
+    negatives = 0
+    for step in range(20):
+        indices = composer.batch(step)
+        batch = builder.build(step, indices)
+        assert batch.step == step
+        assert batch.composition is indices
+        negatives += check_texts(builder, batch, tokenizer, SIDES)
+    assert negatives
+
+
+@pytest.mark.parametrize("sides", [("passage", "passage"), ("query", "query"), ("passage", "query")])
+def test_either_side_of_a_pair_may_be_its_query_or_its_passage(
+    ragged: list[TokenisedSet], tokenizer: Tokenizer, sides: tuple[str, str]
+) -> None:
+    builder = BatchBuilder(ragged, 1, sides, Chunking(100))
+    of = {"query": "queries", "passage": "passages"}
+    for sampler in ("x_y.XY", "x_x.XX"):
+        composer = composed(builder, sampler, 12, seed=3)
+        for step in range(5):
+            batch = builder.build(step, composer.batch(step))
+            check_texts(builder, batch, tokenizer, (of[sides[0]], of[sides[1]]))
+
+
+def check_texts(builder: BatchBuilder, batch: PairBatch, tokenizer: Tokenizer, sides: tuple[str, str]) -> int:
+    """Texts, fingerprints, groups, answers and languages of a batch, from the sets' own tables; how many hard negatives."""
+    encode = Tokenization(tokenizer, "", LONGEST)
+    indices, texts, negatives = batch.composition, encoded([batch]), 0
+    count = len(indices)
+    assert len(texts) == 3 * count
+
+    def check(place: int, text: str) -> None:
+        assert texts[place] == next(iter(encode.chunks([[text]])))[0][0]
+
+    for i in range(count):
+        pairs = builder.sets[indices.set_index[i]].pairs
+        shift = int(indices.set_index[i]) << 40
+        query, passage, negative = pairs.edges[indices.edge[i]].tolist()
+        asked = builder.languages[indices.query_language[i]]
+        answered = builder.languages[indices.passage_language[i]]
+        first = text_of(pairs, sides[0], passage if sides[0] == "passages" else query, asked)
+        check(i, first)
+        assert batch.of_queries.key[i] == batch.of_passages.query_key[i] == text_key(first)
+        second = text_of(pairs, sides[1], passage if sides[1] == "passages" else query, answered)
+        check(count + i, second)
+        assert batch.of_passages.key[i] == batch.of_queries.answer_key[i] == text_key(second)
+        assert batch.of_passages.group[i] == passage + shift
+        answers = {p + shift for q, p, _ in pairs.edges.tolist() if q == query}
+        assert set(batch.of_queries.answers[i].tolist()) - {-1} == answers
+        assert batch.of_queries.language[i] == indices.query_language[i]
+        assert batch.of_passages.language[[i, count + i]].tolist() == [indices.passage_language[i]] * 2
+        assert batch.of_passages.query_key[count + i] == -1
+        if pairs.passages.rows[negative, pairs.languages.index(answered)] >= 0:
+            text = text_of(pairs, "passages", negative, answered)
+            check(2 * count + i, text)
+            assert batch.of_passages.key[count + i] == text_key(text)
+            assert batch.of_passages.group[count + i] == negative + shift
+            negatives += 1
+        else:
+            assert batch.of_passages.group[count + i] == -1
+    return negatives
+
+
 def test_no_pair_is_a_negative_of_its_translation_its_duplicate_or_another_answer(builder: BatchBuilder) -> None:
     """Law 3 by brute force over texts and edges, on the mask that the loss uses."""
-    sampler: Sampler = build({"_target_": "hybrid_retrieval.sampling.x_x.XX", "batch_size": 24}, "sampler")
-    composer = sampler.compose(builder.availability("train"), seed=0)
+    composer = composed(builder, "x_x.XX", 24)
     masked = 0
     for step in range(10):
         indices = composer.batch(step)
@@ -138,17 +132,60 @@ def answers_by_hand(builder: BatchBuilder, indices: PairIndices, i: int, j: int)
     return bool(known or questions[0] == questions[1] or passages[0] == passages[1])
 
 
-def test_ranks_take_slices_of_one_global_batch(job: Callable[..., JobConfig]) -> None:
-    """Law 1: the slices of 1, 2 and 4 ranks are the same batch, with answers as wide as the whole batch needs."""
-    data = prepare(job("sampler=hybrid")).data
+@pytest.mark.parametrize("budget", [0, 1, 60, 200, 100_000], ids=lambda budget: f"budget {budget}")
+def test_ranks_share_out_one_global_batch(ragged: list[TokenisedSet], budget: int) -> None:
+    """Laws 1 and 4: whatever the number of ranks, the same texts, ids and (with a budget) chunks, each encoded once."""
+    builder = BatchBuilder(ragged, 1, chunking=Chunking(budget))
+    composer = composed(builder, "hybrid.Hybrid", 16)
     for step in (0, 1, 5):
-        whole = StepBatches(data.builder, data.train_composer, 10)[step]
+        indices = composer.batch(step)
+        whole = builder.build(step, indices)
+        plan = {chunk.number: (chunk.tokens.ids.tolist(), chunk.tokens.offsets.tolist()) for chunk in whole.chunks}
+        assert list(plan) == list(range(len(plan)))
         for ranks in (2, 4):
-            parts = [StepBatches(data.builder, data.train_composer, 10, rank, ranks)[step] for rank in range(ranks)]
-            assert torch.equal(torch.cat([part.queries.ids for part in parts]), whole.queries.ids)
-            assert torch.equal(torch.cat([part.passages.ids for part in parts]), whole.passages.ids)
-            assert torch.equal(torch.cat([part.of_queries.answers for part in parts]), whole.of_queries.answers)
-            assert torch.equal(torch.cat([part.of_passages.group for part in parts]), whole.of_passages.group)
+            parts = [builder.build(step, indices, rank, ranks) for rank in range(ranks)]
+            assert encoded(parts) == encoded([whole])
+            shared = {c.number: (c.tokens.ids.tolist(), c.tokens.offsets.tolist()) for part in parts for c in part.chunks}
+            assert len(shared) == sum(len(part.chunks) for part in parts)
+            assert not budget or shared == plan
+            for rank, part in enumerate(parts):
+                check_share(part, whole, rank, ranks)
+
+
+def check_share(part: PairBatch, whole: PairBatch, rank: int, ranks: int) -> None:
+    """What a rank knows of a batch beside its texts."""
+    assert part.rank == rank
+    assert (part.rows.start, part.rows.stop) == (rank * 16 // ranks, (rank + 1) * 16 // ranks)
+    assert part.counts[rank] == sum(len(chunk.tokens) for chunk in part.chunks) == part.own_places.stop - part.own_places.start
+    assert part.own_places.start == sum(part.counts[:rank])
+    assert sum(part.counts) == 48
+    for name in ("of_queries", "of_passages"):
+        mine, all_ = getattr(part, name), getattr(whole, name)
+        for field in fields(all_):
+            assert torch.equal(getattr(mine, field.name), getattr(all_, field.name))
+
+
+def test_chunks_keep_to_their_budget_and_pad_little(ragged: list[TokenisedSet]) -> None:
+    builder = BatchBuilder(ragged, 1, chunking=Chunking(160))
+    composer = composed(builder, "x_x.XX", 24)
+    for step in range(5):
+        batch = builder.build(step, composer.batch(step))
+        lengths = [np.diff(chunk.tokens.offsets.numpy()) for chunk in batch.chunks]
+        assert all(len(one) * one.max() <= 160 for one in lengths)
+        assert [chunk.tokens.longest for chunk in batch.chunks] == [one.max() for one in lengths]
+        assert batch.tokens == sum(one.sum() for one in lengths)
+        assert batch.padded_tokens == sum(len(one) * one.max() for one in lengths)
+        whole = np.concatenate(lengths)
+        assert batch.padded_tokens - batch.tokens < 0.25 * (len(whole) * whole.max() - batch.tokens)
+
+
+def test_ranks_carry_similar_loads(ragged: list[TokenisedSet]) -> None:
+    """No rank has more than a chunk's tokens above the least."""
+    builder = BatchBuilder(ragged, 1, chunking=Chunking(100))
+    composer = composed(builder, "x_y.XY", 24)
+    for step in range(5):
+        loads = [builder.build(step, composer.batch(step), rank, 4).padded_tokens for rank in range(4)]
+        assert max(loads) - min(loads) <= 100
 
 
 def test_workers_do_not_change_the_batches(job: Callable[..., JobConfig]) -> None:
@@ -156,6 +193,17 @@ def test_workers_do_not_change_the_batches(job: Callable[..., JobConfig]) -> Non
     streams = []
     for workers in (0, 2):
         data = prepare(job("sampler=hybrid", f"trainer.workers={workers}", "trainer.max_steps=6")).data
-        streams.append([(batch.step, batch.queries.ids.tolist()) for batch in data.train_dataloader()])
+        streams.append([(batch.step, encoded([batch])) for batches in data.train_dataloader() for batch in batches])
     assert streams[0] == streams[1]
     assert [step for step, _ in streams[0]] == list(range(6))
+    again = StepBatches(data.builder, data.train_composer, 6)
+    assert [encoded([again[step]]) for step in range(6)] == [texts for _, texts in streams[0]]
+
+
+@pytest.mark.parametrize(("size", "devices", "named"), [(100, 8, "96 or 104"), (15, 2, "14 or 16"), (4, 8, "sizes are 8")])
+def test_a_global_batch_that_devices_do_not_divide_is_refused(
+    job: Callable[..., JobConfig], size: int, devices: int, named: str
+) -> None:
+    """Law 1: at once, with the nearest sizes named."""
+    with pytest.raises(InputError, match=f"sampler.batch_size={size} .*trainer.devices={devices};.*{named}$"):
+        prepare(job(f"sampler.batch_size={size}", f"trainer.devices={devices}"))

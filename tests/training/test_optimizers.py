@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.models.static import StaticBackbone
 from hybrid_retrieval.training.optimizers import AdamW, RowSparseAdamW, clip_gradients
+from tests.models.conftest import small_transformer
 
 
 def as_sparse(gradient: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -80,13 +82,45 @@ def test_clipping_sparse_gradients_equals_clipping_dense_ones() -> None:
             torch.testing.assert_close(mine.grad.to_dense(), other.grad)
 
 
+class ScaledNorm(nn.Module):
+    """As decoders bring their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+
 def test_no_decay_on_biases_norms_and_scalars() -> None:
-    module = nn.ModuleDict({"linear": nn.Linear(3, 3), "norm": nn.LayerNorm(3)})
+    module = nn.ModuleDict({"linear": nn.Linear(3, 3), "norm": nn.LayerNorm(3), "own": ScaledNorm()})
     module.register_parameter("temperature", nn.Parameter(torch.tensor(0.5)))
     optimizer, _ = AdamW(lr=0.1, weight_decay=0.3).configure(module, 10)
     decay = {id(parameter): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
     found = {name: decay[id(parameter)] for name, parameter in module.named_parameters()}
-    assert found == {"linear.weight": 0.3, "linear.bias": 0.0, "norm.weight": 0.0, "norm.bias": 0.0, "temperature": 0.0}
+    without = ["linear.bias", "norm.weight", "norm.bias", "own.weight", "temperature"]
+    assert found == {"linear.weight": 0.3, **dict.fromkeys(without, 0.0)}
+
+
+def test_lower_layers_learn_more_slowly_by_a_factor_a_layer() -> None:
+    """The first step of Adam moves every weight by its learning rate."""
+    module = nn.ModuleDict({"backbone": small_transformer(50), "projection": nn.Linear(32, 4)})
+    layers = ["encoder.layer.0.attention.self.key.weight", "encoder.layer.1.output.dense.weight"]
+    names = [f"backbone.model.{name}" for name in ("embeddings.position_embeddings.weight", *layers)]
+    for decay in (1.0, 0.5):
+        optimizer, _ = AdamW(lr=0.01, weight_decay=0.0, warmup=0.0, eps=1e-30, layer_decay=decay).configure(module, 10)
+        weights = {name: module.get_parameter(name) for name in (*names, "projection.weight")}
+        before = {name: weight.detach().clone() for name, weight in weights.items()}
+        for parameter in module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        moved = {name: (before[name] - weight).abs().mean().item() for name, weight in weights.items()}
+        rates = [0.01 * decay**above for above in (3, 2, 1, 0)]
+        assert list(moved.values()) == pytest.approx(rates, rel=1e-3)
+        assert optimizer.param_groups[0]["lr"] == 0.01
+
+
+def test_layer_decay_leaves_a_model_without_layers_alone() -> None:
+    optimizer, _ = AdamW(lr=0.1, warmup=0.0, layer_decay=0.5).configure(StaticBackbone(5, 3), 10)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1]
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
@@ -98,7 +132,10 @@ def test_schedules_rise_from_zero_and_fall_as_named(schedule: str) -> None:
     assert rates[20:] == pytest.approx([shapes[schedule](step / 80) for step in range(80)])
 
 
-@pytest.mark.parametrize(("key", "value"), [("lr", 0.0), ("warmup", 1.5), ("schedule", "cosin"), ("weight_decay", -1.0)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("lr", 0.0), ("warmup", 1.5), ("schedule", "cosin"), ("weight_decay", -1.0), ("layer_decay", 0.0), ("layer_decay", 1.5)],
+)
 def test_bad_values_name_their_key(key: str, value: object) -> None:
     with pytest.raises(InputError, match=rf"optimizer\.{key}"):
         AdamW(**{"lr": 0.1, key: value})  # type: ignore[arg-type]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,19 +16,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from hybrid_retrieval.training.checkpoint import read_checkpoint
 from tests.conftest import SMALL, Command, command_environment
 from tests.test_commands import assert_one_line
+from tests.training.conftest import curves
+from tests.training.test_kill import DROPOUT, STATIC, STOPS_EARLY
 
-TINY = ["model=tiny", "model.hidden=16", "model.layers=1", "model.vocabulary=800", "model.dropout=0.2"]
 
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+def weights(run: Path, which: str = "last") -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = read_checkpoint(run / "checkpoints" / f"{which}.ckpt")["state_dict"]
     return state
 
 
-def assert_same_weights(left: Path, right: Path) -> None:
-    first, second = weights(left), weights(right)
+def assert_same_weights(left: Path, right: Path, which: str = "last") -> None:
+    first, second = weights(left, which), weights(right, which)
     assert first.keys() == second.keys()
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
@@ -34,73 +37,203 @@ def assert_same_weights(left: Path, right: Path) -> None:
 
 def test_same_seed_same_weights_and_another_seed_others(command: Command, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        assert command("run", *SMALL, *TINY, f"seed={seed}", f"hydra.run.dir={name}").returncode == 0
+        assert command("run", *SMALL, *DROPOUT, f"seed={seed}", f"hydra.run.dir={name}").returncode == 0
     assert_same_weights(tmp_path / "a", tmp_path / "b")
     assert not torch.equal(*(next(iter(weights(tmp_path / name).values())) for name in ("a", "c")))
 
 
-@pytest.mark.parametrize("model", [["model=static", "model.vocabulary=800"], TINY], ids=["static", "transformer with dropout"])
-def test_killed_and_resumed_equals_unkilled_bit_for_bit(
-    command: Command, cache: Path, tmp_path: Path, model: list[str]
-) -> None:
-    settings = [*SMALL, *model, "trainer.max_steps=400", "trainer.validate_every=50", "trainer.checkpoint_every=20"]
-    assert command("run", *settings, "hydra.run.dir=whole").returncode == 0
-    killed = [*settings, "resume=auto", "hydra.run.dir=killed"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hybrid_retrieval.run", *killed],
-        cwd=tmp_path,
-        env=command_environment(cache),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    checkpoint = tmp_path / "killed" / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    time.sleep(0.3)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "killed" / "metrics.json").exists(), "the run was over before it could be killed"
-    done = command("run", *killed)
-    assert done.returncode == 0, done.stderr
-    step = json.loads((tmp_path / "killed" / "environment.json").read_text())["start_step"]
-    assert 0 < step < 400
-    assert_same_weights(tmp_path / "whole", tmp_path / "killed")
-    manifests = [pq.read_table(tmp_path / name / "batch_manifest.parquet") for name in ("whole", "killed")]
-    assert manifests[0].equals(manifests[1])
-    curves = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("whole", "killed")]
-    assert len(curves[0]) == len(curves[1])
-    metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "killed")]
-    same = {key for key in metrics[0] if not key.startswith("train/")}
-    assert {key: metrics[0][key] for key in same} == {key: metrics[1][key] for key in same}
-
-
-@pytest.mark.parametrize(("sent", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")])
-def test_a_signal_ends_in_one_line_and_no_success(
-    command: Command, cache: Path, tmp_path: Path, sent: signal.Signals, code: int, word: str
-) -> None:
-    settings = [*SMALL, "model.vocabulary=800", "trainer.max_steps=100000", "trainer.validation_batches=0", "hydra.run.dir=run"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hybrid_retrieval.run", *settings],
-        cwd=tmp_path,
+def start(cache: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The command in the background, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "hybrid_retrieval.run", *arguments],
+        cwd=folder,
         env=command_environment(cache),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs start without it
     )
+
+
+def written(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def await_write(path: Path, process: subprocess.Popen[str], before: int = 0) -> None:
+    """Until the file is written anew; a process that ends before is a failure."""
     deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(sent)
+    while written(path) == before:
+        assert process.poll() is None, f"over before it could be ended: {process.communicate()[1]}"
+        assert time.monotonic() < deadline, f"{path.name} is not written"
+        time.sleep(0.002)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and standard error; all that write to it are gone then."""
     try:
-        _, errors = process.communicate(timeout=60)
+        return process.returncode if process.poll() is not None else process.wait(60), process.communicate(timeout=60)[1]
     finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def start_step(run: Path) -> int:
+    return int(json.loads((run / "environment.json").read_text())["start_step"])
+
+
+def assert_same_run(left: Path, right: Path) -> None:
+    assert_same_weights(left, right)
+    assert_same_weights(left, right, "best")
+    assert (
+        read_checkpoint(left / "checkpoints" / "last.ckpt")["global_step"]
+        == read_checkpoint(right / "checkpoints" / "last.ckpt")["global_step"]
+    )
+    manifests = [pq.read_table(run / "batch_manifest.parquet") for run in (left, right)]
+    assert manifests[0].equals(manifests[1])
+    assert curves(left) == curves(right)
+    metrics = [json.loads((run / "metrics.json").read_text()) for run in (left, right)]
+    same = {key for key in metrics[0] if not key.startswith("train/")}
+    assert same
+    assert {key: metrics[0][key] for key in same} == {key: metrics[1][key] for key in same}
+
+
+EARLY = pytest.param([*STATIC, *STOPS_EARLY], 1, id="static, early stopping")
+MODELS = [
+    pytest.param([*STATIC, *STOPS_EARLY], 3, id="static, early stopping, 3 kills", marks=pytest.mark.slow),
+    pytest.param(
+        [*DROPOUT, "trainer.max_steps=200", "trainer.validate_every=50", "trainer.checkpoint_every=20"],
+        3,
+        id="dropout",
+        marks=pytest.mark.slow,
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "kills"), [EARLY, *MODELS])
+def test_killed_and_resumed_equals_unkilled_bit_for_bit(
+    command: Command, cache: Path, tmp_path: Path, settings: list[str], kills: int
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    settings = [*SMALL, *settings]
+    done = command("run", *settings, "hydra.run.dir=whole")
+    assert done.returncode == 0, done.stderr
+    last = killed / "checkpoints" / "last.ckpt"
+    moments = random.Random(1)
+    for _ in range(kills):
+        process = start(cache, tmp_path, *settings, "resume=auto", "hydra.run.dir=killed")
+        await_write(last, process, written(last))
+        time.sleep(moments.uniform(0, 0.05))
         process.kill()
-    assert process.returncode == code, errors
-    assert errors.strip().splitlines()[-1].startswith(f"error: {word}")
+        assert finish(process)[0] == -signal.SIGKILL
+    done = command("run", *settings, "resume=auto", "hydra.run.dir=killed")
+    assert done.returncode == 0, done.stderr
+    assert start_step(killed) > 0
+    assert_same_run(whole, killed)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_in_one_line_and_no_success(
+    command: Command, cache: Path, tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    settings = [*SMALL, "model.vocabulary=800", "trainer.max_steps=100000", "trainer.validation_batches=0"]
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    process = start(cache, tmp_path, *settings, "hydra.run.dir=run", "trainer.checkpoint_every=1")
+    await_write(last, process)
+    process.send_signal(sent)
+    returned, errors = finish(process)
+    assert returned == code, errors
+    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in errors
     assert not (tmp_path / "run" / "metrics.json").exists()
+    if sent == signal.SIGTERM:
+        assert f"resume=auto hydra.run.dir={tmp_path / 'run'} goes on" in line
+    else:
+        assert line == "error: interrupted"
+
+
+@pytest.mark.slow
+def test_sigterm_while_starting_and_while_scoring_ends_in_one_line_too(command: Command, cache: Path, tmp_path: Path) -> None:
+    settings = [*SMALL, "model.vocabulary=800", "resume=auto", "hydra.run.dir=run"]
+    for moment in (tmp_path / "run" / "config.yaml", tmp_path / "run" / "training.json"):
+        process = start(cache, tmp_path, *settings)
+        await_write(moment, process)
+        process.terminate()
+        returned, errors = finish(process)
+        assert returned == 143, errors
+        assert errors.strip().splitlines()[-1].startswith("error: terminated; ")
+    assert command("run", *settings).returncode == 0
+    assert start_step(tmp_path / "run") == 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("whom", ["main process", "process group"])
+def test_a_signal_to_a_run_on_two_devices_leaves_no_process_and_a_run_to_go_on_with(
+    command: Command, cache: Path, tmp_path: Path, sent: signal.Signals, whom: str
+) -> None:
+    settings = [*SMALL, *DROPOUT, "trainer.max_steps=120", "trainer.checkpoint_every=20", "trainer.devices=2"]
+    ended, whole = tmp_path / "ended", tmp_path / "whole"
+    last = ended / "checkpoints" / "last.ckpt"
+    process = start(cache, tmp_path, *settings, "resume=auto", "hydra.run.dir=ended")
+    await_write(last, process)
+    if whom == "main process":
+        process.send_signal(sent)
+    else:
+        os.killpg(process.pid, sent)
+    try:
+        process.wait(60)
+        # The ranks hold the standard error that they were started with: it closes when the last of them is gone.
+        errors = process.communicate(timeout=20)[1]
+        assert not members(process.pid)
+    finally:
+        finish(process)
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}[sent], errors
+    assert "Traceback" not in errors
+    step = read_checkpoint(last)["global_step"]
+    assert 20 <= step < 120
+    for run in ("whole", "ended"):
+        done = command("run", *settings, "resume=auto", f"hydra.run.dir={run}")
+        assert done.returncode == 0, done.stderr
+    assert start_step(ended) == step
+    assert_same_run(whole, ended)
+
+
+def members(group: int) -> list[int]:
+    """The living processes of a process group."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, _, of_group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+            if int(of_group) == group and state != "Z":
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+def test_a_whole_sweep_is_gone_on_with(command: Command, cache: Path, tmp_path: Path) -> None:
+    settings = [*SMALL, *DROPOUT, "trainer.max_steps=100", "trainer.checkpoint_every=20", "seed=1,2,3"]
+    again = ["-m", *settings, "resume=auto", "hydra.sweep.dir=sweep"]
+    process = start(cache, tmp_path, *again)
+    await_write(tmp_path / "sweep" / "1" / "checkpoints" / "last.ckpt", process)
+    process.terminate()
+    returned, errors = finish(process)
+    assert returned == 143
+    assert errors.strip().splitlines()[-1].endswith("with resume=auto hydra.sweep.dir=sweep goes on from the last checkpoint")
+    first = (tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    assert not (tmp_path / "sweep" / "2").exists()
+    done = command("run", *again)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished already") == 1
+    assert (tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == first
+    assert [start_step(tmp_path / "sweep" / str(job)) > 0 for job in range(3)] == [False, True, False]
+    assert (tmp_path / "sweep" / "comparison.md").exists()
+    done = command("run", "-m", *settings, "hydra.sweep.dir=whole")
+    assert done.returncode == 0, done.stderr
+    for job in range(3):
+        assert_same_run(tmp_path / "sweep" / str(job), tmp_path / "whole" / str(job))
+    refused = command("run", "-m", *settings, "hydra.sweep.dir=sweep")
+    assert_one_line(refused, "holds a run already", "resume=auto")
 
 
 def test_every_case_of_resume(command: Command, tmp_path: Path) -> None:
@@ -120,6 +253,28 @@ def test_every_case_of_resume(command: Command, tmp_path: Path) -> None:
     (tmp_path / "kept.yaml").rename(tmp_path / "run" / "config.yaml")
     changed = command("run", *SMALL, "resume=auto", "hydra.run.dir=run", "optimizer.lr=0.5", "seed=3")
     assert_one_line(changed, "optimizer.lr, seed")
+
+
+@pytest.mark.slow
+def test_a_run_may_go_on_with_another_number_of_devices(command: Command, cache: Path, tmp_path: Path) -> None:
+    """Laws 1 and 6: the batch stream is the same, the weights equal to float tolerance."""
+    settings = [*SMALL, *STATIC, "trainer.max_steps=60", "trainer.checkpoint_every=20", "trainer.validate_every=20"]
+    last = tmp_path / "moved" / "checkpoints" / "last.ckpt"
+    process = start(cache, tmp_path, *settings, "resume=auto", "hydra.run.dir=moved")
+    await_write(last, process)
+    process.terminate()
+    assert finish(process)[0] == 143
+    assert 20 <= read_checkpoint(last)["global_step"] < 60
+    for run, devices in (("whole", 1), ("moved", 2)):
+        done = command("run", *settings, f"trainer.devices={devices}", "resume=auto", f"hydra.run.dir={run}")
+        assert done.returncode == 0, done.stderr
+    assert start_step(tmp_path / "moved") >= 20
+    assert json.loads((tmp_path / "moved" / "environment.json").read_text())["world_size"] == 2
+    manifests = [pq.read_table(tmp_path / run / "batch_manifest.parquet") for run in ("whole", "moved")]
+    assert manifests[0].equals(manifests[1])
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "moved")
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], atol=2e-4, rtol=1e-3)
 
 
 def test_two_devices_train_on_the_same_batches_to_the_same_loss(command: Command, tmp_path: Path) -> None:

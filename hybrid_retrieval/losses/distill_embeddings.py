@@ -1,0 +1,49 @@
+"""Distillation of a teacher's embeddings (arXiv 2004.09813)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from hybrid_retrieval.losses.candidates import own_is_best
+from hybrid_retrieval.losses.loss import Dimensions, EmbeddedPairs, Loss, Scored, Sides
+
+
+class DistillEmbeddings(Loss):
+    """Both texts of a pair are drawn to what the teacher says of them.
+
+    With x_i, y_i the embeddings of the sides of pair i and u_i, v_i the teacher's:
+    L_i = ( |h(x_i) - u_i|^2 + |h(y_i) - v_i|^2 ) / 2, where h is the identity when the dimensions agree and a learned linear
+    layer when they do not. In the paper the sides are a text and its translation (``sampler=x_y``), and the teacher reads both
+    in its own language: ``loss.teacher.source_language``.
+    """
+
+    def __init__(self, teacher: dict[str, Any], sides: Sides = ("passage", "passage"), dimensions: Dimensions = None) -> None:
+        """
+        Args:
+            teacher: its config (`hybrid_retrieval.training.teacher.Teacher`).
+            sides, dimensions: see `Loss`; each width has its own layer h.
+        """
+        super().__init__(sides, dimensions)
+        self.teacher = teacher
+        self.projections = nn.ModuleDict()
+
+    def bind(self, dimensions: int, languages: Sequence[str], teacher_dimensions: int = 0) -> None:
+        super().bind(dimensions, languages, teacher_dimensions)
+        for width in self.widths:
+            if width != teacher_dimensions:
+                self.projections[str(width)] = nn.Linear(width, teacher_dimensions)
+
+    def score(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
+        asked, answered = pairs.taught
+        distance = self._distance(pairs.queries[rows], asked[rows]) + self._distance(pairs.passages[rows], answered[rows])
+        return Scored(distance / 2, own_is_best(pairs, rows))
+
+    def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Squared Euclidean distance, [r]."""
+        width = str(student.shape[1])
+        if width in self.projections:
+            student = self.projections[width](student)
+        return (student - teacher).pow(2).sum(1)

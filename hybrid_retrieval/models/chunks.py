@@ -1,0 +1,79 @@
+"""How texts are cut into chunks of similar length, so that little of what goes through a transformer is padding.
+
+The loss sees embeddings only, so the order in which texts are encoded is free: this is exact.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+CHUNK_COST = 256
+"""What a chunk costs beside its tokens, in tokens: reading the weights, adding to their gradients, starting kernels."""
+LEVELS = 128
+"""Distinct lengths that a cut is looked for at; more are rounded up."""
+
+
+def plan(lengths: Ints, budget: int, multiple: int = 1) -> list[Ints]:
+    """Rows of each chunk, the longest texts first: the cuts with the least padded tokens and chunks together.
+
+    The padded size of a chunk (rows x longest) is at most `budget`, except for a single text that is longer.
+
+    Args:
+        lengths: int64 [texts], tokens.
+        budget: tokens, padding included.
+        multiple: the number of chunks is a multiple of it, as far as there are texts.
+    """
+    if not len(lengths):
+        return []
+    order = np.argsort(-lengths, kind="stable")
+    ordered = lengths[order]
+    pieces: list[Ints] = []
+    for start, stop in _cuts(ordered, budget):
+        pieces.extend(_even(np.arange(start, stop), -(-(stop - start) // max(1, budget // int(ordered[start])))))
+    wanted = min(len(order), multiple * -(-len(pieces) // multiple))
+    while len(pieces) < wanted:
+        largest = max(range(len(pieces)), key=lambda number: len(pieces[number]) * int(ordered[pieces[number][0]]))
+        if len(pieces[largest]) == 1:
+            largest = max(range(len(pieces)), key=lambda number: len(pieces[number]))
+        pieces[largest : largest + 1] = _even(pieces[largest], 2)
+    return [order[piece] for piece in pieces]
+
+
+def _even(rows: Ints, parts: int) -> list[Ints]:
+    return list(np.array_split(rows, parts))
+
+
+def _cuts(ordered: Ints, budget: int) -> list[tuple[int, int]]:
+    """Runs of texts of descending length with the least cost, by dynamic programming over the places where length changes."""
+    level = ordered
+    if len(np.unique(ordered)) > LEVELS:
+        level = -(-ordered // -(-int(ordered[0]) // LEVELS))
+    places = np.concatenate([[0], np.flatnonzero(np.diff(level)) + 1, [len(ordered)]])
+    longest = ordered[places[:-1]].astype(np.float64)
+    best, before = np.zeros(len(places)), np.zeros(len(places), np.int64)
+    for end in range(1, len(places)):
+        padded = (places[end] - places[:end]) * longest[:end]
+        total = best[:end] + padded + CHUNK_COST * np.ceil(padded / budget)
+        before[end] = np.argmin(total)
+        best[end] = total[before[end]]
+    runs = []
+    end = len(places) - 1
+    while end > 0:
+        runs.append((int(places[before[end]]), int(places[end])))
+        end = int(before[end])
+    return runs[::-1]
+
+
+def shares(chunks: list[Ints], lengths: Ints, ranks: int) -> list[list[int]]:
+    """Which chunks each of `ranks` devices takes, in ascending order; the largest are given out first, to whoever has least."""
+    sizes = [len(chunk) * int(lengths[chunk[0]]) for chunk in chunks]
+    taken: list[list[int]] = [[] for _ in range(ranks)]
+    load = [0] * ranks
+    for number in sorted(range(len(chunks)), key=lambda number: -sizes[number]):
+        rank = load.index(min(load))
+        taken[rank].append(number)
+        load[rank] += sizes[number]
+    return [sorted(numbers) for numbers in taken]

@@ -1,0 +1,81 @@
+"""Random batches in which every kind of coincidence happens, and what answers what in them, in words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hybrid_retrieval.losses.loss import EmbeddedPairs
+from hybrid_retrieval.losses.masks import PassageIds, QueryIds
+from hybrid_retrieval.losses.temperature import SoftmaxLoss
+
+PAIRS, HARD, DIMENSIONS, LANGUAGES = 7, 2, 6, 3
+ALL = slice(0, PAIRS)
+
+
+def random_ids(seed: int, pairs: int = PAIRS, hard: int = HARD) -> tuple[QueryIds, PassageIds]:
+    """Ids as a batch has them, drawn from few values.
+
+    Two pairs may share a question, a passage group (translations), a passage text (duplicates) or an answer; a query may be
+    the text of a passage; hard negatives may be answers of other queries; some places of hard negatives are filling.
+    """
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, 9, pairs)
+    more = np.where(rng.random((pairs, 2)) < 0.3, rng.integers(0, 9, (pairs, 2)), -1)
+    keys = 100 + rng.integers(0, 12, pairs * (1 + hard))
+    query_keys = np.where(rng.random(pairs) < 0.2, 100 + rng.integers(0, 12, pairs), 200 + rng.integers(0, 10, pairs))
+    negatives = np.where(rng.random(pairs * hard) < 0.3, -1, rng.integers(0, 15, pairs * hard))
+    query_language, passage_language = rng.integers(0, LANGUAGES, pairs), rng.integers(0, LANGUAGES, pairs)
+    of_queries = [query_keys, np.concatenate([groups[:, None], more], 1), keys[:pairs], query_language]
+    of_passages = [
+        np.concatenate([groups, negatives]),
+        keys,
+        np.concatenate([query_keys, np.full(pairs * hard, -1)]),
+        np.tile(passage_language, 1 + hard),
+    ]
+    return QueryIds(*map(torch.from_numpy, of_queries)), PassageIds(*map(torch.from_numpy, of_passages))
+
+
+def distinct_ids(count: int) -> tuple[QueryIds, PassageIds]:
+    """Nothing coincides; all of one language."""
+    number = torch.arange(count)
+    language = torch.zeros_like(number)
+    return (
+        QueryIds(200 + number, number[:, None], 100 + number, language),
+        PassageIds(number, 100 + number, 200 + number, language),
+    )
+
+
+def vectors(seed: int, count: int, dimensions: int = DIMENSIONS) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return nn.functional.normalize(torch.randn(count, dimensions, dtype=torch.float64, generator=generator), dim=-1)
+
+
+def random_pairs(seed: int, pairs: int = PAIRS, hard: int = HARD, teacher: int = 0) -> EmbeddedPairs:
+    """A batch in float64, with a teacher's embeddings of `teacher` dimensions."""
+    found = EmbeddedPairs(vectors(seed, pairs), vectors(seed + 100, pairs * (1 + hard)), *random_ids(seed, pairs, hard))
+    if not teacher:
+        return found
+    theirs = vectors(seed + 200, pairs, teacher), vectors(seed + 300, pairs * (1 + hard), teacher)
+    return replace(found, teacher_queries=theirs[0], teacher_passages=theirs[1])
+
+
+def is_answer(pairs: EmbeddedPairs, i: int, j: int) -> bool:
+    """Law 3, in words: a translation or another answer (by group), a duplicate text (of the own passage, or of the query),
+    or it came with the same question."""
+    queries, passages = pairs.of_queries, pairs.of_passages
+    return (
+        (passages.group[j].item() >= 0 and passages.group[j].item() in queries.answers[i].tolist())
+        or passages.key[j].item() in (queries.answer_key[i].item(), queries.key[i].item())
+        or passages.query_key[j].item() == queries.key[i].item()
+    )
+
+
+def exact(loss: SoftmaxLoss, temperature: float) -> SoftmaxLoss:
+    """The loss in float64, at a temperature that float32 did not round."""
+    loss.double().log_temperature.data.fill_(math.log(temperature))
+    return loss
