@@ -18,14 +18,14 @@ from torch.multiprocessing.spawn import spawn
 
 from bench.row import Row, Timings, interleaved
 from bench.side_by_side import batches, check_agreement, rates
-from bench.texts import model_directory, texts
+from bench.texts import SMALL, model_directory, texts
 
 RANKS, SIZE, ROUNDS = 2, 256, 3
 MINI_BATCH = {"mini_batch_size": 32}
 
 
 def ddp_gradcache() -> Row:
-    model_directory(), texts()
+    model_directory(shape=SMALL), texts()
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -45,7 +45,7 @@ def _rank(rank: int, port: int, folder: str, size: int, rounds: int) -> None:
     from bench.engine import Ours
     from bench.peer import Peer
 
-    text, directory, share = texts(), model_directory(), size // RANKS
+    text, directory, share = texts(), model_directory(shape=SMALL), size // RANKS
     # Before there is a group: each rank alone, on the same pairs.
     agreement = check_agreement(Ours(directory, text, cached=True), Peer(directory, text, cached=MINI_BATCH), range(16))
     dist.init_process_group("gloo", rank=rank, world_size=RANKS)

@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 
 from bench.engine import encoder
 from bench.row import Row, interleaved
-from bench.texts import model_directory, texts
+from bench.texts import SMALL, model_directory, texts
 
 TEXTS, SAMPLE = 4000, 256
 BATCH_SIZES = (32, 64)
@@ -32,7 +32,7 @@ def encode_bf16() -> Row:
 
 def encode_row(name: str, dtype: torch.dtype, target: float, count: int = TEXTS, rounds: int = 3) -> Row:
     """Texts a second of both sides."""
-    text, directory = texts(), model_directory()
+    text, directory = texts(), model_directory(shape=SMALL)
     mixed = [one for pair in zip(text.questions, text.passages, strict=True) for one in pair][:count]
     model = encoder(directory).to(dtype).eval()
     peer_model = SentenceTransformer(str(directory), device=str(model.device)).to(dtype).eval()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from bench.peer import LARGEST_NORM, LEARNING_RATE, SCALE, WEIGHT_DECAY
 from bench.texts import LONGEST, Texts, paths
@@ -15,7 +14,7 @@ from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.data.tokens import tokenise
 from hybrid_retrieval.losses.infonce import InfoNCE
 from hybrid_retrieval.models.encoder import CHUNK_TOKENS, BiEncoder
-from hybrid_retrieval.models.linear import OneDnnLinear, faster
+from hybrid_retrieval.models.linear import faster
 from hybrid_retrieval.models.tokenization import load_tokenizer
 from hybrid_retrieval.models.transformer import PretrainedTransformer
 from hybrid_retrieval.sampling.batch import PairIndices
@@ -34,10 +33,7 @@ def encoder(directory: Path) -> BiEncoder:
         paths(), name="bench", path=str(directory), max_query_length=LONGEST, max_passage_length=LONGEST
     )
     built = model.build(load_tokenizer(directory))
-    if faster() == "onednn":
-        for part in built.modules():
-            if type(part) is nn.Linear:
-                part.__class__ = OneDnnLinear
+    built.multiply_with(faster())
     return built.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

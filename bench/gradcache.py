@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.row import Row
 from bench.side_by_side import batches, training_row
-from bench.texts import model_directory, texts
+from bench.texts import SMALL, model_directory, texts
 
 SIZE = 512
 MEMORY_RUNS = 3
@@ -37,13 +37,13 @@ def gradcache_similar_lengths() -> Row:
 
 def gradcache_memory() -> Row:
     """Both at their defaults: the peer's mini-batches of 32, this package's chunks."""
-    model_directory(), texts()
+    model_directory(shape=SMALL), texts()
     measured: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
     for _ in range(MEMORY_RUNS):
         for side, found in measured.items():
             command = [sys.executable, "-m", "bench.gradcache", side]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            found.append(json.loads(done.stdout.splitlines()[-1]))
+            found.append(json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{"))))
     ours, peer = (sorted(run["peak_mb"] for run in measured[side])[MEMORY_RUNS // 2] for side in ("ours", "peer"))
     return Row("gradcache_memory", f"MB, {SIZE} pairs, float32", ours, peer, 1.2, details={"text": texts().origin, **measured})
 
@@ -53,7 +53,7 @@ def peak_of_a_step(side: str, size: int = SIZE) -> dict[str, float]:
     from bench.engine import Ours
     from bench.peer import Peer
 
-    text, directory = texts(), model_directory()
+    text, directory = texts(), model_directory(shape=SMALL)
     model = Ours(directory, text, cached=True) if side == "ours" else Peer(directory, text, cached={"mini_batch_size": 32})
     order = batches(text, size)
     model.step(next(order)[:16])

@@ -13,7 +13,7 @@ import numpy as np
 from bench.engine import Ours
 from bench.peer import MINI_BATCHES, Peer
 from bench.row import Row, Timings, interleaved
-from bench.texts import Texts, model_directory
+from bench.texts import SMALL, Texts, model_directory
 
 AGREEMENT = 1e-3
 """Relative difference of the two sides' losses on the first batch without dropout, in float32."""
@@ -76,7 +76,7 @@ def training_row(
         cached: with GradCache, the peer at the best of its settings.
         count: steps of a run, of which there are `rounds`.
     """
-    directory = model_directory()
+    directory = model_directory(shape=SMALL if cached else None)
     tried: dict[str, Any] = {}
     settings = None
     if cached:

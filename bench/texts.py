@@ -30,6 +30,8 @@ LONGEST = 256
 """Tokens of a text, special ones included."""
 VOCABULARY = 32_000
 SHAPE = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+SMALL = {"hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 8, "intermediate_size": 1024}
+"""For the rows of large batches, so that a row takes minutes on two cores."""
 HELP_LANGUAGES = ["de", "el", "en", "es", "fr", "hi", "it", "ja", "ko", "ru", "tr", "vi", "zh"]
 PAIRS = 2048
 SIMILAR = 0.06

@@ -29,8 +29,11 @@ STORAGE_FAULTS = {
 }
 
 
-def hydra_command(task: Callable[[DictConfig], None], config_name: str) -> None:
-    """Run `task` on the composed config, once or as a multirun, and exit as the contract says."""
+def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) -> None:
+    """Run `task` on the composed config, once or as a multirun, and exit as the contract says.
+
+    What `task` returns is what a sweeper that searches (optuna) goes by.
+    """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Threads that spin long while they wait are ruinous as soon as another process wants their core; some microseconds
     # keep the speed of a machine that nobody else uses.
@@ -42,14 +45,14 @@ def hydra_command(task: Callable[[DictConfig], None], config_name: str) -> None:
     exit_on_sigterm()
     started = False
 
-    def job(composed: DictConfig) -> None:
+    def job(composed: DictConfig) -> float | None:
         nonlocal started
         started = True
         # A single job ends here; of a sweep's jobs the others go on, and the error comes out at the end.
         if HydraConfig.get().mode == RunMode.MULTIRUN or full:
-            task(composed)
-            return
+            return task(composed)
         with_exit_code(lambda: task(composed), full)
+        return None
 
     def start() -> None:
         hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=config_name)(job)()
@@ -71,7 +74,7 @@ def asked_by_name(group: str) -> bool:
     return any(item.lstrip("+").startswith(f"{group}=") for item in HydraConfig.get().overrides.task)
 
 
-def with_exit_code(action: Callable[[], None], full: bool = False) -> None:
+def with_exit_code(action: Callable[[], object], full: bool = False) -> None:
     """Run `action`; bad input and a full disk end the process with one line and code 2 (`full`: with a traceback)."""
     try:
         action()

@@ -36,6 +36,8 @@ class TrainerConfig:
     """Processes on a machine; each takes an equal slice of every global batch."""
     nodes: int = 1
     """Machines. Each runs the same command, which starts the processes of its own; the first one writes."""
+    strategy: str = "ddp"
+    """What each of several devices holds. ddp: the whole model; fsdp: a share of every weight, gradient and moment."""
     accelerator: str = "auto"
     """auto, cpu, gpu (CUDA) or mps."""
     precision: str = "32-true"
@@ -94,6 +96,13 @@ class TrainerConfig:
             share(f"trainer.{name}", getattr(self, name))
         choice("trainer.accelerator", self.accelerator, ["auto", "cpu", "gpu", "cuda", "mps"])
         choice("trainer.precision", self.precision, ["32-true", "bf16-mixed", "16-mixed"])
+        choice("trainer.strategy", self.strategy, ["ddp", "fsdp"])
+        if self.strategy == "fsdp" and self.averaging is not None:
+            raise InputError(f"trainer.averaging={self.averaging} needs whole weights: choose trainer.strategy=ddp, or null")
+        if self.strategy == "fsdp" and self.precision == "16-mixed":
+            raise InputError(
+                "trainer.precision=16-mixed cannot be scaled in shares: choose bf16-mixed with trainer.strategy=fsdp"
+            )
         settings = ["monolingual", "crosslingual", "multilingual"]
         choice("trainer.monitor", self.monitor, ["val/loss", *(f"val/{setting}/map" for setting in settings)])
         if self.monitor != "val/loss" and self.validation_items == 0:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -11,17 +14,19 @@ from omegaconf import DictConfig
 
 from hybrid_retrieval.command import asked_by_name, hydra_command, stop
 from hybrid_retrieval.config import JobConfig, job_config
-from hybrid_retrieval.errors import Terminated
+from hybrid_retrieval.errors import InputError, Terminated
 
 
-def main(composed: DictConfig) -> None:
-    """One job, from its composed config to its run directory."""
+def main(composed: DictConfig) -> float | None:
+    """One job, from its composed config to its run directory; the best value of ``trainer.monitor``, if any was validated."""
     hydra = HydraConfig.get()
     choices = {group: name for group, name in hydra.runtime.choices.items() if not group.startswith("hydra/") and name}
     run_dir, sweep = Path(hydra.runtime.output_dir), Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
+    job = job_config(composed)
+    searches = sweep is not None and check_search(hydra.sweeper, job.trainer.monitor)
     try:
-        run(
-            job_config(composed),
+        best = run(
+            job,
             run_dir,
             {group: str(name) for group, name in choices.items()},
             asked_by_name("benchmark"),
@@ -30,13 +35,37 @@ def main(composed: DictConfig) -> None:
     except Terminated:
         place = f"hydra.sweep.dir={sweep}" if sweep else f"hydra.run.dir={run_dir}"
         stop(f"terminated; the same command with resume=auto {place} goes on from the last checkpoint", 143)
+    if searches and best is None:
+        raise InputError(
+            "nothing was validated for hydra/sweeper to go by: dataset.validation_share and trainer.validation_batches "
+            "must be above 0"
+        )
+    return best
 
 
-def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_name: bool, sweep: str | None = None) -> None:
+def check_search(sweeper: Mapping[str, Any], monitor: str) -> bool:
+    """Whether the sweeper searches for the best value of `monitor`; one that would look for the worst is refused."""
+    direction = sweeper.get("direction")
+    if direction is None:
+        return False
+    asked, right = str(getattr(direction, "name", direction)), "minimize" if monitor == "val/loss" else "maximize"
+    if asked != right:
+        raise InputError(
+            f"hydra.sweeper.direction={asked}, but trainer.monitor={monitor} needs hydra.sweeper.direction={right}"
+        )
+    return True
+
+
+def run(
+    job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_name: bool, sweep: str | None = None
+) -> float | None:
     """Train the job's encoder into `run_dir`, score it, and report.
 
     Args:
         sweep: the name of the sweep that the job belongs to.
+
+    Returns:
+        The best value of ``trainer.monitor``; None where nothing was validated.
 
     Raises:
         InputError: anything about the job that cannot work; before training wherever that can be known.
@@ -44,13 +73,14 @@ def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_na
     from hybrid_retrieval import run_record
 
     if job.trainer.nodes > 1 and _follows(job, run_dir):
-        return
+        return None
     job = run_record.settled(run_dir, job)
     state = run_record.run_state(run_dir, job)
     if state == "finished":
         print("the run is finished already: nothing to do")
         close(run_dir)
-        return
+        before: dict[str, float] = json.loads((run_dir / run_record.METRICS).read_text(encoding="utf-8"))
+        return before.get("train/best_score")
 
     from hybrid_retrieval import scoring
     from hybrid_retrieval.training import fit, settle
@@ -86,6 +116,7 @@ def run(job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_na
         run_record.write_metrics(run_dir, metrics | {f"train/{name}": value for name, value in figures.items()})
         close(run_dir)
         loggers.record()
+    return figures.get("best_score")
 
 
 def _follows(job: JobConfig, run_dir: Path) -> bool:

@@ -32,7 +32,9 @@ class _Attention(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, probability: float
     ) -> Tensor:
-        scores = (query * scale) @ key.mT
+        # Once contiguous, for all products of both passes.
+        query, key, value = (query * scale).contiguous(), key.contiguous(), value.contiguous()
+        scores = query @ key.mT
         if mask is not None:
             scores.masked_fill_(mask.logical_not(), torch.finfo(scores.dtype).min)
         shares = torch.softmax(scores, -1, dtype=torch.float32).to(query.dtype)
@@ -44,11 +46,11 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, shares, kept = ctx.saved_tensors
-        outgoing = gradients[0].to(query.dtype) * ctx.factor
+        outgoing = (gradients[0].to(query.dtype) * ctx.factor).contiguous()
         of_value = shares.mul(kept).mT @ outgoing
         of_shares = (outgoing @ value.mT).mul_(kept)
         of_scores = torch._softmax_backward_data(of_shares, shares, -1, shares.dtype)
-        return (of_scores @ key).mul_(ctx.scale), (of_scores.mT @ query).mul_(ctx.scale), of_value, None, None, None
+        return (of_scores @ key).mul_(ctx.scale), of_scores.mT @ query, of_value, None, None, None
 
 
 def attend(

@@ -32,8 +32,10 @@ log = logging.getLogger(__name__)
 Role = Literal["query", "passage"]
 WORTH_SAYING = 0.005
 """Share of single-byte tokens above which the log mentions them: they lose nothing, but mean little."""
-CHUNK_TOKENS = 8_192
-"""Tokens, padding included, that go through a transformer at once when nothing else is said."""
+CHUNK_TOKENS = 2_048
+"""Tokens, padding included, that go through a transformer at once on a CPU, where a chunk should stay near the caches."""
+CHUNK_TOKENS_GPU = 32_768
+"""The same on a GPU, for texts that are only encoded."""
 TOKENISED_AT_ONCE = 4096
 
 
@@ -199,11 +201,12 @@ class BiEncoder(nn.Module):
         ids = self.tokenise(texts, role, label)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         result = np.empty((len(ids), self.dimensions), np.float32)
+        budget = CHUNK_TOKENS if self.device.type == "cpu" else CHUNK_TOKENS_GPU
         training = self.training
         self.eval()
         try:
             with torch.inference_mode():
-                for chunk in track(plan(lengths, CHUNK_TOKENS), label, show=bool(label)):
+                for chunk in track(plan(lengths, budget), label, show=bool(label)):
                     flat = np.concatenate([ids[row] for row in chunk])
                     offsets = np.concatenate([[0], np.cumsum(lengths[chunk])])
                     tokens = Tokens(torch.from_numpy(flat), torch.from_numpy(offsets), int(lengths[chunk].max()))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hybrid_retrieval.reporting.canvas import COLOURS, MAP_COLOURS, new_figure, plain_axes, save
 from hybrid_retrieval.reporting.heatmap import (
     difference_text,
     draw,
@@ -22,7 +23,6 @@ from hybrid_retrieval.reporting.heatmap import (
 )
 from hybrid_retrieval.reporting.labels import LabelledRun, conditions, contrasts
 from hybrid_retrieval.reporting.run_directory import SETTINGS
-from hybrid_retrieval.reporting.run_figures import COLOURS, MAP_COLOURS, new_figure, plain_axes, save
 
 PANELS_A_ROW = 3
 HEADING: dict[str, Any] = {"fontsize": 12.5, "fontweight": "bold", "va": "bottom"}

@@ -15,7 +15,7 @@ from hybrid_retrieval.errors import InputError
 SETTINGS = {"monolingual": "Mo.", "crosslingual": "Cr.", "multilingual": "Mul."}
 """Setting to the paper's abbreviation, in the paper's order."""
 
-TRACES = ("metrics.json", "environment.json", "batch_manifest.parquet", "metrics.csv")
+TRACES = ("metrics.json", "environment.json", "batch_manifest.parquet", "metrics.csv", "telemetry.jsonl")
 """A folder with one of these is a run directory."""
 
 TITLE_GROUPS = ("sampler", "model", "dataset")

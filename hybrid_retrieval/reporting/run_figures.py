@@ -1,21 +1,19 @@
-"""The pictures of one run. Figure objects, never pyplot: nothing global is touched and nothing stays open."""
+"""The pictures of one run."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
+from hybrid_retrieval.reporting.canvas import COLOURS, MAP_COLOURS, new_figure, plain_axes, save
 from hybrid_retrieval.reporting.heatmap import count_text, draw, languages_of, pair_matrix, share_text, shared_range, side
 from hybrid_retrieval.reporting.run_directory import SETTINGS, RunDirectory
+from hybrid_retrieval.reporting.telemetry_figure import telemetry_figure
 from hybrid_retrieval.reporting.training_curves import Curve, read_curves, smoothed
-
-DPI = 150
-MAP_COLOURS = "viridis"
-COLOURS = ("#1f5fa8", "#d1661f", "#2b8a57", "#8c4a9e", "#a83232", "#5c5c5c", "#b8961f", "#2a9aa8")
-"""Distinct in hue and in lightness."""
 
 
 def draw_run(run: RunDirectory) -> dict[str, Path]:
@@ -27,21 +25,10 @@ def draw_run(run: RunDirectory) -> dict[str, Path]:
     curves = read_curves(run.path)
     if any(name in curves for name in ("train/loss", "val/loss")):
         drawn["Training"] = ("training", _training_figure(curves))
+    telemetry = telemetry_figure(run, curves, composition)
+    if telemetry is not None:
+        drawn["Telemetry"] = ("telemetry", telemetry)
     return {title: save(figure, run.path / "figures" / f"{name}.png") for title, (name, figure) in drawn.items()}
-
-
-def new_figure(width: float, height: float) -> Any:
-    """An empty figure, in inches, that arranges its panels itself."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
-
-
-def save(figure: Any, path: Path) -> Path:
-    """Write a PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=DPI)
-    return path
 
 
 def headline(run: RunDirectory, benchmark: str) -> str:
@@ -49,17 +36,6 @@ def headline(run: RunDirectory, benchmark: str) -> str:
     shown = [(short, run.figure(benchmark, setting, "map"), "{:.4f}") for setting, short in SETTINGS.items()]
     shown.append(("rank distance", run.figure(benchmark, "multilingual", "rank_distance"), "{:,.1f}"))
     return "   ".join(f"{name} {form.format(value)}" for name, value, form in shown if value is not None)
-
-
-def plain_axes(axes: Any, x: str, y: str, title: str) -> None:
-    """Names, a light grid, and no box."""
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.set_title(title, fontsize=11, loc="left")
-    axes.grid(True, color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    for name in ("top", "right"):
-        axes.spines[name].set_visible(False)
 
 
 def _map_figure(run: RunDirectory, benchmark: str) -> Any:
@@ -94,14 +70,23 @@ def _composition_figure(run: RunDirectory, composition: BatchComposition) -> Any
 
     plain_axes(right, "step", "monolingual share of the pairs drawn so far", "Monolingual share")
     right.plot(composition.steps, composition.cumulative_share, color=COLOURS[0], linewidth=1.6, label="drawn")
-    sampler = run.config.get("sampler")
-    alpha = sampler.get("alpha") if isinstance(sampler, dict) else None
-    if isinstance(alpha, (int, float)):
+    alpha = _constant_alpha(run)
+    if alpha is not None:
         right.axhline(alpha, color=COLOURS[1], linewidth=1.2, linestyle="--", label=f"alpha = {alpha:g}")
     right.set_ylim(-0.03, 1.03)
     right.set_box_aspect(1)
     right.legend(frameon=False)
     return figure
+
+
+def _constant_alpha(run: RunDirectory) -> float | None:
+    """The sampler's share, where it has one that no schedule moves."""
+    sampler = run.config.get("sampler")
+    if not isinstance(sampler, Mapping):
+        return None
+    alpha, schedule = sampler.get("alpha"), sampler.get("schedule")
+    moves = isinstance(schedule, Mapping) and schedule.get("kind", "constant") != "constant"
+    return float(alpha) if isinstance(alpha, (int, float)) and not moves else None
 
 
 def _training_figure(curves: dict[str, Curve]) -> Any:

@@ -27,7 +27,8 @@ def report_run(run_dir: Path) -> None:
     run = RunDirectory.open(run_dir)
     figures = draw_run(run)
     if not run.metrics and not figures:
-        raise InputError(f"{run_dir} has neither figures in metrics.json nor a batch_manifest.parquet or metrics.csv to show")
+        traces = "a batch_manifest.parquet, metrics.csv or telemetry.jsonl"
+        raise InputError(f"{run_dir} has neither figures in metrics.json nor {traces} to show")
     write_whole(run.path / "report.html", _page(run, figures))
     out = console()
     for benchmark in run.benchmarks:
@@ -72,12 +73,18 @@ def _benchmark(run: RunDirectory, benchmark: str, figures: Mapping[str, Path]) -
 
 def _training(run: RunDirectory, figures: Mapping[str, Path]) -> list[Any]:
     from hybrid_retrieval.reporting import html
+    from hybrid_retrieval.reporting.telemetry_figure import in_words
+    from hybrid_retrieval.reporting.training_curves import read_curves
 
     names = [key for key in run.metrics if key.startswith("train/") and not key.startswith("train/batches/")]
     measured = {name.removeprefix("train/"): f"{run.metrics[name]:,.6g}" for name in names}
+    told = in_words(read_curves(run.path))
     parts = [html.picture(figures["Training"], "Loss and validation figures by step", "full")] if "Training" in figures else []
-    if measured:
-        parts.append(html.facts(measured))
+    if "Telemetry" in figures:
+        caption = "The two streams: losses, accuracy, the cosine of their gradients, and their share of the pairs"
+        parts.append(html.picture(figures["Telemetry"], caption, "full"))
+    if measured or told:
+        parts.append(html.facts(measured | told))
     return [html.section("Training", *parts)] if parts else []
 
 

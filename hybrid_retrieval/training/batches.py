@@ -50,6 +50,7 @@ class PairBatch:
         composition: the batch as indices, for the manifest.
         teacher_queries, teacher_passages: float32 [texts, dimensions], what a teacher says of the queries and of the
             passages of the whole batch, where the loss has one.
+        passes: chunks of the rank that has most.
     """
 
     step: int
@@ -62,6 +63,7 @@ class PairBatch:
     composition: PairIndices
     teacher_queries: Tensor | None = None
     teacher_passages: Tensor | None = None
+    passes: int = 0
 
     def __len__(self) -> int:
         return len(self.composition)
@@ -192,7 +194,7 @@ class BatchBuilder:
         asked = np.concatenate([key[0], np.full((width - 2) * count, -1)])
         tensors = [torch.from_numpy(part) for part in (key[0].copy(), answers, key[1].copy(), language[:count])]
         about = [torch.from_numpy(part) for part in (group[1:].ravel(), key[1:].ravel(), asked, language[count:])]
-        chunks, counts, places = self._chunks(indices, row, rank, ranks)
+        chunks, counts, passes, places = self._chunks(indices, row, rank, ranks)
         return PairBatch(
             step=step,
             chunks=chunks,
@@ -204,6 +206,7 @@ class BatchBuilder:
             composition=indices,
             teacher_queries=self._taught(indices, row[:1], self.sides[:1]),
             teacher_passages=self._taught(indices, row[1:], (self.sides[1], *[1] * self.hard_negatives)),
+            passes=passes,
         )
 
     def _taught(self, indices: PairIndices, row: Ints, sides: Sequence[int]) -> Tensor | None:
@@ -231,8 +234,8 @@ class BatchBuilder:
 
     def _chunks(
         self, indices: PairIndices, row: Ints, rank: int, ranks: int
-    ) -> tuple[tuple[Chunk, ...], tuple[int, ...], Tensor]:
-        """The chunks of this rank, the number of texts of each rank, and the place of each text."""
+    ) -> tuple[tuple[Chunk, ...], tuple[int, ...], int, Tensor]:
+        """The chunks of this rank, the texts of each rank, the most chunks of a rank, and the place of each text."""
         width, count = row.shape
         side = np.repeat([self.sides[0], self.sides[1], *[1] * (width - 2)], count)
         source = np.tile(indices.set_index, width) * 2 + side
@@ -253,7 +256,7 @@ class BatchBuilder:
         places[order] = np.arange(len(rows))
         mine = tuple(Chunk(number, self._tokens(source[chunks[number]], rows[chunks[number]])) for number in taken[rank])
         counts = tuple(sum(len(chunks[number]) for number in numbers) for numbers in taken)
-        return mine, counts, torch.from_numpy(places)
+        return mine, counts, max(map(len, taken)), torch.from_numpy(places)
 
     def _tokens(self, source: Ints, rows: Ints) -> Tokens:
         """The texts `rows` of the stores `source` (twice the set's number, plus the side)."""

@@ -23,6 +23,7 @@ from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.sampling.permutation import mix
 from hybrid_retrieval.training.batches import Chunk, PairBatch
 from hybrid_retrieval.training.gather import gather_rows
+from hybrid_retrieval.training.sharding import idle_chunks, sum_with_next_backward
 
 BLOCK_SCORES = 1 << 25
 """Similarities that exist at once; larger batches go in blocks of queries."""
@@ -59,7 +60,10 @@ class Contrast:
 
 
 class Engine:
-    """Computes the loss of batches, and leaves the gradients of parameters in their ``grad``, not yet summed over ranks."""
+    """Computes the loss of batches, and leaves the gradients of parameters in their ``grad``, not yet summed over ranks.
+
+    Those of a sharded encoder are summed with the last backward pass (see `hybrid_retrieval.training.sharding`).
+    """
 
     def __init__(self, encoder: BiEncoder, loss: Loss, seed: int, cached: bool = False) -> None:
         """
@@ -76,15 +80,18 @@ class Engine:
             figures, _, _ = self._contrast(batch, embeddings.index_select(0, batch.places), gradients=False)
         return figures
 
-    def step(self, batch: PairBatch, backward: Callable[[Tensor], None] = torch.Tensor.backward) -> Contrast:
+    def step(self, batch: PairBatch, backward: Callable[[Tensor], None] = torch.Tensor.backward, last: bool = True) -> Contrast:
         """The loss of a global batch, with gradients.
 
         Args:
             backward: what takes a scalar back (a precision plugin may scale it).
+            last: whether this is the last batch of an optimizer step, in which sharded gradients are summed over ranks.
         """
+        chunks = [*batch.chunks, *idle_chunks(self.encoder, batch)]
         with torch.set_grad_enabled(not self.cached):
-            parts = [self._encode(chunk, batch.step) for chunk in batch.chunks]
-            mine = torch.cat(parts).detach() if parts else torch.zeros(0, self.encoder.dimensions, device=batch.places.device)
+            parts = [self._encode(chunk, batch.step) for chunk in chunks]
+            own, idle = parts[: len(batch.chunks)], parts[len(batch.chunks) :]
+            mine = torch.cat(own).detach() if own else torch.zeros(0, self.encoder.dimensions, device=batch.places.device)
         everyone = gather_rows(mine, batch.counts)
         figures, of_embeddings, of_loss = self._contrast(batch, everyone.index_select(0, batch.places), gradients=True)
         back = torch.empty_like(of_embeddings).index_copy_(0, batch.places, of_embeddings)[batch.own_places]
@@ -95,7 +102,9 @@ class Engine:
         # by itself: in one graph, autocast would add up the chunks' gradients of a weight in half precision.
         if of_loss:
             backward(torch.stack([(parameter * gradient).sum() for parameter, gradient in of_loss]).sum())
-        for chunk, part, gradient in zip(batch.chunks, parts, torch.split(back, [len(part) for part in parts]), strict=True):
+        gradients = [*torch.split(back, [len(part) for part in own]), *map(torch.zeros_like, idle)]
+        for number, (chunk, part, gradient) in enumerate(zip(chunks, parts, gradients, strict=True), 1):
+            sum_with_next_backward(self.encoder, last and number == len(chunks))
             again = self._encode(chunk, batch.step) if self.cached else part
             backward((again * gradient).sum())
         return figures

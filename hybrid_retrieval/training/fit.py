@@ -14,7 +14,7 @@ from pathlib import Path
 import lightning
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies import Strategy
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, spawn
 
 from hybrid_retrieval.cache import Cache
@@ -27,13 +27,15 @@ from hybrid_retrieval.losses.loss import Loss
 from hybrid_retrieval.models.encoder import Model
 from hybrid_retrieval.sampling.manifest import Manifest
 from hybrid_retrieval.sampling.sampler import Sampler
-from hybrid_retrieval.training.callbacks import MANIFEST, Recorder, callbacks
+from hybrid_retrieval.training.callbacks import MANIFEST, Checkpoints, Recorder, callbacks
 from hybrid_retrieval.training.checkpoint import MODEL_FOLDER, PREFIX, WholeFiles, read_checkpoint, scoring_device
 from hybrid_retrieval.training.datamodule import PairsDataModule
 from hybrid_retrieval.training.loggers import RunLogger
 from hybrid_retrieval.training.module import ContrastiveModule
 from hybrid_retrieval.training.nodes import Rendezvous, rendezvous
 from hybrid_retrieval.training.optimizers import AdamW
+from hybrid_retrieval.training.sharding import check_shardable
+from hybrid_retrieval.training.strategies import Replicas, Shards
 from hybrid_retrieval.training.teacher import Teacher
 from hybrid_retrieval.training.training_text import SourceText
 
@@ -72,6 +74,8 @@ def prepare(job: JobConfig) -> Prepared:
     lightning.seed_everything(job.seed, verbose=False)
     encoder = model.build(model.tokenizer(SourceText(source)))
     encoder.multiply_with(job.trainer.linear or "default")
+    if job.trainer.strategy == "fsdp":
+        check_shardable(encoder)
     teacher = None
     if loss.teacher is not None:
         given = {"paths": job.paths, "accelerator": job.trainer.accelerator, "strict": job.strict}
@@ -267,6 +271,7 @@ def fit_rank(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path
     recorder.manifest.restore(run_dir / MANIFEST, data.start_step * config.accumulate)
     loggers: list[RunLogger] = [build(node, f"logger.{name}", job=job, run_dir=run_dir) for name, node in job.logger.items()]
     validate_every = min(config.validate_every, config.max_steps) if data.validates else None
+    watching = callbacks(config, run_dir, recorder, data)
     _quieten()
     trainer = lightning.Trainer(
         max_steps=config.max_steps,
@@ -274,9 +279,9 @@ def fit_rank(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path
         accelerator="gpu" if config.accelerator == "cuda" else config.accelerator,
         devices=config.devices,
         num_nodes=config.nodes,
-        strategy=_strategy(config.world_size),
+        strategy=_strategy(config),
         precision=config.precision,  # type: ignore[arg-type]
-        callbacks=callbacks(config, run_dir, recorder, data),
+        callbacks=watching,
         enable_checkpointing=False,
         # A job of Slurm or torchrun has one task a node here, not one a device as Lightning would take it.
         plugins=[WholeFiles(), LightningEnvironment()],
@@ -287,6 +292,7 @@ def fit_rank(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path
         num_sanity_val_steps=0,
         limit_val_batches=None if validate_every else 0,
         use_distributed_sampler=False,
+        inference_mode=config.strategy != "fsdp",  # gathered weights are kept for the next step, which needs their gradients
         enable_progress_bar=config.progress,
         enable_model_summary=False,
         default_root_dir=run_dir,
@@ -298,6 +304,7 @@ def fit_rank(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path
         if isinstance(end.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from end
         raise
+    best = next(one for one in watching if isinstance(one, Checkpoints))
     if trainer.is_global_zero:
         figures = {
             "seconds": recorder.seconds,
@@ -305,6 +312,7 @@ def fit_rank(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path
             "steps": trainer.global_step,
             "start_step": data.start_step,
             "world_size": trainer.world_size,
+            **({"best_score": best.best_score} if best.best_step else {}),
             **{f"batches/{name}": value for name, value in recorder.manifest.summary().items()},
         }
         (run_dir / FIGURES).write_text(json.dumps(figures, indent=1))
@@ -329,24 +337,11 @@ def save_model_config(prepared: Prepared, run_dir: Path) -> None:
     prepared.module.encoder.save_config(run_dir / MODEL_FOLDER)
 
 
-class Replicas(DDPStrategy):
-    """One process a device with a replica each; gradients are summed by the training step itself, once, not by DDP's hooks.
-
-    A rank may have more chunks than another, or none, and gradients may be row-sparse: hooks that wait for each other in
-    every backward would hang, or synchronise once a chunk.
-    """
-
-    def configure_ddp(self) -> None:
-        """No wrapping; all ranks start from the weights of rank 0."""
-        assert self.model is not None
-        for value in self.model.state_dict().values():
-            torch.distributed.broadcast(value, 0)
-
-
-def _strategy(processes: int) -> Strategy | str:
-    if processes == 1:
+def _strategy(config: TrainerConfig) -> Strategy | str:
+    if config.world_size == 1:
         return "auto"
-    return Replicas(process_group_backend=None if torch.cuda.is_available() else "gloo")
+    kind = Shards if config.strategy == "fsdp" else Replicas
+    return kind(process_group_backend=None if torch.cuda.is_available() else "gloo")
 
 
 def _quieten() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 BUCKET_BYTES = 64 << 20
 """Dense gradients travel in pieces of about this size."""
@@ -30,13 +31,22 @@ def gather_rows(mine: Tensor, counts: Sequence[int]) -> Tensor:
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
 
+def norm_over_ranks(norms: Tensor) -> Tensor:
+    """The L2 norm, a scalar, of what all ranks have `norms` [n] of."""
+    square = norms.square().sum()
+    dist.all_reduce(square)
+    return square.sqrt()
+
+
 def sum_gradients(parameters: Sequence[Tensor]) -> None:
     """Replace every gradient by its sum over ranks: the one synchronisation of a step.
 
     A rank without a gradient for a parameter counts as zero; a parameter that no rank has a gradient for keeps none.
-    Row-sparse gradients stay row-sparse.
+    Row-sparse gradients stay row-sparse. Those of sharded parameters are left out: they were summed with the last backward
+    pass (see `hybrid_retrieval.training.sharding`).
     """
-    if world()[1] == 1:
+    parameters = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
+    if world()[1] == 1 or not parameters:
         return
     kinds = torch.tensor([0 if p.grad is None else 2 if p.grad.is_sparse else 1 for p in parameters], dtype=torch.int32)
     kinds = kinds.to(parameters[0].device)

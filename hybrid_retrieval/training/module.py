@@ -42,7 +42,9 @@ class ContrastiveModule(lightning.LightningModule):
     def training_step(self, batches: tuple[PairBatch, ...], batch_index: int) -> None:
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
-        self.figures = Contrast.together([self.engine.step(batch, self._backward) for batch in batches])
+        last = len(batches) - 1
+        steps = [self.engine.step(batch, self._backward, number == last) for number, batch in enumerate(batches)]
+        self.figures = Contrast.together(steps)
         sum_gradients([parameter for parameter in self.parameters() if parameter.requires_grad])
         optimizer.step()
         schedule: Any = self.lr_schedulers()

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from hybrid_retrieval.config import not_negative, positive, share
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.models.encoder import Backbone
+from hybrid_retrieval.training.gather import norm_over_ranks
 
 
 class RowSparseAdamW(torch.optim.AdamW):
@@ -88,17 +90,25 @@ class RowSparseAdamW(torch.optim.AdamW):
 
 
 def clip_gradients(parameters: Iterable[Tensor], largest: float) -> Tensor:
-    """Scale gradients, row-sparse ones too, so that their global L2 norm is at most `largest`; the norm before."""
-    gradients = []
+    """Scale gradients, row-sparse and sharded ones too, so that their global L2 norm is at most `largest`; the norm before.
+
+    With sharded gradients a collective operation.
+    """
+    gradients, shares = [], []
     for parameter in parameters:
-        if parameter.grad is not None:
+        if isinstance(parameter.grad, DTensor):
+            shares.append(parameter.grad.to_local())
+        elif parameter.grad is not None:
             if parameter.grad.is_sparse:
                 parameter.grad = parameter.grad.coalesce()
             gradients.append(parameter.grad.values() if parameter.grad.is_sparse else parameter.grad)
-    if not gradients:
+    if not gradients and not shares:
         return torch.zeros(())
-    norm: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
-    torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))
+    norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
+    if shares:
+        norms.append(norm_over_ranks(torch.stack([torch.linalg.vector_norm(share) for share in shares])))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    torch._foreach_mul_([*gradients, *shares], (largest / (norm + 1e-6)).clamp(max=1.0))
     return norm
 
 
@@ -130,18 +140,22 @@ class AdamW:
         share("optimizer.layer_decay", self.layer_decay)
 
     def configure(self, module: nn.Module, max_steps: int) -> tuple[RowSparseAdamW, LambdaLR]:
-        """The optimizer of a module's trainable parameters, and its schedule (stepped once a step)."""
+        """The optimizer of a module's trainable parameters, and its schedule (stepped once a step).
+
+        The parameters of each child of the module are in groups of their own: an encoder may be sharded, its loss is not.
+        """
         above = self._layers_above(module)
-        members: dict[tuple[int, float, bool], list[Tensor]] = {}
-        for part in module.modules():
+        members: dict[tuple[int, float, bool, str], list[Tensor]] = {}
+        for name, part in module.named_modules():
             for parameter in part.parameters(recurse=False):
                 if parameter.requires_grad:
                     decay = 0.0 if parameter.ndim < 2 else self.weight_decay
                     lazy = bool(getattr(part, "lazy", False))
-                    members.setdefault((above.get(parameter, 0), decay, lazy), []).append(parameter)
+                    child = name.partition(".")[0]
+                    members.setdefault((above.get(parameter, 0), decay, lazy, child), []).append(parameter)
         groups = [
             {"params": parameters, "lr": self.lr * self.layer_decay**layers, "weight_decay": decay, "lazy": lazy}
-            for (layers, decay, lazy), parameters in sorted(members.items(), key=lambda item: item[0][0])
+            for (layers, decay, lazy, _), parameters in sorted(members.items(), key=lambda item: item[0][0])
         ]
         betas = (self.betas[0], self.betas[1])
         optimizer = RowSparseAdamW(groups, self.lr, betas=betas, eps=self.eps)

@@ -1,15 +1,19 @@
 """What a run says of itself while it trains: to the loggers, and to ``telemetry.jsonl`` in the run directory.
 
-Each line is of the steps since the line before: loss and accuracy@1 by stream, the realised ratio, tokens a second, the share
-of padding, memory; and the cosine between the gradients of the two streams, which is negative where the objectives fight.
+A line is of the steps since the line before: loss and accuracy@1 by stream, the realised ratio, tokens a second, the share of
+padding, memory; and the cosine between the gradients of the two streams, which is negative where the objectives fight. The
+file also has a line for each validation, with what an adaptive ratio decided from it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
 import time
+from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +21,51 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from hybrid_retrieval.sampling.composer import Composer
 from hybrid_retrieval.training.batches import PairBatch
 from hybrid_retrieval.training.contrast import Contrast
+from hybrid_retrieval.training.gather import world
 from hybrid_retrieval.training.module import ContrastiveModule
 
 TELEMETRY = "telemetry.jsonl"
 STREAMS = ("monolingual", "crosslingual")
 COORDINATES = 1 << 22
-"""Gradients of larger models are compared on about this many of their coordinates, evenly spaced."""
+"""The dense gradients of larger models are compared on no more of their coordinates, about."""
+
+Gradient = dict[str, tuple[Tensor | None, Tensor]]
+"""By parameter: (None, float32 [coordinates]), or the rows and float32 [rows, dimensions] of a row-sparse one."""
 
 
 class Telemetry(Callback):
-    """Sums over steps, and writes a line every `every` of them."""
+    """Sums over steps, and writes a line every `every` of them.
+
+    The clock stands still in validations and while checkpoints are written. All that a line is made of is in checkpoints, so
+    that a resumed run writes the lines of one that was never ended. Tokens a second, padding and memory go by the first rank.
+    """
 
     def __init__(self, run_dir: Path, every: int, composer: Composer, start_step: int) -> None:
         self.path, self.every, self.composer, self.start_step = run_dir / TELEMETRY, every, composer, start_step
-        self._pairs = torch.zeros(2, dtype=torch.float64)
-        self._since = 0.0
+        self._drawn = torch.zeros(2, dtype=torch.float64)
+        self._since: float | None = None
+        self._stream: int | None = None
+        self._sharded = False
         self._begin()
 
     def _begin(self) -> None:
         """Start a line."""
-        self._sums = torch.zeros(2, 3, dtype=torch.float64)
-        self._tokens = self._padded = self._steps = 0
+        self._sums = torch.zeros(2, 3)
+        self._tokens = self._padded = 0
         self._seconds = 0.0
-        self._gradient: tuple[int, Tensor] | None = None
+        self._gradient: tuple[int, Gradient] | None = None
         self._cosine: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        counts = {name: getattr(self, name) for name in ("_tokens", "_padded", "_steps", "_seconds", "_cosine")}
-        return {"_pairs": self._pairs.clone(), "_sums": self._sums.clone(), **counts}
+        self._pause()
+        names = ("_drawn", "_sums", "_tokens", "_padded", "_seconds", "_cosine")
+        # A shard's gradient is of use to no other rank.
+        return {name: getattr(self, name) for name in names} | {"_gradient": None if self._sharded else self._gradient}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name, value in state_dict.items():
@@ -57,25 +74,33 @@ class Telemetry(Callback):
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if trainer.is_global_zero:
             keep_until(self.path, self.start_step)
+        self._sharded = any(isinstance(parameter, DTensor) for parameter in module.parameters())
+        if self._gradient is not None:
+            stream, parts = self._gradient
+            self._gradient = None if self._sharded else (stream, moved(parts, module.device))
+        self._since = time.perf_counter()
 
     def on_train_batch_start(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, index: int
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: tuple[PairBatch, ...], index: int
     ) -> None:
-        self._since = time.perf_counter()
+        self._stream = stream_of(batch) if 0 < self.composer.share(batch[0].step) < 1 else None
+        if self._since is None:
+            self._since = time.perf_counter()
 
     def on_before_optimizer_step(self, trainer: lightning.Trainer, module: lightning.LightningModule, optimizer: Any) -> None:
         """Compare the gradients of two neighbouring steps of different streams, once a line."""
-        pairs = figures_of(module).sums[:, 2].tolist()
-        stream = None if all(pairs) else int(pairs[1] > 0)
-        if stream is None or self._cosine is not None:
-            return
-        if self._gradient is None or self._gradient[0] == stream:
-            # Only the step before a change of streams is of use, so the latest is kept.
-            self._gradient = stream, sampled_gradient(module)
-            return
-        other = sampled_gradient(module)
-        self._cosine = float(nn.functional.cosine_similarity(self._gradient[1], other, dim=0))
-        self._gradient = None
+        if self._stream is None:
+            self._gradient = None
+        elif self._cosine is None:
+            mine = sampled_gradient(module)
+            if self._gradient is None or self._gradient[0] == self._stream:
+                self._gradient = self._stream, mine
+            else:
+                # Of replicas all say the same; of shards each has a part.
+                parts = trainer.strategy.reduce(products(self._gradient[1], mine), reduce_op="sum")
+                both, one, other = parts.tolist()
+                self._cosine = both / math.sqrt(one * other) if one * other > 0 else math.nan
+                self._gradient = None
 
     def on_train_batch_end(
         self,
@@ -85,37 +110,61 @@ class Telemetry(Callback):
         batch: tuple[PairBatch, ...],
         index: int,
     ) -> None:
-        sums = figures_of(module).sums.double().cpu()
-        self._sums += sums
-        self._pairs += sums[:, 2]
-        parts: tuple[PairBatch, ...] = batch
-        self._tokens += sum(part.tokens for part in parts)
-        self._padded += sum(part.padded_tokens for part in parts)
-        self._steps += 1
-        self._seconds += time.perf_counter() - self._since
+        sums = figures_of(module).sums
+        self._sums = self._sums.to(sums.device) + sums
+        self._tokens += sum(part.tokens for part in batch)
+        self._padded += sum(part.padded_tokens for part in batch)
         if trainer.global_step % self.every == 0:
-            self._write(trainer, parts[-1].step)
+            self._write(trainer, module.device, batch[-1].step)
             self._begin()
 
-    def _write(self, trainer: lightning.Trainer, batch: int) -> None:
-        step, ranks, seconds = trainer.global_step - 1, trainer.world_size, max(self._seconds, 1e-9)
+    def on_validation_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._pause()
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        line = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        if journal := self.composer.journal:
+            line["decision/alpha"] = journal[-1]["alpha"]
+        self._append(trainer, line)
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._pause()
+
+    def _pause(self) -> None:
+        """Stop the clock; the next batch starts it again."""
+        if self._since is not None:
+            self._seconds += time.perf_counter() - self._since
+        self._since = None
+
+    def _write(self, trainer: lightning.Trainer, device: torch.device, batch: int) -> None:
+        sums = self._sums.cpu().double()  # a GPU is done with its steps then
+        self._pause()
+        self._since = time.perf_counter()
+        seconds, ranks = max(self._seconds, 1e-9), trainer.world_size
+        self._drawn += sums[:, 2]
         line: dict[str, float] = {}
-        for stream, (loss, hits, pairs) in zip(STREAMS, self._sums.tolist(), strict=True):
+        for stream, (loss, hits, pairs) in zip(STREAMS, sums.tolist(), strict=True):
             if pairs:
                 line |= {f"train/loss/{stream}": loss / pairs, f"train/accuracy@1/{stream}": hits / pairs}
         line["train/alpha"] = self.composer.share(batch)
-        line["train/monolingual_pair_share"] = float(self._pairs[0] / self._pairs.sum())
+        line["train/monolingual_pair_share"] = float(self._drawn[0] / self._drawn.sum())
         line["train/tokens_per_second"] = self._tokens * ranks / seconds
-        line["train/pairs_per_second"] = float(self._sums[:, 2].sum()) / seconds
-        line["train/padding_share"] = 1 - self._tokens / max(1, self._padded)
-        line["train/memory_gib"] = peak_memory() / 2**30
+        line["train/pairs_per_second"] = float(sums[:, 2].sum()) / seconds
+        line["train/padding_share"] = 1 - self._tokens / self._padded if self._padded else 0.0
+        line["train/memory_gib"] = peak_memory(device) / 2**30
         if self._cosine is not None:
             line["train/gradient_cosine"] = self._cosine
-        if trainer.is_global_zero:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **line}) + "\n")
         for logger in trainer.loggers:
-            logger.log_metrics(line, step=step)
+            logger.log_metrics(line, step=trainer.global_step - 1)
+        loss, hits, pairs = sums.sum(0).tolist()
+        self._append(trainer, {"train/loss": loss / pairs, "train/accuracy@1": hits / pairs, **line})
+
+    def _append(self, trainer: lightning.Trainer, line: Mapping[str, float]) -> None:
+        """Write a line to the file; what is not finite is null there."""
+        if trainer.is_global_zero:
+            finite = {name: value if math.isfinite(value) else None for name, value in line.items()}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": trainer.global_step - 1, **finite}) + "\n")
 
 
 def figures_of(module: nn.Module) -> Contrast:
@@ -124,38 +173,80 @@ def figures_of(module: nn.Module) -> Contrast:
     return module.figures
 
 
-def sampled_gradient(module: nn.Module) -> Tensor:
-    """Evenly spaced coordinates of the gradient of all parameters, end to end; all of them in a small model."""
-    gradients = [parameter.grad for parameter in module.parameters() if parameter.requires_grad]
-    total = sum(gradient.numel() for gradient in gradients if gradient is not None)
-    stride = max(1, total // COORDINATES)
-    parts = []
-    for gradient in gradients:
-        if gradient is None:
-            continue
+def stream_of(batches: tuple[PairBatch, ...]) -> int | None:
+    """The index in `STREAMS` of the only one that a step has pairs of; None where it has both."""
+    same = [one.composition.query_language == one.composition.passage_language for one in batches]
+    if all(one.all() for one in same):
+        return 0
+    return None if any(one.any() for one in same) else 1
+
+
+def sampled_gradient(module: nn.Module) -> Gradient:
+    """A copy of the gradient: all of it in a small model, else of every dense parameter an equal number of coordinates.
+
+    Those of a parameter are evenly spaced, and weighted so that inner products are estimates of those of whole gradients. Of
+    a sharded parameter they are of this rank's shard; of others such that the sum over ranks is that of one rank.
+    """
+    gradients = {name: value.grad for name, value in module.named_parameters() if value.grad is not None}
+    shards = {name: gradient.to_local() for name, gradient in gradients.items() if isinstance(gradient, DTensor)}
+    gradients |= shards
+    dense = [gradient for gradient in gradients.values() if not gradient.is_sparse]
+    whole = sum(gradient.numel() for gradient in dense) <= COORDINATES
+    found: Gradient = {}
+    for name, gradient in gradients.items():
+        share = 1.0 if name in shards else world()[1] ** -0.5
         if gradient.is_sparse:
-            # Rows that the step did not touch are zero; of the others, those of the sample.
-            coalesced = gradient.coalesce()
-            rows, values = coalesced.indices()[0], coalesced.values()
-            chosen = rows % stride == 0
-            dense = values.new_zeros(-(-len(gradient) // stride), values.shape[1])
-            dense[rows[chosen] // stride] = values[chosen]
-            parts.append(dense.flatten())
+            rows = gradient.coalesce()
+            found[name] = rows.indices()[0].clone(), rows.values().float() * share
         else:
-            parts.append(gradient.flatten()[::stride].clone())
-    return torch.cat([part.float() for part in parts])
+            stride = 1 if whole else spacing(gradient, COORDINATES // len(dense))
+            found[name] = None, gradient.flatten()[::stride].float() * (share * stride**0.5)
+    return found
 
 
-def peak_memory() -> int:
-    """Bytes: the most that this process held, on its GPU where it has one."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def spacing(gradient: Tensor, wanted: int) -> int:
+    """Which coordinates of a gradient are taken: every how many-th; prime to its width, so that no column is left out."""
+    width = gradient.shape[-1] if gradient.dim() > 1 else 1
+    return next(stride for stride in count(max(1, gradient.numel() // max(1, wanted))) if math.gcd(stride, width) == 1)
+
+
+def moved(gradient: Gradient, device: torch.device) -> Gradient:
+    """The same on another device."""
+    return {name: (None if rows is None else rows.to(device), values.to(device)) for name, (rows, values) in gradient.items()}
+
+
+def products(left: Gradient, right: Gradient) -> Tensor:
+    """[3]: of two gradients with each other, and of each with itself; a parameter that one of them lacks is zero there."""
+    both = [product(left[name], right[name]) for name in left.keys() & right.keys()]
+    norms = [[values.square().sum() for _, values in one.values()] for one in (left, right)]
+    return torch.stack([torch.stack(parts).sum() for parts in (both, *norms)])
+
+
+def product(left: tuple[Tensor | None, Tensor], right: tuple[Tensor | None, Tensor]) -> Tensor:
+    """The inner product of two gradients of a parameter."""
+    (rows, values), (others, against) = left, right
+    if rows is None or others is None:
+        return values.dot(against)
+    if not len(rows) or not len(others):
+        return against.new_zeros(())
+    at = torch.searchsorted(others, rows).clamp_(max=len(others) - 1)
+    shared = others[at] == rows
+    return (values[shared] * against[at[shared]]).sum()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that this process held, on its GPU where it trains on one."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     # Kilobytes on Linux, bytes on macOS.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def keep_until(path: Path, step: int) -> None:
-    """Drop the lines of `step` and after, which are written again."""
-    if path.exists():
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] < step]
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    """Drop the lines of `step` and after, which are written again, and one that a kill cut off."""
+    if not path.exists():
+        return
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    part = path.with_name(f".{path.name}.part")
+    part.write_text("".join(line for line in lines if json.loads(line)["step"] < step), encoding="utf-8")
+    part.replace(path)

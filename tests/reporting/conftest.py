@@ -90,6 +90,23 @@ def write_curves(rng: np.random.Generator, folder: Path, steps: int) -> None:
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
 
 
+def write_telemetry(rng: np.random.Generator, folder: Path, sampler: str, steps: int) -> None:
+    """A line every 5 steps, and one for a validation every 20."""
+    streams = {"x_x_mono": ["monolingual"], "x_y": ["crosslingual"]}.get(sampler, ["monolingual", "crosslingual"])
+    lines: list[dict[str, Any]] = []
+    for step in range(4, steps, 5):
+        line: dict[str, Any] = {"step": step, "train/loss": 4 * np.exp(-step / 60), "train/alpha": 0.5 + step / 1000}
+        for stream in streams:
+            line |= {f"train/loss/{stream}": 4 * np.exp(-step / 50), f"train/accuracy@1/{stream}": 1 - np.exp(-step / 50)}
+        if len(streams) > 1:
+            line["train/gradient_cosine"] = float(rng.normal(0, 0.1))
+        line |= {"train/tokens_per_second": 1000.0 * step, "train/padding_share": 0.125, "train/memory_gib": step / 10}
+        lines.append(line)
+        if step % 20 == 19:
+            lines.append({"step": step, "val/loss": 3 * np.exp(-step / 70), "decision/alpha": 0.5 + step / 1000})
+    (folder / "telemetry.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 def write_run(
     folder: Path,
     sampler: str = "hybrid",
@@ -119,6 +136,7 @@ def write_run(
     (folder / "environment.json").write_text(json.dumps(environment))
     write_manifest(rng, folder, languages, sampler, steps)
     write_curves(rng, folder, steps)
+    write_telemetry(rng, folder, sampler, steps)
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "config.yaml").write_text("seed: 1\n")
     return folder

@@ -14,7 +14,7 @@ from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.comparison_figures import draw_comparison
 from hybrid_retrieval.reporting.labels import label_runs
 from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
-from hybrid_retrieval.reporting.run_figures import draw_run
+from hybrid_retrieval.reporting.run_figures import _composition_figure, draw_run
 from hybrid_retrieval.reporting.training_curves import read_curves, smoothed
 
 Make = Callable[..., Path]
@@ -68,7 +68,7 @@ def test_figures_in_cells_are_short() -> None:
 def test_a_run_is_drawn(make_run: Make) -> None:
     run = RunDirectory.open(make_run("run", benchmarks=("help_r", "xquad_r"), alpha=0.5))
     drawn = draw_run(run)
-    names = {"help_r_map.png", "xquad_r_map.png", "batch_composition.png", "training.png"}
+    names = {"help_r_map.png", "xquad_r_map.png", "batch_composition.png", "training.png", "telemetry.png"}
     assert {path.name for path in drawn.values()} == names == {path.name for path in (run.path / "figures").iterdir()}
     for path in drawn.values():
         assert min(png_size(path)) > 500
@@ -127,3 +127,23 @@ def test_smoothing_keeps_a_straight_line() -> None:
     line = np.linspace(3, 1, 100).tolist()
     np.testing.assert_allclose(smoothed(line, 0.2), line)
     assert smoothed([2.0]) == [2.0]
+
+
+def test_smoothing_is_the_mean_around_each_value() -> None:
+    values = np.random.default_rng(1).normal(size=43)
+    expected = []
+    for at in range(43):
+        side = min(4, at, 42 - at)
+        expected.append(values[at - side : at + side + 1].mean())
+    np.testing.assert_allclose(smoothed(values.tolist(), 0.2), expected)
+
+
+def test_the_reference_line_is_there_where_the_ratio_stays(make_run: Make) -> None:
+    moving = {"kind": "linear", "end": 0.1}
+    cases = {"constant": (0.25, {}), "said": (0.25, {"kind": "constant"}), "moving": (None, moving)}
+    for name, (expected, schedule) in cases.items():
+        run = RunDirectory.open(make_run(name, alpha=0.25, schedule=schedule))
+        composition = BatchComposition.read(run.path)
+        assert composition is not None
+        labels = [line.get_label() for line in _composition_figure(run, composition).axes[1].lines]
+        assert labels == (["drawn", "alpha = 0.25"] if expected else ["drawn"])

@@ -51,6 +51,8 @@ def test_the_report_of_a_run_holds_its_pictures_tables_and_config(make_run: Make
     assert shown in text
     assert "7 left out without a relevant text" in text
     assert "2.0 <test>" in text
+    assert "Padding among the tokens encoded (median)" in text
+    assert "12.5%" in text
     assert "batch_size: 100" in document.find(".//details").text_content()
     assert shown in capsys.readouterr().out
     assert not list(run.glob("*.part"))
@@ -65,9 +67,11 @@ def test_text_of_the_run_cannot_become_markup(make_run: Make) -> None:
 @pytest.mark.parametrize(
     ("missing", "drawn"),
     [
-        (["batch_manifest.parquet", "metrics.csv"], {"help_r_map.png"}),
-        (["config.yaml", "environment.json"], {"help_r_map.png", "batch_composition.png", "training.png"}),
-        (["metrics.json"], {"batch_composition.png", "training.png"}),
+        (["batch_manifest.parquet", "metrics.csv", "telemetry.jsonl"], {"help_r_map.png"}),
+        (["batch_manifest.parquet", "metrics.csv"], {"help_r_map.png", "telemetry.png", "training.png"}),
+        (["config.yaml", "environment.json"], {"help_r_map.png", "batch_composition.png", "telemetry.png", "training.png"}),
+        (["metrics.json", "telemetry.jsonl"], {"batch_composition.png", "training.png"}),
+        (["metrics.json", "metrics.csv", "batch_manifest.parquet"], {"telemetry.png", "training.png"}),
     ],
 )
 def test_what_a_directory_has_is_shown(make_run: Make, missing: list[str], drawn: set[str]) -> None:

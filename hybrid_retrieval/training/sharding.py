@@ -1,0 +1,102 @@
+"""Weights, gradients and moments shared out over the devices: FSDP2 (`torch.distributed.fsdp.fully_shard`; arXiv 2304.11277).
+
+Each rank keeps a share of every weight. The weights of a layer are gathered when it runs and dropped after it, so that each
+pass through the encoder, forward or backward, is a collective operation: all ranks make as many as the rank with most chunks.
+Gradients are summed over ranks once a step, with its last backward pass: until then a rank adds up those of its own chunks,
+whole. What is left of a device's memory beside activations is one whole gradient and a share of all else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.models.encoder import Backbone, BiEncoder, Tokens
+from hybrid_retrieval.models.row_sparse import RowSparseEmbedding
+from hybrid_retrieval.training.batches import Chunk, PairBatch
+
+
+def layers(backbone: Backbone) -> list[nn.Module]:
+    """The layers of a backbone, by the outermost lists of modules in it; none where it has no list."""
+    found: list[nn.Module] = []
+    parts: list[nn.Module] = [backbone]
+    while parts:
+        part = parts.pop(0)
+        if isinstance(part, nn.ModuleList):
+            found.extend(part)
+        else:
+            parts.extend(part.children())
+    return found
+
+
+def check_shardable(encoder: BiEncoder) -> None:
+    """Refuse a model without layers, one with a table of which only some rows are updated in a step, and an older torch."""
+    if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
+        raise InputError(f"trainer.strategy=fsdp needs a later torch than {torch.__version__}: choose ddp, or upgrade torch")
+    if not layers(encoder.backbone):
+        kind = type(encoder.backbone).__name__
+        raise InputError(
+            f"trainer.strategy=fsdp shards a model by its layers, and a {kind} has none: choose ddp, or a transformer"
+        )
+    if any(getattr(part, "lazy", False) for part in encoder.modules()):
+        raise InputError("trainer.strategy=fsdp needs dense gradients: choose model.token_embeddings=dense or frozen, or ddp")
+
+
+def shard(encoder: BiEncoder, device_type: str) -> None:
+    """Keep this rank's share of every parameter, in place: each layer by itself, and all else together.
+
+    All ranks hold the same weights before. Parameters become DTensors, sharded along their first dimension.
+    """
+    tables: list[Any] = [part for part in encoder.modules() if isinstance(part, RowSparseEmbedding)]
+    for table in tables:
+        table.__class__ = nn.Embedding  # the same with a dense gradient
+    mesh = init_device_mesh(device_type, (dist.get_world_size(),))
+    for part in (*layers(encoder.backbone), encoder):
+        sharded = fully_shard(part, mesh=mesh)
+        # The sum over ranks: what a rank has is its part of the gradient of the mean over the global batch.
+        sharded.set_gradient_divide_factor(1.0)
+        sharded.set_force_sum_reduction_for_comms(True)
+
+
+def sum_with_next_backward(encoder: nn.Module, wanted: bool) -> None:
+    """Whether the next backward pass sums gradients over ranks, where the encoder is sharded."""
+    if isinstance(encoder, FSDPModule):
+        encoder.set_requires_gradient_sync(wanted)
+
+
+def idle_chunks(encoder: nn.Module, batch: PairBatch) -> list[Chunk]:
+    """What a rank with fewer chunks than another passes through a sharded encoder meanwhile: texts of one token."""
+    if not isinstance(encoder, FSDPModule):
+        return []
+    ids = batch.places.new_zeros(1)
+    token = Tokens(ids, torch.arange(2, device=ids.device), 1)
+    return [Chunk(0, token)] * (batch.passes - len(batch.chunks))
+
+
+def whole(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with shares put together, on the CPU of rank 0; nothing on other ranks. A collective operation."""
+    found = {}
+    for name, value in values.items():
+        full = value.full_tensor().cpu() if isinstance(value, DTensor) else value
+        if dist.get_rank() == 0:
+            found[name] = full
+    return found
+
+
+def shares(values: Mapping[str, Any], parameter: Tensor) -> dict[str, Any]:
+    """What an optimizer keeps of a parameter, with this rank's share of what it keeps of each element."""
+    if not isinstance(parameter, DTensor):
+        return dict(values)
+    mesh, placements = parameter.device_mesh, parameter.placements
+    return {
+        name: distribute_tensor(value, mesh, placements, src_data_rank=None) if value.shape == parameter.shape else value
+        for name, value in values.items()
+    }
