@@ -81,11 +81,15 @@ class Tokenization:
 
     def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[RaggedIds, npt.NDArray[np.bool_]]]:
         """Token ids of each chunk of texts, and for each text whether it was cut to `max_length`."""
-        cutting, plain = self._cutting, self._plain()
-        memo = WordMemo(plain) if words_suffice(plain) else None
         for chunk in texts:
             prefixed = [self.prefix + text for text in chunk]
-            yield _encode(cutting, prefixed) if memo is None else self._by_words(memo, prefixed)
+            yield _encode(self._cutting, prefixed) if self._memo is None else self._by_words(self._memo, prefixed)
+
+    @cached_property
+    def _memo(self) -> WordMemo | None:
+        """The words that were met, kept from one call to the next; None where words do not suffice."""
+        plain = self._plain()
+        return WordMemo(plain) if words_suffice(plain) else None
 
     def _by_words(self, memo: WordMemo, texts: Sequence[str]) -> tuple[RaggedIds, npt.NDArray[np.bool_]]:
         """What the tokenizer makes of texts, from the words that are known and from the texts that need it whole."""
