@@ -4,6 +4,7 @@ A row is a function without arguments in ``bench/<file>.py`` whose name is the r
 
 OpenMP's threads wait passively, on both sides: where another process wants a core too, threads that spin at each barrier
 make a pass of many short parallel loops up to 60 times as slow, and the figures say more about the neighbour than the code.
+Freed memory stays with the process, on both sides too.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
-import os
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
 from bench import report
 from bench.row import Row
+from hybrid_retrieval.command import set_up_process
 
 MACHINERY = ("__main__", "report", "row")
 
@@ -37,7 +38,7 @@ def found() -> dict[str, Callable[[], Row]]:
 
 
 def main() -> None:
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the commands do; read when torch is imported, by the rows
+    set_up_process()  # as the commands do, for both sides; before the rows import torch
     rows = found()
     parser = argparse.ArgumentParser(prog="python -m bench", description="Time this package beside its peers.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows to run, of: {', '.join(rows)} (default: all)")

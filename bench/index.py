@@ -60,7 +60,7 @@ def measured() -> dict[str, list[dict[str, Any]]]:
         for side, kept in found.items():
             command = [sys.executable, "-m", "bench.index", side]
             done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
-            kept.append(json.loads(done.stdout))
+            kept.append(json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{"))))
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import os
 import re
@@ -20,6 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 from hybrid_retrieval.config import config_directory
 from hybrid_retrieval.errors import InputError, Terminated, exit_on_sigterm, nearest
 
+MALLOC = {("MALLOC_MMAP_THRESHOLD_", -3): 1 << 30, ("MALLOC_TRIM_THRESHOLD_", -1): (1 << 31) - 1}
+"""glibc's variables, their numbers in malloc.h, and values: blocks below a gigabyte stay with the process."""
 STORAGE_FAULTS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -35,9 +39,7 @@ def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) 
     What `task` returns is what a sweeper that searches (optuna) goes by.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    # Threads that spin long while they wait are ruinous as soon as another process wants their core; some microseconds
-    # keep the speed of a machine that nobody else uses.
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    set_up_process()
     # Hydra's parser takes no overrides after a flag, and a trailing -m is what people type.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda item: item not in ("-m", "--multirun"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
@@ -67,6 +69,20 @@ def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) 
         if full or started:
             raise
         stop(f"the command line cannot be composed: {str(error).splitlines()[0]}")
+
+
+def set_up_process() -> None:
+    """What torch's arithmetic needs of the process, and of those that it starts; to be called before torch is imported.
+
+    Threads that spin long while they wait are ruinous as soon as another process wants their core; some microseconds keep the
+    speed of a machine that nobody else uses. And glibc gives large blocks back to the system when they are freed, so that
+    every step faults its pages in anew: on a CPU a tenth of a step or more.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    for (name, number), size in MALLOC.items():
+        if os.environ.setdefault(name, str(size)) == str(size):
+            with contextlib.suppress(OSError, AttributeError):  # not glibc
+                ctypes.CDLL(None).mallopt(number, size)
 
 
 def asked_by_name(group: str) -> bool:

@@ -34,8 +34,8 @@ WORTH_SAYING = 0.005
 """Share of single-byte tokens above which the log mentions them: they lose nothing, but mean little."""
 CHUNK_TOKENS = 2_048
 """Tokens, padding included, that go through a transformer at once on a CPU, where a chunk should stay near the caches."""
-CHUNK_TOKENS_GPU = 32_768
-"""The same on a GPU, for texts that are only encoded."""
+ENCODED_AT_ONCE = {"cpu": 8_192, "cuda": 32_768}
+"""The same for texts that are only encoded, by kind of device."""
 TOKENISED_AT_ONCE = 4096
 
 
@@ -201,7 +201,7 @@ class BiEncoder(nn.Module):
         ids = self.tokenise(texts, role, label)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         result = np.empty((len(ids), self.dimensions), np.float32)
-        budget = CHUNK_TOKENS if self.device.type == "cpu" else CHUNK_TOKENS_GPU
+        budget = ENCODED_AT_ONCE.get(self.device.type, CHUNK_TOKENS)
         training = self.training
         self.eval()
         try:

@@ -37,7 +37,7 @@ def one_by_one(encoder: BiEncoder, texts: list[str], role: str) -> np.ndarray:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("settings", VARIANTS, ids=["mean", "cls", "last"])
 def test_encode_equals_forward_in_the_order_given(kind, settings, make_encoder, monkeypatch) -> None:
-    monkeypatch.setattr(encoder_module, "CHUNK_TOKENS", 100)
+    monkeypatch.setattr(encoder_module, "ENCODED_AT_ONCE", {"cpu": 100})
     monkeypatch.setattr(encoder_module, "TOKENISED_AT_ONCE", 5)
     encoder = make_encoder(kind, **settings)
     texts = [*SENTENCES, "a", " ".join(SENTENCES), "", SENTENCES[0]]
