@@ -4,7 +4,6 @@ A row is a function without arguments in ``bench/<file>.py`` whose name is the r
 
 OpenMP's threads wait passively, on both sides: where another process wants a core too, threads that spin at each barrier
 make a pass of many short parallel loops up to 60 times as slow, and the figures say more about the neighbour than the code.
-Freed memory stays with the process, on both sides too.
 """
 
 from __future__ import annotations

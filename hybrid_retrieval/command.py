@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import errno
 import os
 import re
@@ -22,8 +20,6 @@ from omegaconf.errors import OmegaConfBaseException
 from hybrid_retrieval.config import config_directory
 from hybrid_retrieval.errors import InputError, Terminated, exit_on_sigterm, nearest
 
-MALLOC = {("MALLOC_MMAP_THRESHOLD_", -3): 1 << 30, ("MALLOC_TRIM_THRESHOLD_", -1): (1 << 31) - 1}
-"""glibc's variables, their numbers in malloc.h, and values: blocks below a gigabyte stay with the process."""
 STORAGE_FAULTS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -72,17 +68,12 @@ def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) 
 
 
 def set_up_process() -> None:
-    """What torch's arithmetic needs of the process, and of those that it starts; to be called before torch is imported.
+    """What torch's threads need of the process, and of those that it starts; to be called before torch is imported.
 
     Threads that spin long while they wait are ruinous as soon as another process wants their core; some microseconds keep the
-    speed of a machine that nobody else uses. And glibc gives large blocks back to the system when they are freed, so that
-    every step faults its pages in anew: on a CPU a tenth of a step or more.
+    speed of a machine that nobody else uses.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    for (name, number), size in MALLOC.items():
-        if os.environ.setdefault(name, str(size)) == str(size):
-            with contextlib.suppress(OSError, AttributeError):  # not glibc
-                ctypes.CDLL(None).mallopt(number, size)
 
 
 def asked_by_name(group: str) -> bool:
