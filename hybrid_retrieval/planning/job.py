@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.config import JobConfig, build
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.losses.loss import Loss
@@ -28,7 +27,7 @@ from hybrid_retrieval.sampling.sampler import Sampler
 from hybrid_retrieval.training.batches import PairBatch
 from hybrid_retrieval.training.contrast import BLOCK_SCORES
 from hybrid_retrieval.training.datamodule import PairsDataModule
-from hybrid_retrieval.training.fit import check_devices
+from hybrid_retrieval.training.fit import check_devices, data_module
 from hybrid_retrieval.training.training_text import SourceText
 
 HEADROOM = 0.9
@@ -201,20 +200,7 @@ def assemble(job: JobConfig) -> Parts:
     tokenizer = model.tokenizer(SourceText(source))
     with torch.device("meta"):
         encoder = model.build(tokenizer)
-    data = PairsDataModule(
-        source=source,
-        sampler=sampler,
-        query_tokenization=encoder.tokenization("query"),
-        passage_tokenization=encoder.tokenization("passage"),
-        vocabulary=encoder.tokenizer.get_vocab_size(),
-        cache=Cache.at(job.paths.cache),
-        config=job.trainer,
-        seed=job.seed,
-        hard_negatives=loss.hard_negatives,
-        sides=loss.sides,
-        pads=encoder.backbone.pads,
-    )
-    return Parts(encoder, loss, data)
+    return Parts(encoder, loss, data_module(job, source, sampler, encoder, loss))
 
 
 def plan_job(job: JobConfig, device: Device, sample: int) -> JobPlan:

@@ -24,7 +24,7 @@ from hybrid_retrieval.errors import InputError, Terminated, exit_on_sigterm
 from hybrid_retrieval.evaluation.benchmarks.held_out import split_collection
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.losses.loss import Loss
-from hybrid_retrieval.models.encoder import Model
+from hybrid_retrieval.models.encoder import BiEncoder, Model
 from hybrid_retrieval.sampling.manifest import Manifest
 from hybrid_retrieval.sampling.sampler import Sampler
 from hybrid_retrieval.training.callbacks import MANIFEST, Checkpoints, Recorder, callbacks
@@ -80,7 +80,23 @@ def prepare(job: JobConfig) -> Prepared:
     if loss.teacher is not None:
         given = {"paths": job.paths, "accelerator": job.trainer.accelerator, "strict": job.strict}
         teacher = construct(Teacher, loss.teacher, "loss.teacher", **given)
-    data = PairsDataModule(
+    data = data_module(job, source, sampler, encoder, loss, teacher)
+    loss.bind(encoder.dimensions, data.builder.languages, data.builder.teacher_dimensions)
+    data.check(job.strict)
+    if loss.hard_negatives > data.builder.negatives:
+        raise InputError(f"loss.hard_negatives={loss.hard_negatives}, but the data has {data.builder.negatives} for a pair")
+    validation = validation_collection(source, job.trainer.validation_items) if data.validates else None
+    check_monitor(job.trainer, data.validates, validation)
+    check_adaptive(job, validation)
+    module = ContrastiveModule(encoder, loss, optimizer, job.trainer, job.seed, validation)
+    return Prepared(source, module, data)
+
+
+def data_module(
+    job: JobConfig, source: Source, sampler: Sampler, encoder: BiEncoder, loss: Loss, teacher: Teacher | None = None
+) -> PairsDataModule:
+    """The batches of a job, for an encoder whose weights are not needed."""
+    return PairsDataModule(
         source=source,
         sampler=sampler,
         query_tokenization=encoder.tokenization("query"),
@@ -94,15 +110,6 @@ def prepare(job: JobConfig) -> Prepared:
         pads=encoder.backbone.pads,
         teacher=teacher,
     )
-    loss.bind(encoder.dimensions, data.builder.languages, data.builder.teacher_dimensions)
-    data.check(job.strict)
-    if loss.hard_negatives > data.builder.negatives:
-        raise InputError(f"loss.hard_negatives={loss.hard_negatives}, but the data has {data.builder.negatives} for a pair")
-    validation = validation_collection(source, job.trainer.validation_items) if data.validates else None
-    check_monitor(job.trainer, data.validates, validation)
-    check_adaptive(job, validation)
-    module = ContrastiveModule(encoder, loss, optimizer, job.trainer, job.seed, validation)
-    return Prepared(source, module, data)
 
 
 def check_devices(job: JobConfig) -> None:
