@@ -1,6 +1,6 @@
 """Scoring the pooled task of XQuAD-R from given embeddings, beside sentence-transformers' InformationRetrievalEvaluator.
 
-Ours, `hybrid_retrieval.evaluation.evaluate.score`, ranks the judged documents among the whole pool and among those of their
+Ours, `hybrid_retrieval.evaluation.protocol.score`, ranks the judged documents among the whole pool and among those of their
 own language, and derives mAP (full depth), MRR, recall@1, 10, 100 and nDCG@10 of all three settings, per language and per
 pair, and rank distance: more than the peer does, and none of it is left out here.
 
@@ -33,9 +33,9 @@ from bench.row import Row, interleaved
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.evaluation.benchmarks.lareqa import RELEASES, Lareqa
 from hybrid_retrieval.evaluation.collection import RetrievalCollection, Side
-from hybrid_retrieval.evaluation.evaluate import score
-from hybrid_retrieval.evaluation.retriever import Index
-from hybrid_retrieval.evaluation.scorer import DenseScorer
+from hybrid_retrieval.evaluation.protocol import score
+from hybrid_retrieval.evaluation.retrievers.retriever import Index
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
 
 DIMENSIONS = 384
 NOISE = 1.5

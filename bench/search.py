@@ -72,8 +72,8 @@ def unit(rng: np.random.Generator, rows: int) -> np.ndarray:
 
 def ours(path: Path) -> Callable[[], np.ndarray]:
     """The documents of each query, best first."""
-    from hybrid_retrieval.evaluation.scorer import DenseScorer
-    from hybrid_retrieval.evaluation.search import search
+    from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
+    from hybrid_retrieval.evaluation.scoring.search import search
 
     scorer = DenseScorer(unit(np.random.default_rng(1), QUERIES), np.load(path, mmap_mode="r"))
     return lambda: search(scorer, QUERIES, ROWS, DEPTH).documents
@@ -83,7 +83,7 @@ def peer(path: Path) -> Callable[[], np.ndarray]:
     """The same by faiss."""
     import faiss
 
-    from hybrid_retrieval.evaluation.vectors import release
+    from hybrid_retrieval.evaluation.scoring.vectors import release
 
     index, vectors = faiss.IndexFlatIP(DIMENSIONS), np.load(path, mmap_mode="r")
     for start in range(0, ROWS, ADDED_AT_ONCE):
@@ -99,7 +99,7 @@ def added(side: Callable[[Path], Callable[[], np.ndarray]], path: Path) -> float
     import faiss  # noqa: F401
     import torch  # noqa: F401
 
-    import hybrid_retrieval.evaluation.search  # noqa: F401
+    import hybrid_retrieval.evaluation.scoring.search  # noqa: F401
 
     before = resident("VmRSS")
     search = side(path)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from hybrid_retrieval.errors import InputError, choice
-from hybrid_retrieval.evaluation.per_query import CommonQuestions, PerQuery
-from hybrid_retrieval.evaluation.resampling import Floats
-from hybrid_retrieval.evaluation.significance import holm, paired_difference, significance_clusters, system_mean
+from hybrid_retrieval.evaluation.statistics.per_query import CommonQuestions, PerQuery
+from hybrid_retrieval.evaluation.statistics.resampling import Floats
+from hybrid_retrieval.evaluation.statistics.significance import holm, paired_difference, significance_clusters, system_mean
 from hybrid_retrieval.reporting.pairwise import Difference, Ranked, ViewDifference
 from hybrid_retrieval.reporting.run_directory import SETTINGS
 from hybrid_retrieval.reporting.systems import System, find_systems

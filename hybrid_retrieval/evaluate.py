@@ -37,7 +37,7 @@ def main(composed: DictConfig) -> None:
     if trained is None and not plain["model"] and not evaluation.baselines:
         raise InputError("nothing to score: give checkpoint=RUN_DIR, model=NAME or evaluation.baselines=[bm25]")
 
-    from hybrid_retrieval import scoring
+    from hybrid_retrieval import benchmarking
     from hybrid_retrieval.reporting import report_run
 
     hydra = HydraConfig.get()
@@ -49,7 +49,7 @@ def main(composed: DictConfig) -> None:
     for left in ("baselines", "runs", "embeddings"):  # of an evaluation that was killed, maybe with other settings
         shutil.rmtree(directory / left, ignore_errors=True)
     encoder = load(trained, saved, plain, evaluation, paths)
-    benchmarks = scoring.load_benchmarks(plain["benchmark"], evaluation, paths, asked_by_name("benchmark"))
+    benchmarks = benchmarking.load_benchmarks(plain["benchmark"], evaluation, paths, asked_by_name("benchmark"))
     what = {"checkpoint": str(trained.resolve())} if trained else {"model": plain["model"]}
     chosen = {} if trained else {"choices": {"model": str(hydra.runtime.choices.get("model") or "baselines")}}
     record = {
@@ -67,7 +67,9 @@ def main(composed: DictConfig) -> None:
         facts["checkpoint"] = str(checkpoint_path(trained, evaluation.checkpoint))
     run_record.write_environment(directory, facts)
     source = build(plain["dataset"], "dataset", paths=paths) if plain["dataset"] and evaluation.debias else None
-    run_record.write_metrics(directory, scoring.score_benchmarks(encoder, benchmarks, evaluation, paths, directory, source))
+    run_record.write_metrics(
+        directory, benchmarking.score_benchmarks(encoder, benchmarks, evaluation, paths, directory, source)
+    )
     report_run(directory)
     print(f"run directory: {directory}")
 
@@ -104,7 +106,7 @@ def load(
     """The encoder to score, where it is best used; None for baselines alone."""
     from torch import nn
 
-    from hybrid_retrieval import scoring
+    from hybrid_retrieval import benchmarking
     from hybrid_retrieval.training.checkpoint import load_encoder, scoring_device
 
     if trained is not None:
@@ -112,7 +114,7 @@ def load(
         return load_encoder(trained, evaluation.checkpoint, plain["strict"], linear=linear)
     if not plain["model"]:
         return None
-    encoder = scoring.load_model(plain["model"], paths, plain["strict"])
+    encoder = benchmarking.load_model(plain["model"], paths, plain["strict"])
     if isinstance(encoder, nn.Module):
         return encoder.to(scoring_device())
     if evaluation.devices > 1:

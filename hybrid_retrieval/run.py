@@ -82,7 +82,7 @@ def run(
         before: dict[str, float] = json.loads((run_dir / run_record.METRICS).read_text(encoding="utf-8"))
         return before.get("train/best_score")
 
-    from hybrid_retrieval import scoring
+    from hybrid_retrieval import benchmarking
     from hybrid_retrieval.audit import audit
     from hybrid_retrieval.training import fit, settle
     from hybrid_retrieval.training.checkpoint import load_encoder
@@ -92,10 +92,10 @@ def run(
     run_dir.mkdir(parents=True, exist_ok=True)
     loggers = RunLoggers(job, run_dir)
     prepared = fit.prepare(job)
-    benchmarks = scoring.load_benchmarks(job.benchmark, job.evaluation, job.paths, benchmarks_by_name)
-    scoring.check(benchmarks, job.evaluation, prepared.source, encoder=True)
+    benchmarks = benchmarking.load_benchmarks(job.benchmark, job.evaluation, job.paths, benchmarks_by_name)
+    benchmarking.check(benchmarks, job.evaluation, prepared.source, encoder=True)
     if job.strict:
-        scoring.check_texts(prepared.module.encoder, benchmarks)
+        benchmarking.check_texts(prepared.module.encoder, benchmarks)
     collections = {name: benchmark.collection for name, benchmark in benchmarks.items()}
     sets = [weighted.pairs for weighted in prepared.source.sets()]
     if state == "unfinished" and (run_dir / audit.SUMMARY).exists():
@@ -120,7 +120,7 @@ def run(
     with loggers.opened(choices, sweep):
         figures = fit.fit(job, run_dir, prepared, start_from)
         encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict, job.trainer.accelerator, job.trainer.linear)
-        metrics = scoring.score_benchmarks(encoder, benchmarks, job.evaluation, job.paths, run_dir, prepared.source)
+        metrics = benchmarking.score_benchmarks(encoder, benchmarks, job.evaluation, job.paths, run_dir, prepared.source)
         run_record.write_metrics(run_dir, metrics | overlap | {f"train/{name}": value for name, value in figures.items()})
         close(run_dir)
         loggers.record()

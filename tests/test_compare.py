@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from hybrid_retrieval.compare import main
-from hybrid_retrieval.evaluation.significance import holm
+from hybrid_retrieval.evaluation.statistics.significance import holm
 
 LANGUAGES = ("de", "en", "pt_br")
 Write = Callable[..., Path]

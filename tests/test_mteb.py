@@ -20,9 +20,9 @@ from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.config import JobConfig
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.embeddings import EmbeddingStore
-from hybrid_retrieval.evaluation.evaluate import evaluate
+from hybrid_retrieval.evaluation.protocol import evaluate
 from hybrid_retrieval.evaluation.retrievers.dense import Dense
+from hybrid_retrieval.evaluation.scoring.embeddings import EmbeddingStore
 from hybrid_retrieval.interop.mteb_encoder import MtebEncoder
 from hybrid_retrieval.interop.mteb_task import CollectionTask
 from hybrid_retrieval.models.encoder import BiEncoder, Role

@@ -15,9 +15,9 @@ import numpy as np
 
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.collection import Ints
-from hybrid_retrieval.evaluation.scorer import DenseScorer
-from hybrid_retrieval.evaluation.search import Top, search
-from hybrid_retrieval.evaluation.vectors import Vectors, release
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
+from hybrid_retrieval.evaluation.scoring.search import Top, search
+from hybrid_retrieval.evaluation.scoring.vectors import Vectors, release
 from hybrid_retrieval.progress import track
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
-from hybrid_retrieval.evaluation.retriever import Index
-from hybrid_retrieval.evaluation.scorer import Block, Scorer
-from hybrid_retrieval.evaluation.search import search
+from hybrid_retrieval.evaluation.retrievers.retriever import Index
+from hybrid_retrieval.evaluation.scoring.scorer import Block, Scorer
+from hybrid_retrieval.evaluation.scoring.search import search
 from hybrid_retrieval.evaluation.settings import Slice
 
 NEIGHBOURS = 10

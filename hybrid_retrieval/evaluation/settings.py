@@ -14,7 +14,7 @@ import numpy as np
 
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.measures import MEASURES, Floats, Measure, Relevant
-from hybrid_retrieval.evaluation.ranks import Ranks
+from hybrid_retrieval.evaluation.scoring.ranks import Ranks
 
 SETTINGS = ("monolingual", "crosslingual", "multilingual")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.search import Top
-from hybrid_retrieval.evaluation.vectors import Vectors
+from hybrid_retrieval.evaluation.scoring.search import Top
+from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 
 
 def write_qrels(path: Path, collection: RetrievalCollection) -> None:

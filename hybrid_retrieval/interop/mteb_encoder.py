@@ -13,7 +13,7 @@ import torch
 from mteb.models import ModelMeta
 from mteb.types import PromptType
 
-from hybrid_retrieval.evaluation.embeddings import EmbeddingStore, Fingerprinted
+from hybrid_retrieval.evaluation.scoring.embeddings import EmbeddingStore, Fingerprinted
 from hybrid_retrieval.models.encoder import BiEncoder, Encoder, Role
 from hybrid_retrieval.training.checkpoint import load_encoder
 

@@ -20,7 +20,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
-from hybrid_retrieval.evaluation.embeddings import text_digest
+from hybrid_retrieval.evaluation.scoring.embeddings import text_digest
 from hybrid_retrieval.evaluation.settings import SETTINGS
 
 SPLIT = "test"

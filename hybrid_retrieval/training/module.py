@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hybrid_retrieval.config import TrainerConfig
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.evaluate import evaluate
+from hybrid_retrieval.evaluation.protocol import evaluate
 from hybrid_retrieval.evaluation.retrievers.dense import Dense
 from hybrid_retrieval.losses.loss import Loss
 from hybrid_retrieval.models.encoder import BiEncoder

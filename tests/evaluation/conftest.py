@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.scorer import DenseScorer
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
 
 LANGUAGES = ("ar", "de", "pt_br", "zh")
 Make = Callable[..., RetrievalCollection]

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hybrid_retrieval.evaluation import ranks
-from hybrid_retrieval.evaluation.evaluate import score
 from hybrid_retrieval.evaluation.knn import NAME, NEIGHBOURS, majority
-from hybrid_retrieval.evaluation.retriever import Index
+from hybrid_retrieval.evaluation.protocol import score
+from hybrid_retrieval.evaluation.retrievers.retriever import Index
+from hybrid_retrieval.evaluation.scoring import ranks
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 import torch
 from ir_measures.providers import registry
 
-from hybrid_retrieval.evaluation import ranks
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.evaluate import Evaluation, score
-from hybrid_retrieval.evaluation.retriever import Index
-from hybrid_retrieval.evaluation.scorer import Block, DenseScorer
+from hybrid_retrieval.evaluation.protocol import Evaluation, score
+from hybrid_retrieval.evaluation.retrievers.retriever import Index
+from hybrid_retrieval.evaluation.scoring import ranks
+from hybrid_retrieval.evaluation.scoring.scorer import Block, DenseScorer
 from hybrid_retrieval.evaluation.settings import Slice
 
 THEIRS = {

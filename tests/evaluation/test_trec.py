@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.evaluate import score
-from hybrid_retrieval.evaluation.retriever import Index
-from hybrid_retrieval.evaluation.scorer import DenseScorer, Scorer
-from hybrid_retrieval.evaluation.search import Top, search
+from hybrid_retrieval.evaluation.protocol import score
+from hybrid_retrieval.evaluation.retrievers.retriever import Index
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer, Scorer
+from hybrid_retrieval.evaluation.scoring.search import Top, search
 from hybrid_retrieval.evaluation.trec import write_embeddings, write_qrels, write_run
 
 

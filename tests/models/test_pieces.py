@@ -9,7 +9,7 @@ import torch
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.evaluate import evaluate
+from hybrid_retrieval.evaluation.protocol import evaluate
 from hybrid_retrieval.evaluation.retrievers.dense import Dense
 from hybrid_retrieval.models.tokenization import Tokenization
 from tests.models.conftest import SENTENCES, TEXTS

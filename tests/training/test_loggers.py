@@ -12,7 +12,7 @@ import pytest
 import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
-from hybrid_retrieval import run, scoring
+from hybrid_retrieval import benchmarking, run
 from hybrid_retrieval.config import JobConfig
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.training.loggers import RunLoggers, exit_code, has_credentials
@@ -173,7 +173,7 @@ def test_a_run_that_fails_is_closed_as_failed_and_the_next_one_is_new(
 ) -> None:
     small = job("logger=wandb", "trainer.max_steps=2")
     with monkeypatch.context() as patched:
-        patched.setattr(scoring, "score_benchmarks", fail)
+        patched.setattr(benchmarking, "score_benchmarks", fail)
         with pytest.raises(ZeroDivisionError):
             run.run(small, tmp_path / "bad", {}, benchmarks_by_name=True)
     assert wandb.run is None

@@ -18,9 +18,9 @@ from hybrid_retrieval.data.source import choose_languages, find_folder
 from hybrid_retrieval.data.sources.beir_parallel import read_qrels, read_records
 from hybrid_retrieval.data.stored_texts import Passages
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.benchmark import Benchmark
+from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
+from hybrid_retrieval.evaluation.benchmarks.stored_corpus import store_passages
 from hybrid_retrieval.evaluation.collection import MEASURES, RetrievalCollection
-from hybrid_retrieval.evaluation.stored_corpus import store_passages
 
 log = logging.getLogger(__name__)
 

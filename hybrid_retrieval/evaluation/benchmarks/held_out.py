@@ -11,7 +11,7 @@ from hybrid_retrieval.config import PathsConfig, build
 from hybrid_retrieval.data.parallel import ParallelPairs, TextTable
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError, choice
-from hybrid_retrieval.evaluation.benchmark import Benchmark
+from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Side
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.sources.beir_parallel import read_lines
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.published_files import PublishedFile, PublishedFiles, hub_url
-from hybrid_retrieval.evaluation.stored_corpus import Judgements, StoredCorpus, Topics
+from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFile, PublishedFiles, hub_url
+from hybrid_retrieval.evaluation.benchmarks.stored_corpus import Judgements, StoredCorpus, Topics
 
 log = logging.getLogger(__name__)
 

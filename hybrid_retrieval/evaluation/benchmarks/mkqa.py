@@ -14,10 +14,10 @@ from typing import Any
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.benchmark import Benchmark
+from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
+from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFile, PublishedFiles, expect_counts
+from hybrid_retrieval.evaluation.benchmarks.stored_corpus import read_json
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.published_files import PublishedFile, PublishedFiles, expect_counts
-from hybrid_retrieval.evaluation.stored_corpus import read_json
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.evaluation.published_files import PublishedFiles
-from hybrid_retrieval.evaluation.stored_corpus import Judgements, StoredCorpus, Topics, read_topics
+from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFiles
+from hybrid_retrieval.evaluation.benchmarks.stored_corpus import Judgements, StoredCorpus, Topics, read_topics
 
 DATASET, REVISION = "Shitao/MLDR", "f3837caa8004c6b49954bb6b511d424222eb9161"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.evaluation.published_files import PublishedFiles
-from hybrid_retrieval.evaluation.stored_corpus import Judgements, StoredCorpus, Topics, read_topics
+from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFiles
+from hybrid_retrieval.evaluation.benchmarks.stored_corpus import Judgements, StoredCorpus, Topics, read_topics
 
 TOPICS, TOPICS_REVISION = "castorini/mr-tydi", "f1bb6e8db022ef33688e72eb352264e5cb16f057"
 CORPORA, CORPORA_REVISION = "castorini/mr-tydi-corpus", "3a3aa212bbe94a8cc0dc858710a3dad49d532054"

@@ -16,8 +16,8 @@ from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.finding import Finding, macro_mean
 from hybrid_retrieval.evaluation.collection import Side
 from hybrid_retrieval.evaluation.measures import Floats
-from hybrid_retrieval.evaluation.scorer import CHECKED_AT_ONCE
-from hybrid_retrieval.evaluation.vectors import Vectors
+from hybrid_retrieval.evaluation.scoring.scorer import CHECKED_AT_ONCE
+from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 
 
 def centroid_distance(evidence: Evidence) -> Finding:

@@ -8,10 +8,10 @@ from functools import cached_property
 import numpy as np
 
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
-from hybrid_retrieval.evaluation.ranks import Ranks
-from hybrid_retrieval.evaluation.scorer import Scorer
-from hybrid_retrieval.evaluation.search import Top, search
-from hybrid_retrieval.evaluation.vectors import Vectors
+from hybrid_retrieval.evaluation.scoring.ranks import Ranks
+from hybrid_retrieval.evaluation.scoring.scorer import Scorer
+from hybrid_retrieval.evaluation.scoring.search import Top, search
+from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 
 TOP_DEPTH = 100
 """Depth of the lists that measures of the top look at."""

@@ -21,7 +21,7 @@ from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.finding import Finding, blank
 from hybrid_retrieval.evaluation.collection import Ints
 from hybrid_retrieval.evaluation.measures import Floats
-from hybrid_retrieval.evaluation.scorer import Block
+from hybrid_retrieval.evaluation.scoring.scorer import Block
 
 SAMPLED = 50_000
 """Documents of a larger pool that are ranked."""

@@ -20,8 +20,8 @@ from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.finding import Finding, blank
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.measures import Floats, Relevant, average_precision
-from hybrid_retrieval.evaluation.ranks import count_ranks
-from hybrid_retrieval.evaluation.scorer import Block, Scorer
+from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
+from hybrid_retrieval.evaluation.scoring.scorer import Block, Scorer
 
 
 def drop_without_own_language(evidence: Evidence) -> Finding:

@@ -22,7 +22,7 @@ from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.finding import Finding, blank
 from hybrid_retrieval.evaluation.collection import Ints
 from hybrid_retrieval.evaluation.measures import Floats
-from hybrid_retrieval.evaluation.ranks import BLOCK_SCORES, document_blocks
+from hybrid_retrieval.evaluation.scoring.ranks import BLOCK_SCORES, document_blocks
 
 
 def score_gap(evidence: Evidence) -> Finding:

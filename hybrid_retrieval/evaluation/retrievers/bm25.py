@@ -18,9 +18,9 @@ from scipy import sparse
 from torch import Tensor
 
 from hybrid_retrieval.evaluation.collection import RetrievalCollection, Side
-from hybrid_retrieval.evaluation.retriever import Index, Retriever
-from hybrid_retrieval.evaluation.scorer import Block
-from hybrid_retrieval.evaluation.text_analysis import Analyser
+from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
+from hybrid_retrieval.evaluation.retrievers.text_analysis import Analyser
+from hybrid_retrieval.evaluation.scoring.scorer import Block
 from hybrid_retrieval.progress import track
 
 log = logging.getLogger(__name__)

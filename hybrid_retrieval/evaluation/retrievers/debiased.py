@@ -1,4 +1,4 @@
-"""A bi-encoder whose embeddings lose their language after training: see `hybrid_retrieval.evaluation.debias`."""
+"""A bi-encoder whose embeddings lose their language after training: see `hybrid_retrieval.evaluation.retrievers.debias`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
-from hybrid_retrieval.evaluation.debias import Debias, fit
-from hybrid_retrieval.evaluation.retriever import Index, Retriever
+from hybrid_retrieval.evaluation.retrievers.debias import Debias, fit
 from hybrid_retrieval.evaluation.retrievers.dense import Dense
-from hybrid_retrieval.evaluation.scorer import DenseScorer
-from hybrid_retrieval.evaluation.vectors import JOINED_BYTES, Vectors, release
+from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
+from hybrid_retrieval.evaluation.scoring.vectors import JOINED_BYTES, Vectors, release
 
 
 @dataclass(frozen=True)

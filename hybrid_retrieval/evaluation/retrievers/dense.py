@@ -10,10 +10,10 @@ import numpy as np
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.collection import RetrievalCollection, Side
-from hybrid_retrieval.evaluation.embeddings import EmbeddingStore
-from hybrid_retrieval.evaluation.retriever import Index, Retriever
-from hybrid_retrieval.evaluation.scorer import ChunkMax, DenseScorer
-from hybrid_retrieval.evaluation.vectors import Vectors, join
+from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
+from hybrid_retrieval.evaluation.scoring.embeddings import EmbeddingStore
+from hybrid_retrieval.evaluation.scoring.scorer import ChunkMax, DenseScorer
+from hybrid_retrieval.evaluation.scoring.vectors import Vectors, join
 from hybrid_retrieval.models.encoder import Encoder, Role
 
 ROLE_NAMES: dict[Role, str] = {"query": "queries", "passage": "corpus"}

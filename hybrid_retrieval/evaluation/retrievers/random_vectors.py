@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.retriever import Index, Retriever
-from hybrid_retrieval.evaluation.scorer import DenseScorer
-from hybrid_retrieval.evaluation.vectors import Vectors
+from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
+from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 
 DIMENSIONS = 64
 ROWS = 4096

@@ -10,8 +10,8 @@ from hybrid_retrieval.evaluation.benchmarks import mtop
 from hybrid_retrieval.evaluation.benchmarks.mtop import Mtop, related
 from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
-from hybrid_retrieval.evaluation.ranks import count_ranks
-from hybrid_retrieval.evaluation.scorer import DenseScorer, Excluding
+from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer, Excluding
 
 LANGUAGES = ("de", "en", "hi")
 

@@ -9,8 +9,8 @@ import pytest
 
 from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.ranks import count_ranks
-from hybrid_retrieval.evaluation.scorer import DenseScorer, Excluding
+from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer, Excluding
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hybrid_retrieval.evaluation.bias import language_probe as module
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.scorer import DenseScorer
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
 
 LANGUAGES = ("de", "en", "ru")
 

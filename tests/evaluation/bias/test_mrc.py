@@ -10,7 +10,7 @@ from hybrid_retrieval.evaluation.bias import mrc as module
 from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.scorer import DenseScorer
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
 from tests.evaluation.bias.conftest import expect
 
 

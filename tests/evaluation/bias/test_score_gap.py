@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hybrid_retrieval.evaluation import ranks
 from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.scorer import DenseScorer
+from hybrid_retrieval.evaluation.scoring import ranks
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
 from tests.evaluation.bias.conftest import expect
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.resampling import Floats
+from hybrid_retrieval.evaluation.statistics.resampling import Floats
 
 Ints = npt.NDArray[np.int64]
 

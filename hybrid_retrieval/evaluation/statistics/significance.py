@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_retrieval.evaluation.mixed_effects import contributions, crossed_difference, crossed_mean
-from hybrid_retrieval.evaluation.resampling import Floats, bootstrap_intervals, panel_means, sign_flip_p_values
+from hybrid_retrieval.evaluation.statistics.mixed_effects import contributions, crossed_difference, crossed_mean
+from hybrid_retrieval.evaluation.statistics.resampling import Floats, bootstrap_intervals, panel_means, sign_flip_p_values
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from hybrid_retrieval.evaluation.collection import Ints
-from hybrid_retrieval.evaluation.ranks import BLOCK_SCORES, document_blocks
-from hybrid_retrieval.evaluation.rough_search import at_least, best_candidates, by_row
-from hybrid_retrieval.evaluation.scorer import DenseScorer, Scorer, rough_pays
-from hybrid_retrieval.evaluation.sort_keys import key, order_of, score
+from hybrid_retrieval.evaluation.scoring.ranks import BLOCK_SCORES, document_blocks
+from hybrid_retrieval.evaluation.scoring.rough_search import at_least, best_candidates, by_row
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer, Scorer, rough_pays
+from hybrid_retrieval.evaluation.scoring.sort_keys import key, order_of, score
 from hybrid_retrieval.progress import track
 
 

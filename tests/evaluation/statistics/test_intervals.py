@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from hybrid_retrieval.evaluation import resampling
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.intervals import interval_figures
-from hybrid_retrieval.evaluation.ranks import count_ranks
-from hybrid_retrieval.evaluation.resampling import bootstrap_intervals, panel_means
+from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
 from hybrid_retrieval.evaluation.settings import Slice, aggregate, slices
+from hybrid_retrieval.evaluation.statistics import resampling
+from hybrid_retrieval.evaluation.statistics.intervals import interval_figures
+from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals, panel_means
 
 
 def brute_force(panel: np.ndarray, replicates: int, seed: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybrid_retrieval.evaluation.resampling import Floats
+from hybrid_retrieval.evaluation.statistics.resampling import Floats
 
 HALVINGS = 40
 """Of the range of p."""

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.config import positive
 from hybrid_retrieval.errors import InputError, choice
-from hybrid_retrieval.evaluation.vectors import Vectors
+from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 from hybrid_retrieval.models.encoder import Encoder, Lost, Role
 
 DTYPES = ("float16", "float32")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hybrid_retrieval.evaluation.scorer import DenseScorer
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
 from hybrid_retrieval.progress import track
 
 ROUGH_ROWS = 256

@@ -12,9 +12,9 @@ import pytest
 
 from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation import embeddings
-from hybrid_retrieval.evaluation.embeddings import EmbeddingStore, embedding_store
-from hybrid_retrieval.evaluation.vectors import Joined, as_float32, join, release
+from hybrid_retrieval.evaluation.scoring import embeddings
+from hybrid_retrieval.evaluation.scoring.embeddings import EmbeddingStore, embedding_store
+from hybrid_retrieval.evaluation.scoring.vectors import Joined, as_float32, join, release
 from hybrid_retrieval.models.encoder import Lost
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.collection import Ints
-from hybrid_retrieval.evaluation.vectors import Vectors, as_float32, release
+from hybrid_retrieval.evaluation.scoring.vectors import Vectors, as_float32, release
 
 PACKED_BYTES = 1 << 30
 """Largest corpus, in bytes, that is kept in oneDNN's form too; of a larger one, only a block is at a time."""

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.scorer import Scorer
-from hybrid_retrieval.evaluation.vectors import Vectors
+from hybrid_retrieval.evaluation.scoring.scorer import Scorer
+from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from hybrid_retrieval.data.stored_texts import as_column
 from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
-from hybrid_retrieval.evaluation.intervals import interval_figures
 from hybrid_retrieval.evaluation.knn import with_knn
 from hybrid_retrieval.evaluation.measures import Floats
-from hybrid_retrieval.evaluation.ranks import count_ranks
-from hybrid_retrieval.evaluation.retriever import Index, Retriever
-from hybrid_retrieval.evaluation.scorer import Excluding
+from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
+from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
+from hybrid_retrieval.evaluation.scoring.scorer import Excluding
 from hybrid_retrieval.evaluation.settings import Slice, aggregate, slices
+from hybrid_retrieval.evaluation.statistics.intervals import interval_figures
 
 log = logging.getLogger(__name__)
 

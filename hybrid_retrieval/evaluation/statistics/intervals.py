@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
-from hybrid_retrieval.evaluation.resampling import Floats, bootstrap_intervals
 from hybrid_retrieval.evaluation.settings import SETTINGS, Slice, view_name
+from hybrid_retrieval.evaluation.statistics.resampling import Floats, bootstrap_intervals
 
 
 def interval_figures(

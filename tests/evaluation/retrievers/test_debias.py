@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation import debias as fitting
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.debias import METHODS, fit
-from hybrid_retrieval.evaluation.evaluate import evaluate
+from hybrid_retrieval.evaluation.protocol import evaluate
+from hybrid_retrieval.evaluation.retrievers import debias as fitting
 from hybrid_retrieval.evaluation.retrievers import debiased as module
+from hybrid_retrieval.evaluation.retrievers.debias import METHODS, fit
 from hybrid_retrieval.evaluation.retrievers.debiased import Changed, Debiased, missing_languages
 from hybrid_retrieval.evaluation.retrievers.dense import Dense
-from hybrid_retrieval.evaluation.vectors import Joined
+from hybrid_retrieval.evaluation.scoring.vectors import Joined
 
 
 def text(seed: int = 0, rows: int = 400, dimensions: int = 12, languages: int = 3) -> tuple[np.ndarray, np.ndarray]:

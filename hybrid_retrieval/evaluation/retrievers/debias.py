@@ -24,7 +24,7 @@ import numpy.typing as npt
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.collection import Ints
 from hybrid_retrieval.evaluation.measures import Floats
-from hybrid_retrieval.evaluation.vectors import Vectors
+from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 
 METHODS = ("center", "lir", "whiten")
 

@@ -11,10 +11,10 @@ import pytest
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.evaluate import Wanted, evaluate, score
-from hybrid_retrieval.evaluation.retriever import Index
+from hybrid_retrieval.evaluation.protocol import Wanted, evaluate, score
 from hybrid_retrieval.evaluation.retrievers.dense import Dense
-from hybrid_retrieval.evaluation.scorer import DenseScorer
+from hybrid_retrieval.evaluation.retrievers.retriever import Index
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
 
 
 class Hashing:
@@ -74,7 +74,7 @@ def test_scores_are_the_dot_products_packed_or_not(monkeypatch: pytest.MonkeyPat
     queries, corpus = (rng.standard_normal((rows, 37), np.float32) for rows in (50, 203))
     exact = queries.astype(np.float64) @ corpus.T.astype(np.float64)
     for limit in (1 << 30, 0):
-        monkeypatch.setattr("hybrid_retrieval.evaluation.scorer.PACKED_BYTES", limit)
+        monkeypatch.setattr("hybrid_retrieval.evaluation.scoring.scorer.PACKED_BYTES", limit)
         scorer = DenseScorer(queries, corpus)
         for start, stop in ((0, 50), (7, 8), (3, 20)):
             np.testing.assert_allclose(

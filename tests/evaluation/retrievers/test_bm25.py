@@ -14,12 +14,12 @@ import pytest
 from hybrid_retrieval.config import EvaluationConfig
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.collection import RetrievalCollection, Side
-from hybrid_retrieval.evaluation.evaluate import evaluate
-from hybrid_retrieval.evaluation.ranks import count_ranks
+from hybrid_retrieval.evaluation.protocol import evaluate
 from hybrid_retrieval.evaluation.retrievers.bm25 import BM25
 from hybrid_retrieval.evaluation.retrievers.random_vectors import ROWS, RandomVectors
-from hybrid_retrieval.evaluation.scorer import Scorer
-from hybrid_retrieval.evaluation.text_analysis import Analyser
+from hybrid_retrieval.evaluation.retrievers.text_analysis import Analyser
+from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
+from hybrid_retrieval.evaluation.scoring.scorer import Scorer
 
 LANGUAGES = ("de", "en", "th", "zh")
 WORDS = {

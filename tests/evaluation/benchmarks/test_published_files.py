@@ -12,8 +12,8 @@ import pytest
 
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation import published_files
-from hybrid_retrieval.evaluation.published_files import PublishedFile, PublishedFiles, expect_counts
+from hybrid_retrieval.evaluation.benchmarks import published_files
+from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFile, PublishedFiles, expect_counts
 
 KNOWN = hashlib.sha256(b"mine").hexdigest()
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
-from hybrid_retrieval.evaluation.scorer import Block, Scorer
-from hybrid_retrieval.evaluation.sort_keys import key
+from hybrid_retrieval.evaluation.scoring.scorer import Block, Scorer
+from hybrid_retrieval.evaluation.scoring.sort_keys import key
 from hybrid_retrieval.progress import track
 
 BLOCK_SCORES = 1 << 20

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from hybrid_retrieval.evaluation.mixed_effects import contributions, crossed_difference, crossed_mean
-from hybrid_retrieval.evaluation.resampling import panel_means, sign_flip_p_values
-from hybrid_retrieval.evaluation.significance import holm, paired_difference, significance_clusters, system_mean
+from hybrid_retrieval.evaluation.statistics.mixed_effects import contributions, crossed_difference, crossed_mean
+from hybrid_retrieval.evaluation.statistics.resampling import panel_means, sign_flip_p_values
+from hybrid_retrieval.evaluation.statistics.significance import holm, paired_difference, significance_clusters, system_mean
 
 
 def ragged(rng: np.random.Generator, questions: int, views: int, share: float = 0.7) -> np.ndarray:
@@ -54,7 +54,7 @@ class TestSignFlips:
 
     def test_enumeration_in_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         differences = ragged(np.random.default_rng(6), 8, 2)
-        monkeypatch.setattr("hybrid_retrieval.evaluation.resampling.CELLS", 100)
+        monkeypatch.setattr("hybrid_retrieval.evaluation.statistics.resampling.CELLS", 100)
         assert np.allclose(sign_flip_p_values(differences, 256, 0), brute_force_flips(differences))
 
     def test_random_signs_come_near_the_exact_p_and_are_a_function_of_the_seed(self) -> None:
@@ -72,7 +72,7 @@ class TestSignFlips:
     def test_blocks_change_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         differences = ragged(np.random.default_rng(4), 40, 3)
         whole = sign_flip_p_values(differences, 500, 0)
-        monkeypatch.setattr("hybrid_retrieval.evaluation.resampling.CELLS", 1000)
+        monkeypatch.setattr("hybrid_retrieval.evaluation.statistics.resampling.CELLS", 1000)
         assert np.array_equal(sign_flip_p_values(differences, 500, 0), whole)
 
     def test_size_under_the_null_hypothesis_with_eleven_translations(self) -> None:

@@ -15,9 +15,9 @@ from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.data.sources.beir_parallel import read_lines
 from hybrid_retrieval.data.stored_texts import Passages, write_passages
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.benchmark import Benchmark
+from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
+from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFiles, expect_counts
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.published_files import PublishedFiles, expect_counts
 from hybrid_retrieval.progress import track
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hybrid_retrieval.evaluation import ranks, rough_search, search, sort_keys
-from hybrid_retrieval.evaluation.scorer import ChunkMax, DenseScorer, Excluding
+from hybrid_retrieval.evaluation.scoring import ranks, rough_search, search, sort_keys
+from hybrid_retrieval.evaluation.scoring.scorer import ChunkMax, DenseScorer, Excluding
 
 
 def random_scorer(seed: int, documents: int, tied: bool, queries: int = 17) -> DenseScorer:

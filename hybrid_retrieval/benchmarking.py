@@ -17,18 +17,18 @@ from hybrid_retrieval import run_record
 from hybrid_retrieval.config import EvaluationConfig, PathsConfig, build
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.benchmark import Benchmark
+from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
 from hybrid_retrieval.evaluation.bias.suite import chosen
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.embeddings import embedding_store
-from hybrid_retrieval.evaluation.evaluate import Evaluation, Wanted, evaluate
 from hybrid_retrieval.evaluation.faiss_search import faiss_search, library, recall_of
-from hybrid_retrieval.evaluation.retriever import Retriever
+from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, evaluate
 from hybrid_retrieval.evaluation.retrievers.bm25 import BM25
 from hybrid_retrieval.evaluation.retrievers.debiased import Debiased, check_languages
 from hybrid_retrieval.evaluation.retrievers.dense import Dense
 from hybrid_retrieval.evaluation.retrievers.random_vectors import RandomVectors
-from hybrid_retrieval.evaluation.search import Top, search
+from hybrid_retrieval.evaluation.retrievers.retriever import Retriever
+from hybrid_retrieval.evaluation.scoring.embeddings import embedding_store
+from hybrid_retrieval.evaluation.scoring.search import Top, search
 from hybrid_retrieval.evaluation.trec import write_embeddings, write_qrels, write_run
 from hybrid_retrieval.models.encoder import BiEncoder, Encoder, Model
 from hybrid_retrieval.models.sentence_transformer import as_saved

@@ -1,0 +1,1 @@
+"""Scores in blocks: ranks of judged documents, the best documents, stored embeddings."""

@@ -1,0 +1,1 @@
+"""Intervals and tests that respect questions, their translations and seeds."""
