@@ -30,6 +30,7 @@ from hybrid_retrieval.evaluation.retrievers.retriever import Retriever
 from hybrid_retrieval.evaluation.scoring.embeddings import embedding_store
 from hybrid_retrieval.evaluation.scoring.search import Top, search
 from hybrid_retrieval.evaluation.trec import write_embeddings, write_qrels, write_run
+from hybrid_retrieval.files import write_text
 from hybrid_retrieval.models.encoder import BiEncoder, Encoder, Model
 from hybrid_retrieval.models.sentence_transformer import as_saved
 from hybrid_retrieval.models.transformer import PretrainedTransformer
@@ -194,7 +195,7 @@ def _beside(
     folder = directory / BASELINES / name
     folder.mkdir(parents=True, exist_ok=True)
     found = _score(retriever, benchmarks, config, folder, f" ({name})")
-    run_record.write_text(folder / run_record.CONFIG, yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True))
+    write_text(folder / run_record.CONFIG, yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True))
     run_record.write_metrics(folder, found)
     return {f"{BASELINES}/{name}/{key}": value for key, value in found.items()}
 

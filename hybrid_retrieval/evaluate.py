@@ -16,6 +16,7 @@ from hybrid_retrieval import run_record
 from hybrid_retrieval.command import asked_by_name, hydra_command
 from hybrid_retrieval.config import EvaluationConfig, PathsConfig, build, construct
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def main(composed: DictConfig) -> None:
         "evaluation": asdict(evaluation),
         **what,
     }
-    run_record.write_text(directory / run_record.CONFIG, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+    write_text(directory / run_record.CONFIG, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
     facts: dict[str, Any] = {"benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()}}
     if trained:
         from hybrid_retrieval.training.checkpoint import checkpoint_path

@@ -16,6 +16,7 @@ import yaml
 from hybrid_retrieval import __version__
 from hybrid_retrieval.config import JobConfig
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.files import write_text
 
 CONFIG, METRICS, ENVIRONMENT = "config.yaml", "metrics.json", "environment.json"
 FREE_TO_CHANGE = (
@@ -97,13 +98,6 @@ def write_environment(run_dir: Path, facts: Mapping[str, Any]) -> None:
 def write_metrics(run_dir: Path, metrics: Mapping[str, float]) -> None:
     """One flat object of numbers; its presence says that the run is finished."""
     write_text(run_dir / METRICS, json.dumps(dict(metrics), indent=1))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def processor_name() -> str:

@@ -18,26 +18,30 @@ from hybrid_retrieval.config import CLOSED, config_directory, locate
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "hybrid_retrieval"
 
-FOUNDATION = {"errors", "config", "cache", "progress"}
+FOUNDATION = {"errors", "config", "cache", "files", "hashing", "hub", "progress", "ragged"}
 """What every room may use."""
 
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
     "cache": {"errors"},
+    "files": set(),
+    "hashing": set(),
+    "hub": {"errors"},
     "progress": set(),
+    "ragged": set(),
     "data": FOUNDATION,
     "sampling": FOUNDATION,
     "models": FOUNDATION,
     "losses": FOUNDATION,
     "evaluation": FOUNDATION | {"data", "models"},
     "training": FOUNDATION | {"data", "sampling", "models", "losses", "evaluation", "reporting"},
-    "reporting": {"errors", "config"},
+    "reporting": {"errors", "config", "files"},
     "audit": FOUNDATION | {"data", "evaluation"},
     "benchmarking": FOUNDATION | {"run_record", "data", "evaluation", "models"},
     "planning": FOUNDATION | {"data", "sampling", "models", "losses", "training", "reporting"},
     "plan": {"errors", "config", "command", "planning", "reporting"},
-    "run_record": {"errors", "config"},
+    "run_record": {"errors", "config", "files"},
     "command": {"errors", "config"},
     "prepare": FOUNDATION | {"command", "data"},
     "run": FOUNDATION | {"command", "run_record", "audit", "benchmarking", "training", "reporting"},

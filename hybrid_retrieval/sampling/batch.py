@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from hybrid_retrieval.hashing import Words, mix
 from hybrid_retrieval.sampling.availability import Cells, item_codes
-from hybrid_retrieval.sampling.permutation import Ints, Words, mix
+from hybrid_retrieval.sampling.permutation import Ints
 
 ATTEMPTS = 8
 """Random tries of a repeated item's replacement; where half of a cell is in the batch, one in 256 needs more."""

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.sampling.permutation import Grid, Ints, mix, permute
+from hybrid_retrieval.hashing import mix
+from hybrid_retrieval.sampling.permutation import Grid, Ints, permute
 
 Shares = npt.NDArray[np.float64]
 

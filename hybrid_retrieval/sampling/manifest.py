@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hybrid_retrieval.files import replaced
 from hybrid_retrieval.sampling.batch import PairIndices
 from hybrid_retrieval.sampling.permutation import Ints
 
@@ -67,9 +68,8 @@ class Manifest:
             languages.take(passage),
             pa.array(pairs, pa.int32()),
         ]
-        part = path.with_suffix(".part")
-        pq.write_table(pa.table(arrays, schema=SCHEMA), part)
-        part.replace(path)
+        with replaced(path) as part:
+            pq.write_table(pa.table(arrays, schema=SCHEMA), part)
 
     def summary(self) -> dict[str, float]:
         """Batches and pairs by kind, and the largest and smallest count over the cells that were drawn."""

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hybrid_retrieval.hashing import Words, mix
+
 Ints = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint64]
 Halves = npt.NDArray[Any]
 """Of uint32 or uint64, whichever the largest size needs."""
 
@@ -37,24 +38,6 @@ LEAST_SIDE = 4
 """Of a grid for three items or more: on smaller ones some whole orders come half as often again as others."""
 _SMALL = 2**31
 """Up to this size, sums and products of halves fit into 32 bits."""
-_GOLDEN = 0x9E3779B97F4A7C15
-
-
-def mix(*parts: int | Words | Ints) -> Words:
-    """A 64-bit hash of integers or arrays of them (broadcast together); splitmix64 over each part in turn."""
-    state: Words = np.zeros((), np.uint64)
-    for part in parts:
-        state = _scramble(state ^ np.asarray(part).astype(np.uint64))
-    return state
-
-
-def _scramble(words: Words) -> Words:
-    """One step of splitmix64 from the state `words`."""
-    with np.errstate(over="ignore"):
-        words = words + np.uint64(_GOLDEN)
-        words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return words ^ (words >> np.uint64(31))
 
 
 def uniform(*parts: int | Words | Ints) -> npt.NDArray[np.float64]:

@@ -7,8 +7,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hybrid_retrieval.hashing import mix
 from hybrid_retrieval.sampling.curve import UNIT_BITS, Curve
-from hybrid_retrieval.sampling.permutation import mix, uniform
+from hybrid_retrieval.sampling.permutation import uniform
 from hybrid_retrieval.sampling.schedule import Schedule
 
 BLOCK = 16_384

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hybrid_retrieval.hashing import mix
 from hybrid_retrieval.sampling.availability import Availability, Cell, Cells
 from hybrid_retrieval.sampling.batch import Draws, PairIndices, distinct
 from hybrid_retrieval.sampling.composer import Composer
 from hybrid_retrieval.sampling.curve import constant
 from hybrid_retrieval.sampling.languages import GRAIN, Choice, Shares, weights
-from hybrid_retrieval.sampling.permutation import Orders, mix
+from hybrid_retrieval.sampling.permutation import Orders
 from hybrid_retrieval.sampling.schedule import Schedule
 
 CHOICE, ITEMS, REPEATS = 1, 2, 3

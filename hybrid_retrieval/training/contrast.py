@@ -18,9 +18,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from hybrid_retrieval.hashing import mix
 from hybrid_retrieval.losses.loss import EmbeddedPairs, Loss
 from hybrid_retrieval.models.encoder import BiEncoder
-from hybrid_retrieval.sampling.permutation import mix
 from hybrid_retrieval.training.batches import Chunk, PairBatch
 from hybrid_retrieval.training.gather import gather_rows
 from hybrid_retrieval.training.sharding import idle_chunks, sum_with_next_backward

@@ -23,6 +23,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from hybrid_retrieval.files import write_text
 from hybrid_retrieval.sampling.composer import Composer
 from hybrid_retrieval.training.batches import PairBatch
 from hybrid_retrieval.training.contrast import Contrast
@@ -247,6 +248,4 @@ def keep_until(path: Path, step: int) -> None:
     if not path.exists():
         return
     lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    part = path.with_name(f".{path.name}.part")
-    part.write_text("".join(line for line in lines if json.loads(line)["step"] < step), encoding="utf-8")
-    part.replace(path)
+    write_text(path, "".join(line for line in lines if json.loads(line)["step"] < step))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from hybrid_retrieval.sampling.permutation import LARGEST_SIZE, Grid, Orders, mix, permute, uniform
+from hybrid_retrieval.hashing import mix
+from hybrid_retrieval.sampling.permutation import LARGEST_SIZE, Grid, Orders, permute, uniform
 
 CHANCE = 1e-4
 LARGE = [99_999_989, 100_000_000, 2**27 + 1, 2**31 + 11, 5 * 10**9 + 7]
