@@ -43,7 +43,9 @@ class Ragged:
     @classmethod
     def join(cls, parts: Sequence[Ragged]) -> Ragged:
         """The rows of one or more parts, one part after another."""
-        return cls.of(np.concatenate([part.values for part in parts]), np.concatenate([part.lengths for part in parts]))
+        ends = itertools.accumulate(len(part.values) for part in parts)
+        offsets = [part.offsets[1:] + (end - len(part.values)) for part, end in zip(parts, ends, strict=True)]
+        return cls(np.concatenate([part.values for part in parts]), np.concatenate([[0], *offsets]))
 
     @classmethod
     def merge(cls, numbers: Sequence[Ints], parts: Sequence[Ragged]) -> Ragged:
@@ -70,6 +72,10 @@ class Ragged:
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]:
         return (self.values[start:stop] for start, stop in itertools.pairwise(self.offsets.tolist()))
+
+    def tolist(self) -> list[list[int]]:
+        """One list a row."""
+        return [row.tolist() for row in self]
 
     @property
     def lengths(self) -> Ints:

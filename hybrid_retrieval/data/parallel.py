@@ -25,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from hybrid_retrieval.ragged import Ragged
+
 SPLITS = ("train", "validation", "test")
 SCHEMA = pa.schema([("group", pa.int32()), ("key", pa.int64()), ("id", pa.large_string()), ("text", pa.large_string())])
 MAX_LANGUAGES = 64
@@ -135,6 +137,11 @@ class ParallelPairs:
     """int32: distinct passage groups that answer each query group."""
     meta: Mapping[str, Any]
     directory: Path
+
+    @property
+    def answers_by_query(self) -> Ragged:
+        """int32: the distinct passage groups that answer each query group."""
+        return Ragged(self.answers, self.answer_offsets)
 
     @classmethod
     def open(cls, directory: Path, name: str | None = None) -> ParallelPairs:

@@ -18,21 +18,12 @@ import numpy.typing as npt
 from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.data.parallel import Ints, ParallelPairs, TextTable
 from hybrid_retrieval.progress import track
+from hybrid_retrieval.ragged import Ragged
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
 CHUNK = 4096
-
-
-class RaggedIds(Protocol):
-    """Token ids of several texts: `flat`, int64 [tokens], end to end; `lengths`, int64 [texts]."""
-
-    @property
-    def flat(self) -> npt.NDArray[np.int64]: ...
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]: ...
 
 
 class Tokenization(Protocol):
@@ -50,8 +41,8 @@ class Tokenization(Protocol):
     def unknown_id(self) -> int:
         """Id of the unknown token, or -1."""
 
-    def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[RaggedIds, npt.NDArray[np.bool_]]]:
-        """Ids of each chunk, and which of its texts were cut."""
+    def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[Ragged, npt.NDArray[np.bool_]]]:
+        """Ids of each chunk of texts, and which of its texts were cut."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +61,22 @@ class TokenStore:
     """The ids of all rows of a text table.
 
     Attributes:
-        ids: uint16 or int32 [tokens], memory-mapped.
-        offsets: int64 [rows + 1].
+        tokens: uint16 or int32 ids, a row a text, memory-mapped.
         coverage: by language.
     """
 
-    ids: npt.NDArray[Any]
-    offsets: Ints
+    tokens: Ragged
     coverage: Mapping[str, Coverage]
 
-    def gather(self, rows: npt.NDArray[np.int64]) -> tuple[Ints, Ints]:
-        """The ids of `rows` end to end, int64 [tokens], and int64 [rows + 1] offsets into them."""
-        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return self.ids[places].astype(np.int64), offsets
+    @property
+    def offsets(self) -> Ints:
+        """Deprecated: of `tokens`."""
+        return self.tokens.offsets
+
+    def gather(self, rows: Ints) -> tuple[Ints, Ints]:
+        """Deprecated: of `tokens`."""
+        found = self.tokens.gather(rows)
+        return found.values.astype(np.int64), found.offsets
 
 
 def tokenise(
@@ -103,7 +95,7 @@ def tokenise(
     offsets = np.load(directory / "offsets.npy")
     ids = np.load(directory / "ids.npy", mmap_mode="r" if offsets[-1] else None)
     report(f"{pairs.name} {side}", coverage)
-    return TokenStore(ids, offsets, coverage)
+    return TokenStore(Ragged(ids, offsets), coverage)
 
 
 def report(what: str, coverage: Mapping[str, Coverage]) -> None:
@@ -135,12 +127,11 @@ def _build(
     with raw.open("wb") as file:
         chunks = -(-len(table) // CHUNK)
         for ids, cut in track(tokenization.chunks(table.iterate(CHUNK)), label, chunks, show=bool(label)):
-            part, flat = ids.lengths, ids.flat
+            part, flat = ids.lengths, ids.values
             language = of_row[row : row + len(part)]
             for name, lost in (("bytes", is_byte[flat]), ("unknown", flat == tokenization.unknown_id)):
                 if lost.any():
-                    of_token = np.repeat(language, part)
-                    counts[name] += np.bincount(of_token[lost], minlength=len(languages))
+                    counts[name] += np.bincount(language[ids.rows()[lost]], minlength=len(languages))
             counts["truncated"] += np.bincount(language[cut], minlength=len(languages))
             file.write(flat.astype(kind).tobytes())
             lengths[row : row + len(part)] = part

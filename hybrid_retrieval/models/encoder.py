@@ -252,7 +252,7 @@ class BiEncoder(nn.Module):
         cut = 0
         pieces = (texts[start : start + TOKENISED_AT_ONCE] for start in range(0, len(texts), TOKENISED_AT_ONCE))
         for part, was_cut in self.tokenization(role).chunks(pieces):
-            ids.extend(np.array(one, np.int64) for one in part)
+            ids.extend(part)
             cut += sum(was_cut)
         tokenization, flat = self.tokenization(role), np.concatenate([np.empty(0, np.int64), *ids])
         unknown, in_bytes = (flat == tokenization.unknown_id).sum(), np.isin(flat, tokenization.byte_ids).sum()

@@ -8,7 +8,6 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.word_memo import WordMemo, words_suffice
+from hybrid_retrieval.ragged import Ragged
 
 Ints = npt.NDArray[np.int64]
 
@@ -84,7 +84,7 @@ class Tokenization:
         start = next(place for place in range(len(full)) if full[place : place + len(bare)] == bare)
         return np.array(full[:start], np.int64), np.array(full[start + len(bare) :], np.int64)
 
-    def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[RaggedIds, npt.NDArray[np.bool_]]]:
+    def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[Ragged, npt.NDArray[np.bool_]]]:
         """Token ids of each chunk of texts, and for each text whether it was cut to `max_length`."""
         for chunk in texts:
             prefixed = [self.prefix + text for text in chunk]
@@ -123,7 +123,7 @@ class Tokenization:
         plain = self._plain()
         return WordMemo(plain) if words_suffice(plain) else None
 
-    def _by_words(self, memo: WordMemo, texts: Sequence[str]) -> tuple[RaggedIds, npt.NDArray[np.bool_]]:
+    def _by_words(self, memo: WordMemo, texts: Sequence[str]) -> tuple[Ragged, npt.NDArray[np.bool_]]:
         """What the tokenizer makes of texts, from the words that are known and from the texts that need it whole."""
         inner, lengths, whole = memo.encode(texts)
         rest, rest_cut = _encode(self._cutting, [texts[row] for row in np.flatnonzero(whole).tolist()])
@@ -131,19 +131,19 @@ class Tokenization:
         room = self.max_length - len(before) - len(after)
         cut = lengths > room
         if cut.any():
-            inner = inner[_places(lengths) < room]
+            inner = inner[Ragged.of(inner, lengths).positions() < room]
         cut[whole] = rest_cut
         total = np.minimum(lengths, room) + len(before) + len(after)
         total[whole] = rest.lengths
         stops = np.cumsum(total)
         flat = np.empty(int(total.sum()), np.int64)
         open_ = np.repeat(~whole, total)
-        flat[~open_] = rest.flat
+        flat[~open_] = rest.values
         for first, special in (((stops - total)[~whole], before), (stops[~whole] - len(after), after)):
             places = first[:, None] + np.arange(len(special))
             flat[places], open_[places] = special, False
         flat[open_] = inner
-        return RaggedIds(flat, total), cut
+        return Ragged.of(flat, total), cut
 
 
 @dataclass(frozen=True)
@@ -183,45 +183,11 @@ def _latest(places: Sequence[int], above: int, most: int) -> int | None:
     return places[at] if at >= 0 and places[at] > above else None
 
 
-@dataclass(frozen=True)
-class RaggedIds:
-    """Token ids of several texts; as a sequence, the ids of each as a list.
-
-    Attributes:
-        flat: int64 [tokens], end to end.
-        lengths: int64 [texts].
-    """
-
-    flat: Ints
-    lengths: Ints
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        stop = 0
-        for length in self.lengths.tolist():
-            stop += length
-            yield self.flat[stop - length : stop].tolist()
-
-    def __getitem__(self, text: int) -> list[int]:
-        stop = int(self.lengths[: text + 1].sum())
-        ids: list[int] = self.flat[stop - int(self.lengths[text]) : stop].tolist()
-        return ids
-
-
-def _places(lengths: Ints) -> Ints:
-    """Position of each token in its text."""
-    return np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-
-
-def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[RaggedIds, npt.NDArray[np.bool_]]:
-    """What the tokenizer makes of texts, and which of them it cut."""
+def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Ragged, npt.NDArray[np.bool_]]:
+    """What the tokenizer makes of texts, int64 ids, and which of them it cut."""
     encoded = tokenizer.encode_batch_fast(texts)
-    ids = [one.ids for one in encoded]
-    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-    flat = np.fromiter(chain.from_iterable(ids), np.int64, int(lengths.sum()))
-    return RaggedIds(flat, lengths), np.fromiter((bool(one.overflowing) for one in encoded), np.bool_, len(encoded))
+    ids = Ragged.from_lists([one.ids for one in encoded])
+    return ids, np.fromiter((bool(one.overflowing) for one in encoded), np.bool_, len(encoded))
 
 
 def train_unigram(texts: Iterable[str], vocabulary: int) -> Tokenizer:

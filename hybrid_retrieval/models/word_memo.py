@@ -11,7 +11,6 @@ import json
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
+
+from hybrid_retrieval.ragged import Ragged
 
 Ints = npt.NDArray[np.int64]
 
@@ -103,23 +104,19 @@ class WordMemo:
 
     def _forget(self) -> None:
         self._number: dict[str, int] = {}
-        self._ids, self._offsets = np.empty(0, np.int64), np.zeros(1, np.int64)
+        self._ids = Ragged.from_lists([])
 
     def encode(self, texts: Sequence[str]) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
         """Ids end to end, int64 [tokens]; their number by text, int64 [texts]; bool [texts], left out: to be encoded whole."""
         split = pc.split_pattern(pa.array(texts, pa.large_string()), " ")
         words = split.values.dictionary_encode()
         numbers = self._numbers(words.dictionary.to_pylist())[np.asarray(words.indices)]
-        bounds = np.asarray(split.offsets)
-        count = np.diff(bounds)
+        by_text = Ragged(numbers, np.asarray(split.offsets, np.int64))
         whole = np.zeros(len(texts), dtype=bool)
-        whole[np.repeat(np.arange(len(texts)), count)[numbers < 0]] = True
-        numbers = numbers[np.repeat(~whole, count)]
-        starts, lengths = self._offsets[numbers], self._offsets[numbers + 1] - self._offsets[numbers]
-        ends = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.repeat(starts - ends[:-1], lengths) + np.arange(ends[-1])
-        by_text = np.diff(ends[np.concatenate([[0], np.cumsum(np.where(whole, 0, count))])])
-        return self._ids[places], by_text, whole
+        whole[by_text.rows()[numbers < 0]] = True
+        found = self._ids.gather(numbers[np.repeat(~whole, by_text.lengths)])
+        ends = np.concatenate([[0], np.cumsum(np.where(whole, 0, by_text.lengths))])
+        return found.values, np.diff(found.offsets[ends]), whole
 
     def _numbers(self, words: list[str]) -> Ints:
         """The place of each word in the memo; -1 for a word that asks for its text to be encoded whole."""
@@ -129,14 +126,11 @@ class WordMemo:
         known = [word for word in fresh if boundary_is_safe(word[0]) and boundary_is_safe(word[-1])]
         self._number |= dict.fromkeys(fresh, -1)
         if known:
-            ids = [one.ids for one in self._tokenizer.encode_batch_fast(known, add_special_tokens=False)]
-            lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-            flat = np.fromiter(chain.from_iterable(ids), np.int64, int(lengths.sum()))
-            first = len(self._offsets) - 1
+            encoded = self._tokenizer.encode_batch_fast(known, add_special_tokens=False)
+            ids = Ragged.from_lists([one.ids for one in encoded])
             has_added = np.zeros(len(ids), dtype=bool)
-            has_added[np.repeat(np.arange(len(ids)), lengths)[np.isin(flat, self._added)]] = True
-            places = np.where(has_added, -1, first + np.arange(len(ids)))
+            has_added[ids.rows()[np.isin(ids.values, self._added)]] = True
+            places = np.where(has_added, -1, len(self._ids) + np.arange(len(ids)))
             self._number.update(zip(known, places.tolist(), strict=True))
-            self._offsets = np.concatenate([self._offsets, self._offsets[-1] + np.cumsum(lengths)])
-            self._ids = np.concatenate([self._ids, flat])
+            self._ids = Ragged.join([self._ids, ids])
         return np.fromiter((self._number.get(word, -1) for word in words), np.int64, len(words))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,10 @@ from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.data import tokens
 from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs
 from hybrid_retrieval.data.tokens import tokenise
+from hybrid_retrieval.ragged import Ragged
 
 LANGUAGES = ("de", "en", "th")
 LIMIT, UNKNOWN, FIRST_BYTE = 6, 3, 100
-
-
-@dataclass
-class Ids:
-    flat: np.ndarray
-    lengths: np.ndarray
 
 
 class Characters:
@@ -37,13 +31,12 @@ class Characters:
         of = {"?": UNKNOWN, **{str(digit): FIRST_BYTE + digit for digit in range(10)}}
         return [of.get(character, 4 + ord(character) % 90) for character in text]
 
-    def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[Ids, np.ndarray]]:
+    def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[Ragged, np.ndarray]]:
         for chunk in texts:
             self.asked += len(chunk)
             ids = [self.ids(text) for text in chunk]
             kept = [one[:LIMIT] for one in ids]
-            flat = np.array([id_ for one in kept for id_ in one], np.int64)
-            yield Ids(flat, np.array([len(one) for one in kept])), np.array([len(one) > LIMIT for one in ids])
+            yield Ragged.from_lists(kept), np.array([len(one) > LIMIT for one in ids])
 
 
 @pytest.fixture
@@ -66,13 +59,9 @@ def test_the_store_holds_every_row_and_counts_what_is_lost(pairs, tmp_path, monk
     tokenization, cache = Characters(), Cache.at(tmp_path / "cache")
     store = tokenise(pairs, "passages", tokenization, vocabulary, cache, show=False)
     expected = [tokenization.ids(text)[:LIMIT] for text in pairs.passages.texts()]
-    assert isinstance(store.ids, np.memmap)
-    assert store.ids.dtype == (np.uint16 if vocabulary == 200 else np.int32)
-    for row, ids in enumerate(expected):
-        assert store.ids[store.offsets[row] : store.offsets[row + 1]].tolist() == ids
-    rows = np.array([40, 0, 7, 7, 45])
-    flat, offsets = store.gather(rows)
-    assert [part.tolist() for part in np.split(flat, offsets[1:-1])] == [expected[row] for row in rows]
+    assert isinstance(store.tokens.values, np.memmap)
+    assert store.tokens.values.dtype == (np.uint16 if vocabulary == 200 else np.int32)
+    assert store.tokens.tolist() == expected
     for index, language in enumerate(LANGUAGES):
         mine = [text for row, text in enumerate(pairs.passages.texts()) if pairs.passages.languages[row] == index]
         kept, part = "".join(text[:LIMIT] for text in mine), store.coverage[language]
@@ -88,11 +77,10 @@ def test_a_finished_store_is_opened_and_not_built_again(pairs, tmp_path) -> None
     asked = tokenization.asked
     again = tokenise(pairs, "passages", tokenization, 200, cache, show=False)
     assert tokenization.asked == asked == 46
-    assert again.ids.tolist() == first.ids.tolist()
+    assert again.tokens.tolist() == first.tokens.tolist()
     assert again.coverage == first.coverage
 
 
 def test_texts_without_any_token_make_an_empty_store(pairs, tmp_path) -> None:
     store = tokenise(pairs, "queries", Characters(), 200, Cache.at(tmp_path / "cache"), show=False)
-    assert len(store.ids) == 0
-    assert store.offsets.tolist() == [0] * 5
+    assert store.tokens.tolist() == [[]] * 4

@@ -20,14 +20,14 @@ def test_no_script_is_unknown(text: str, tokenizer) -> None:
     assert tokenization.unknown_id == 3
     assert 3 not in ids
     assert len(tokenization.byte_ids) == 256
-    assert set(ids) & set(tokenization.byte_ids.tolist())
+    assert set(ids.tolist()) & set(tokenization.byte_ids.tolist())
 
 
 def test_known_text_needs_no_bytes(tokenizer) -> None:
     tokenization = Tokenization(tokenizer, "", 512)
     for part, _ in tokenization.chunks([SENTENCES]):
         for ids in part:
-            assert not set(ids) & set(tokenization.byte_ids.tolist())
+            assert not set(ids.tolist()) & set(tokenization.byte_ids.tolist())
 
 
 @pytest.mark.parametrize("text", [*SENTENCES, *UNSEEN[:4], "  two\t spaces\n", "ﬁ ① Å"])
@@ -54,7 +54,7 @@ def test_the_prefix_is_put_before_every_text(tokenizer) -> None:
     bare, prefixed = Tokenization(tokenizer, "", 64), Tokenization(tokenizer, "Query: ", 64)
     ((with_prefix, _),) = prefixed.chunks([["a sheet", "text"]])
     ((spelt_out, _),) = bare.chunks([["Query: a sheet", "Query: text"]])
-    assert list(with_prefix) == list(spelt_out)
+    assert with_prefix.tolist() == spelt_out.tolist()
     assert bare.fingerprint != prefixed.fingerprint
 
 

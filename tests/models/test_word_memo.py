@@ -90,7 +90,7 @@ def test_ids_and_cuts_are_the_tokenizers_own(make: Callable[[], Tokenizer], seed
     limit, given = 24, texts(seed)
     chunks = [given[start : start + 500] for start in range(0, len(given), 500)]
     found = list(Tokenization(tokenizer, prefix, limit).chunks(chunks))
-    ids = [one for part, _ in found for one in part]
+    ids = [one for part, _ in found for one in part.tolist()]
     cut = [bool(one) for _, part in found for one in part]
     whole = [tokenizer.encode(prefix + text) for text in given]
     tokenizer.enable_truncation(limit)
@@ -108,9 +108,9 @@ def test_ordinary_text_is_not_encoded_whole(make: Callable[[], Tokenizer]) -> No
 
 def test_forgetting_changes_nothing(monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer) -> None:
     chunks = [texts(3)[start : start + 100] for start in range(0, 1000, 100)]
-    once = [list(part) for part, _ in Tokenization(tokenizer, "", 32).chunks(chunks)]
+    once = [part.tolist() for part, _ in Tokenization(tokenizer, "", 32).chunks(chunks)]
     monkeypatch.setattr(word_memo, "KEPT", 40)
-    assert [list(part) for part, _ in Tokenization(tokenizer, "", 32).chunks(chunks)] == once
+    assert [part.tolist() for part, _ in Tokenization(tokenizer, "", 32).chunks(chunks)] == once
     memo = WordMemo(tokenizer)
     for chunk in chunks:
         memo.encode(chunk)
@@ -156,7 +156,7 @@ def test_other_tokenizers_see_the_whole_text(case: str) -> None:
     tokenizer = LOOKING_ACROSS_SPACES[case]
     assert not words_suffice(tokenizer)
     ((found, _),) = Tokenization(tokenizer, "", 512).chunks([TEXTS])
-    assert list(found) == [tokenizer.encode(text).ids for text in TEXTS]
+    assert found.tolist() == [tokenizer.encode(text).ids for text in TEXTS]
 
 
 def test_an_added_token_with_a_space_needs_the_whole_text() -> None:

@@ -69,7 +69,7 @@ def check_texts(builder: BatchBuilder, batch: PairBatch, tokenizer: Tokenizer, s
     assert len(texts) == 3 * count
 
     def check(place: int, text: str) -> None:
-        assert texts[place] == next(iter(encode.chunks([[text]])))[0][0]
+        assert texts[place] == next(iter(encode.chunks([[text]])))[0][0].tolist()
 
     for i in range(count):
         pairs = builder.sets[indices.set_index[i]].pairs
