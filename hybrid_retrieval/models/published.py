@@ -1,12 +1,9 @@
-"""Published model directories: from the hub or local, their weights, their dense layer, their end token."""
+"""Published model directories: their weights, their dense layer, their end token."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pickle
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +13,6 @@ from torch import Tensor, nn
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.tokenization import first_line
-
-HUB_PATIENCE = 5
-"""Seconds to wait for the hub's first answer."""
-
-
-def from_hub(name: str, revision: str | None) -> Path:
-    """The local snapshot of a hub repository; fails within seconds where the hub cannot be reached."""
-    import huggingface_hub
-
-    patterns = ["*.json", "*.model", "*.txt", "*.safetensors", "*.bin", "*/config.json", "2_Dense/*"]
-    advice = "give a local directory in the published layout with model.path="
-    try:
-        _ask_hub()
-        huggingface_hub.hf_hub_download(name, "config.json", revision=revision, etag_timeout=5)
-        unwanted = ["onnx/*", "openvino/*"]
-        if any(file.endswith(".safetensors") for file in huggingface_hub.list_repo_files(name, revision=revision)):
-            unwanted.append("*.bin")
-        return Path(
-            huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=unwanted)
-        )
-    except Exception as error:  # whatever the HTTP library beneath the hub's client raises
-        cached = huggingface_hub.try_to_load_from_cache(name, "config.json", revision=revision)
-        if isinstance(cached, str):
-            return Path(cached).parent
-        raise InputError(f"{name} cannot be had from the hub ({type(error).__name__}): {advice}") from error
-
-
-def _ask_hub() -> None:
-    """One quick question to the hub, whose own client would try again and again; any answer will do.
-
-    Raises:
-        OSError: there is none, or ``HF_HUB_OFFLINE`` is set.
-    """
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        raise ConnectionError("HF_HUB_OFFLINE is set")
-    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 (the user's own HF_ENDPOINT)
-    with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=HUB_PATIENCE):  # noqa: S310
-        pass
 
 
 def published_weights(directory: Path) -> nn.Module:

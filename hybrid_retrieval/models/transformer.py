@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hybrid_retrieval.config import PathsConfig, construct, positive
 from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.hub import Hub
 from hybrid_retrieval.models.adapters import Lora, add_adapters
 from hybrid_retrieval.models.attention import ATTENTION, unpadded
 from hybrid_retrieval.models.dropout import Dropout
@@ -26,7 +27,7 @@ from hybrid_retrieval.models.encoder import (
     Tokens,
     TrainingText,
 )
-from hybrid_retrieval.models.published import from_hub, published_dense, published_weights, with_end, without_pooler
+from hybrid_retrieval.models.published import published_dense, published_weights, with_end, without_pooler
 from hybrid_retrieval.models.row_sparse import RowSparseEmbedding
 from hybrid_retrieval.models.tokenization import first_line, load_tokenizer, pad_id
 from hybrid_retrieval.models.trained_tokenizer import trained_tokenizer
@@ -288,7 +289,8 @@ class PretrainedTransformer(Model):
     def directory(self) -> Path:
         """Where the published files are; fetched from the hub on first use."""
         if self._located is None:
-            self._located = self._local() if self._path else from_hub(self._name, self._revision)
+            advice = "give a local directory in the published layout with model.path="
+            self._located = self._local() if self._path else Hub().model_directory(self._name, self._revision, advice)
         return self._located
 
     def _local(self) -> Path:

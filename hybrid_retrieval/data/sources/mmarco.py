@@ -8,8 +8,6 @@ Texts stream from file to Arrow; what is held in memory are ids (about 5 GB at t
 from __future__ import annotations
 
 import logging
-import urllib.error
-import urllib.request
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +25,7 @@ from hybrid_retrieval.config import PathsConfig, share
 from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs
 from hybrid_retrieval.data.source import Source, choose_languages, find_folder, split_of
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.hub import Hub
 from hybrid_retrieval.progress import track
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,6 @@ NAMES = {
 }
 TRIPLES = "triples.train.ids.small.tsv"
 LARGEST_ID = 2**31 - 1
-TIMEOUT_SECONDS = 4.0
 
 Int32s = npt.NDArray[np.int32]
 
@@ -60,6 +58,7 @@ class Mmarco(Source):
     """The translated training triples, from a local copy or from the hub at a pinned revision."""
 
     name = "mmarco"
+    hub = Hub()
 
     def __init__(
         self,
@@ -100,7 +99,7 @@ class Mmarco(Source):
             return ParallelPairs.open(cache.build("datasets/mmarco", key, lambda to: self._build(to, files, provenance)))
 
         def make(directory: Path) -> None:
-            files = self._download(cache.root / "downloads" / self.name)
+            files = self._download()
             # The hub stores large files under their SHA-256.
             checksums = {name: file.resolve().name for name, file in files.items()}
             self._build(directory, files, {"hub": REPOSITORY, "revision": self._revision, "checksums": checksums})
@@ -127,42 +126,13 @@ class Mmarco(Source):
                 )
         return files
 
-    def _download(self, into: Path) -> dict[str, Path]:
-        """Every file, from an earlier download or from the hub."""
-        from huggingface_hub import constants, hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-        def get(name: str, local_files_only: bool) -> Path:
-            file = hf_hub_download(
-                REPOSITORY,
-                f"data/{name}",
-                repo_type="dataset",
-                revision=self._revision,
-                cache_dir=into,
-                etag_timeout=TIMEOUT_SECONDS,
-                local_files_only=local_files_only,
-            )
-            return Path(file)
-
-        files: dict[str, Path] = {}
-        reached = False
-        for name in track(self._names(), f"downloading {REPOSITORY}"):
-            try:
-                files[name] = get(name, local_files_only=True)
-                continue
-            except LocalEntryNotFoundError:
-                pass
-            # The hub's client retries for half a minute where there is no network: ask once before.
-            reached = reached or _reach(constants.ENDPOINT)
-            try:
-                files[name] = get(name, local_files_only=False)
-            except (HfHubHTTPError, OSError) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(
-                    f"cannot download data/{name} of {REPOSITORY} at dataset.revision={self._revision} ({reason}): "
-                    "try again, or name a local copy with dataset.path="
-                ) from error
-        return files
+    def _download(self) -> dict[str, Path]:
+        """Every file, from the hub or its cache."""
+        advice = "name a local copy with dataset.path="
+        return {
+            name: self.hub.dataset_file(REPOSITORY, f"data/{name}", self._revision, advice)
+            for name in track(self._names(), f"downloading {REPOSITORY}")
+        }
 
     def _build(self, directory: Path, files: Mapping[str, Path], provenance: Mapping[str, Any]) -> None:
         triples = read_triples(files[TRIPLES])
@@ -315,17 +285,3 @@ def _bad_line(file: Path, columns: Sequence[str]) -> str:
             shown = line.strip()[:60]
             return f"line {number}: {shown!r} is not {len(columns)} tab-separated integers ({', '.join(columns)}; truncated?)"
     return "damaged"
-
-
-def _reach(endpoint: str) -> bool:
-    """Ask the hub for a sign of life, once."""
-    try:
-        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=TIMEOUT_SECONDS).close()  # noqa: S310
-    except urllib.error.HTTPError:
-        return True
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise InputError(
-            f"mMARCO is not at hand and {endpoint} cannot be reached ({reason}): name a local copy with dataset.path="
-        ) from error
-    return True

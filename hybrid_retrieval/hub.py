@@ -1,0 +1,137 @@
+"""Files of the Hugging Face hub, through its own client.
+
+The client's ways hold: a token from ``HF_TOKEN`` or a login, a mirror in ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``, downloads that go
+on where they broke off, and one cache (``HF_HUB_CACHE``) with whatever else uses the hub on this machine.
+"""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from hybrid_retrieval.errors import InputError
+
+MODEL_FILES = ("*.json", "*.model", "*.txt", "*.safetensors", "*.bin", "*/config.json", "2_Dense/*")
+OTHER_RUNTIMES = ("onnx/*", "openvino/*")
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Where repositories are read from.
+
+    Attributes:
+        endpoint: of a mirror; what the client is set to by default.
+        cache_dir: where downloads go; the client's own by default.
+        patience: seconds to wait for the hub's first answer.
+    """
+
+    endpoint: str | None = None
+    cache_dir: Path | None = None
+    patience: float = 5.0
+
+    def cached(self, repository: str, path: str, revision: str | None, kind: str = "dataset") -> Path | None:
+        """A file that was downloaded before; the network is not asked."""
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(repository, path, self.cache_dir, revision, kind)
+        return Path(found) if isinstance(found, str) else None
+
+    def dataset_file(self, repository: str, path: str, revision: str, advice: str) -> Path:
+        """A file of a data set at a pinned revision, from the cache or the hub.
+
+        Args:
+            advice: what to do instead where it cannot be had, for the error.
+
+        Raises:
+            InputError: it cannot be had; within seconds where the hub is out of reach.
+        """
+        if found := self.cached(repository, path, revision):
+            return found
+        from huggingface_hub import hf_hub_download
+
+        try:
+            self._greet()
+            return Path(
+                hf_hub_download(
+                    repository,
+                    path,
+                    repo_type="dataset",
+                    revision=revision,
+                    cache_dir=self.cache_dir,
+                    etag_timeout=self.patience,
+                    endpoint=self.endpoint,
+                )
+            )
+        except Exception as error:  # whatever the HTTP library beneath the client raises
+            raise InputError(f"{path} of {repository} at {revision} {_why_not(error)}: {advice}") from error
+
+    def model_directory(self, repository: str, revision: str | None, advice: str) -> Path:
+        """The snapshot of a model repository: configuration, tokenizer, and weights in one format.
+
+        The newest one where no revision is pinned; what is in the cache where the hub is out of reach.
+
+        Raises:
+            InputError: it cannot be had; within seconds where the hub is out of reach.
+        """
+        from huggingface_hub import HfApi, snapshot_download
+
+        try:
+            self._greet()
+            files = HfApi(self.endpoint).list_repo_files(repository, revision=revision)
+            safe = any(file.endswith(".safetensors") for file in files)
+            return Path(
+                snapshot_download(
+                    repository,
+                    revision=revision,
+                    cache_dir=self.cache_dir,
+                    allow_patterns=list(MODEL_FILES),
+                    ignore_patterns=[*OTHER_RUNTIMES, *(["*.bin"] if safe else [])],
+                    endpoint=self.endpoint,
+                )
+            )
+        except Exception as error:  # as above
+            if found := self.cached(repository, "config.json", revision, "model"):
+                return found.parent
+            raise InputError(f"{repository} {_why_not(error)}: {advice}") from error
+
+    def _greet(self) -> None:
+        """Ask the hub for any answer, once: its client tries again and again where there is no network.
+
+        Raises:
+            OSError: there is none, or ``HF_HUB_OFFLINE`` is set.
+        """
+        from huggingface_hub import constants
+
+        if constants.HF_HUB_OFFLINE:
+            raise ConnectionError("HF_HUB_OFFLINE is set")
+        _greet(self.endpoint or constants.ENDPOINT, self.patience)
+
+
+@cache
+def _greet(endpoint: str, patience: float) -> None:
+    request = urllib.request.Request(endpoint, method="HEAD")  # noqa: S310 (the user's own HF_ENDPOINT)
+    try:
+        urllib.request.urlopen(request, timeout=patience).close()  # noqa: S310
+    except urllib.error.HTTPError as answer:
+        answer.close()
+    except OSError as error:
+        raise ConnectionError(f"{endpoint} cannot be reached: {getattr(error, 'reason', error)}") from error
+
+
+def _why_not(error: Exception) -> str:
+    """The rest of a sentence that begins with a repository or a file of one."""
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return "is gated (accept its terms on its page, and set HF_TOKEN to a token of yours)"
+    if isinstance(error, RepositoryNotFoundError):
+        return "is not on the hub for everybody (if it is private, set HF_TOKEN to a token that may read it)"
+    if isinstance(error, RevisionNotFoundError):
+        return "is not on the hub in this revision"
+    if isinstance(error, EntryNotFoundError):
+        return "is not on the hub"
+    reason = next(iter(str(error).splitlines()), "")[:120]
+    return f"cannot be had from the hub ({reason or type(error).__name__})"
