@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -16,28 +20,25 @@ from hybrid_retrieval.command import asked_by_name, hydra_command, stop
 from hybrid_retrieval.config import JobConfig, job_config
 from hybrid_retrieval.errors import InputError, Terminated
 
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
 
 def main(composed: DictConfig) -> float | None:
-    """One job, from its composed config to its run directory; the best value of ``trainer.monitor``, if any was validated."""
+    """One job, from its composed config to its run directory; the best value of ``training.monitor``, if any was validated."""
     hydra = HydraConfig.get()
-    choices = {group: name for group, name in hydra.runtime.choices.items() if not group.startswith("hydra/") and name}
+    choices = {group: str(name) for group, name in hydra.runtime.choices.items() if not group.startswith("hydra/") and name}
     run_dir, sweep = Path(hydra.runtime.output_dir), Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
     job = job_config(composed)
-    searches = sweep is not None and check_search(hydra.sweeper, job.trainer.monitor)
+    searches = sweep is not None and check_search(hydra.sweeper, job.training.monitor)
     try:
-        best = run(
-            job,
-            run_dir,
-            {group: str(name) for group, name in choices.items()},
-            asked_by_name("benchmark"),
-            sweep.name if sweep else None,
-        )
+        best = launch(job, run_dir, choices, asked_by_name("benchmark"), sweep.name if sweep else None)
     except Terminated:
         place = f"hydra.sweep.dir={sweep}" if sweep else f"hydra.run.dir={run_dir}"
         stop(f"terminated; the same command with resume=auto {place} goes on from the last checkpoint", 143)
     if searches and best is None:
         raise InputError(
-            "nothing was validated for hydra/sweeper to go by: dataset.validation_share and trainer.validation_batches "
+            "nothing was validated for hydra/sweeper to go by: dataset.validation_share and training.validation_batches "
             "must be above 0"
         )
     return best
@@ -51,47 +52,132 @@ def check_search(sweeper: Mapping[str, Any], monitor: str) -> bool:
     asked, right = str(getattr(direction, "name", direction)), "minimize" if monitor == "val/loss" else "maximize"
     if asked != right:
         raise InputError(
-            f"hydra.sweeper.direction={asked}, but trainer.monitor={monitor} needs hydra.sweeper.direction={right}"
+            f"hydra.sweeper.direction={asked}, but training.monitor={monitor} needs hydra.sweeper.direction={right}"
         )
     return True
 
 
+def launch(
+    job: JobConfig, run_dir: Path, choices: Mapping[str, str], benchmarks_by_name: bool, sweep: str | None = None
+) -> float | None:
+    """Run the job in this process, as one of the ranks that torchrun or Slurm started, or in a process for each device.
+
+    Returns:
+        The best value of ``training.monitor``; None where nothing was validated, or on a rank that is not the first.
+    """
+    from hybrid_retrieval.training import exact, fit
+
+    job = fit.settled(job)
+    arguments = (job, run_dir, choices, benchmarks_by_name, sweep)
+    joined = exact.joined_ranks(job.devices, job.nodes)
+    if joined is not None:
+        os.environ |= joined
+        job = _as_started(job)
+        run_rank(job, *arguments[1:])
+    elif job.world_size > 1:
+        exact.start_ranks(run_rank, arguments, job.devices, job.nodes)
+    else:
+        return run(*arguments)
+    metrics = run_dir / "metrics.json"
+    return json.loads(metrics.read_text(encoding="utf-8")).get("train/best_score") if metrics.exists() else None
+
+
+def _as_started(job: JobConfig) -> JobConfig:
+    """`job` with as many devices and nodes as torchrun or Slurm has started processes for.
+
+    Raises:
+        InputError: the config asks for other numbers.
+    """
+    world, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if job.world_size not in (1, world):
+        raise InputError(f"trainer.devices={job.devices} x trainer.num_nodes={job.nodes}, but {world} processes were started")
+    if job.world_size == world:
+        return job
+    return replace(job, trainer={**job.trainer, "devices": local, "num_nodes": world // local})
+
+
+def run_rank(
+    job: JobConfig, run_dir: Path, choices: Mapping[str, str], benchmarks_by_name: bool, sweep: str | None
+) -> None:
+    """One rank of a run on several devices; the first one's run directory and decisions are everybody's."""
+    from hybrid_retrieval import run_record
+    from hybrid_retrieval.training import exact
+
+    with exact.process_group(job.devices, str(job.trainer.get("accelerator", "auto"))):
+        own, first = run_dir, int(os.environ["RANK"]) == 0
+        error = None
+        if first:
+            try:
+                job = run_record.settled(run_dir, job)
+                state = run_record.run_state(run_dir, job)
+            except InputError as bad:
+                error, state = bad, "new"
+            told = (job, run_dir, state, error and str(error))
+        else:
+            told = None
+        (theirs, run_dir, state, message) = exact.agreed(told)
+        if message:
+            raise InputError(message)
+        if not first:
+            job = replace(theirs, paths=job.paths, logger={}, trainer={**theirs.trainer, "enable_progress_bar": False})
+            logging.getLogger("hybrid_retrieval").setLevel(logging.WARNING)
+            if own.resolve() != run_dir.resolve():
+                _remove_hydras(own)
+        else:
+            job = theirs
+        run(job, run_dir, choices, benchmarks_by_name, sweep, first)
+
+
+def _remove_hydras(directory: Path) -> None:
+    """Hydra makes a directory for every process; only the first rank's is the run's."""
+    shutil.rmtree(directory / ".hydra", ignore_errors=True)
+    (directory / "run.log").unlink(missing_ok=True)
+    if directory.is_dir() and not any(directory.iterdir()):
+        directory.rmdir()
+
+
 def run(
-    job: JobConfig, run_dir: Path, choices: dict[str, str], benchmarks_by_name: bool, sweep: str | None = None
+    job: JobConfig,
+    run_dir: Path,
+    choices: Mapping[str, str],
+    benchmarks_by_name: bool,
+    sweep: str | None = None,
+    first: bool = True,
 ) -> float | None:
     """Train the job's encoder into `run_dir`, score it, and report.
 
     Args:
         sweep: the name of the sweep that the job belongs to.
+        first: of several ranks, the one that writes; the others only train.
 
     Returns:
-        The best value of ``trainer.monitor``; None where nothing was validated.
+        The best value of ``training.monitor``; None where nothing was validated.
 
     Raises:
         InputError: anything about the job that cannot work; before training wherever that can be known.
     """
-    from hybrid_retrieval import run_record
+    from hybrid_retrieval import benchmarking, run_record
+    from hybrid_retrieval.audit import audit
+    from hybrid_retrieval.training import fit
+    from hybrid_retrieval.training.callbacks import Publish
+    from hybrid_retrieval.training.checkpoint import check_checkpoint, load_encoder, read_checkpoint
 
-    if job.trainer.nodes > 1 and _follows(job, run_dir):
-        return None
-    job = run_record.settled(run_dir, job)
-    state = run_record.run_state(run_dir, job)
+    job = run_record.settled(run_dir, job) if first else job
+    state = run_record.run_state(run_dir, job) if first else "unfinished"
     if state == "finished":
         print("the run is finished already: nothing to do")
         close(run_dir)
         before: dict[str, float] = json.loads((run_dir / run_record.METRICS).read_text(encoding="utf-8"))
         return before.get("train/best_score")
-
-    from hybrid_retrieval import benchmarking
-    from hybrid_retrieval.audit import audit
-    from hybrid_retrieval.training import fit, settle
-    from hybrid_retrieval.training.checkpoint import load_encoder
-    from hybrid_retrieval.training.loggers import RunLoggers
-
-    job = replace(job, trainer=settle.settled(job.trainer))
     run_dir.mkdir(parents=True, exist_ok=True)
-    loggers = RunLoggers(job, run_dir)
     prepared = fit.prepare(job)
+    last = run_dir / "checkpoints" / "last.ckpt"
+    start_from = last if state == "unfinished" and last.exists() else None
+    if start_from:
+        check_checkpoint(start_from, prepared.module)
+    if not first:
+        fit.fit(job, run_dir, prepared, start_from, [])
+        return None
     benchmarks = benchmarking.load_benchmarks(job.benchmark, job.evaluation, job.paths, benchmarks_by_name)
     benchmarking.check(benchmarks, job.evaluation, prepared.source, encoder=True)
     if job.strict:
@@ -101,43 +187,50 @@ def run(
     if state == "unfinished" and (run_dir / audit.SUMMARY).exists():
         overlap = audit.audited(run_dir)
     else:
-        overlap = audit.audit(job.audit, sets, collections, run_dir, int(job.loss.get("hard_negatives", 0)))
-    last = run_dir / "checkpoints" / "last.ckpt"
-    start_from = last if state == "unfinished" and last.exists() else None
-    if start_from:
-        fit.check_checkpoint(start_from, prepared.module)
+        loss = prepared.module.loss
+        overlap = audit.audit(job.audit, sets, collections, run_dir, loss.hard_negatives if loss else 0)
     run_record.write_config(run_dir, job, choices)
-    fit.save_model_config(prepared, run_dir)
     run_record.write_environment(
         run_dir,
         {
-            "world_size": job.trainer.world_size,
-            "start_step": fit.start_step(start_from) if start_from else 0,
+            "world_size": job.world_size,
+            "start_step": int(read_checkpoint(start_from)["global_step"]) if start_from else 0,
             "data": prepared.source.provenance(),
             "benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()},
         },
     )
-    with loggers.opened(choices, sweep):
-        figures = fit.fit(job, run_dir, prepared, start_from)
-        encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict, job.trainer.accelerator, job.trainer.linear)
+    with open_loggers(job, run_dir, choices, sweep) as loggers:
+        figures = fit.fit(job, run_dir, prepared, start_from, loggers)
+        encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict, str(job.trainer.get("accelerator", "auto")))
         metrics = benchmarking.score_benchmarks(encoder, benchmarks, job.evaluation, job.paths, run_dir, prepared.source)
         run_record.write_metrics(run_dir, metrics | overlap | {f"train/{name}": value for name, value in figures.items()})
         close(run_dir)
-        loggers.record()
+        Publish(run_dir).results(loggers)
     return figures.get("best_score")
 
 
-def _follows(job: JobConfig, run_dir: Path) -> bool:
-    """Whether this is not the first of several nodes. Then it trains as that one says, and writes nothing."""
-    from hybrid_retrieval import run_record
-    from hybrid_retrieval.training import fit
-    from hybrid_retrieval.training.nodes import rendezvous
+@contextmanager
+def open_loggers(job: JobConfig, run_dir: Path, choices: Mapping[str, str], sweep: str | None) -> Iterator[list[Logger]]:
+    """The loggers of the config, told of the job, and closed with the exit code that the process ends with."""
+    from lightning.pytorch.loggers import Logger
 
-    if rendezvous(job.trainer.nodes).node == 0:
-        return False
-    if not (job.resume == "auto" and (run_dir / run_record.METRICS).exists()):
-        fit.follow(job, run_dir)
-    return True
+    from hybrid_retrieval.training.fit import instantiated
+
+    loggers: list[Any] = [instantiated(node, f"logger.{name}", Logger) for name, node in job.logger.items()]
+    for logger in loggers:
+        logger.log_hyperparams({**asdict(job), "choices": dict(choices), "sweep": sweep})
+    code = 1
+    try:
+        yield loggers
+        code = 0
+    except InputError:
+        code = 2
+        raise
+    finally:
+        for logger in loggers:
+            logger.finalize("success" if code == 0 else "failed")
+            if hasattr(getattr(logger, "experiment", None), "finish"):  # Weights & Biases: else the next job goes into this run
+                logger.experiment.finish(exit_code=code)
 
 
 def close(run_dir: Path) -> None:

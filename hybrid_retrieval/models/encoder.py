@@ -28,6 +28,7 @@ from hybrid_retrieval.models.linear import LINEARS, OneDnnLinear
 from hybrid_retrieval.models.pooling import POOLINGS
 from hybrid_retrieval.models.tokenization import Tokenization, first_line, load_tokenizer
 from hybrid_retrieval.progress import track
+from hybrid_retrieval.ragged import Ragged
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,12 @@ class Tokens:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @classmethod
+    def of(cls, ragged: Ragged) -> Tokens:
+        """From ids as the tokenizer or a token store gives them, on the host."""
+        longest = int(ragged.lengths.max(initial=0))
+        return cls(torch.from_numpy(ragged.values.astype(np.int64)), torch.from_numpy(ragged.offsets), longest)
 
     @classmethod
     def join(cls, parts: Sequence[Tokens]) -> Tokens:

@@ -16,7 +16,6 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import TrainerConfig
 
 KEY = "averaging"
 
@@ -126,14 +125,6 @@ class Averaging(Callback):
         self._average = {name: value.to(device) for name, value in saved["average"].items()}
         self._updated = {name: value.to(device) for name, value in saved["updated"].items()}
         _set(module, saved["current"])
-
-
-def averaging(config: TrainerConfig) -> list[Callback]:
-    """The callback that `trainer.averaging` asks for, if any."""
-    if config.averaging is None:
-        return []
-    decay = 1.0 if config.averaging == "mean" else config.averaging_decay
-    return [Averaging(decay, round(config.averaging_start * config.max_steps))]
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -1,45 +1,26 @@
-"""Reading trained weights back, for evaluation and for going on."""
+"""Reading trained weights back, for evaluation and for a resumed run."""
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.adapters import merge_adapters
 from hybrid_retrieval.models.encoder import BiEncoder
-
-MODEL_FOLDER = "model"
-PREFIX = "encoder."
-
-
-class WholeFiles(TorchCheckpointIO):
-    """Checkpoints are written beside their place and renamed into it: a kill or a full disk leaves the old one."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        final = Path(path)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        part = final.with_name(f".{final.name}.part")
-        try:
-            torch.save(checkpoint, part)
-            part.replace(final)
-        except RuntimeError as error:  # what torch makes of a failed write
-            raise OSError(errno.ENOSPC, f"cannot be written ({str(error).splitlines()[0]})", str(final)) from error
-        finally:
-            part.unlink(missing_ok=True)
+from hybrid_retrieval.training.exact import BEST, LAST
+from hybrid_retrieval.training.module import BiEncoderModule
 
 
 def checkpoint_path(run_dir: Path, which: str) -> Path:
     """``best`` or ``last`` of a run; last stands in for best where nothing was validated."""
     folder = run_dir / "checkpoints"
-    wanted = folder / f"{which}.ckpt"
-    found = wanted if wanted.exists() else folder / "last.ckpt"
+    wanted = folder / (BEST if which == "best" else LAST)
+    found = wanted if wanted.exists() else folder / LAST
     if not found.exists():
-        raise InputError(f"{run_dir} holds no checkpoint ({wanted.name} or last.ckpt in its folder checkpoints)")
+        raise InputError(f"{run_dir} holds no checkpoint ({wanted.name} or {LAST} in its folder checkpoints)")
     return found
 
 
@@ -52,6 +33,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def check_checkpoint(path: Path, module: BiEncoderModule) -> None:
+    """Refuse to resume from a checkpoint of another model."""
+    saved = read_checkpoint(path)["state_dict"]
+    for name, value in module.encoder.state_dict(prefix="encoder.").items():
+        if isinstance(value, torch.Tensor) and (name not in saved or saved[name].shape != value.shape):
+            raise InputError(f"{path} is a checkpoint of another model: {name} is missing or of another shape")
+
+
 def scoring_device(accelerator: str = "auto") -> torch.device:
     """Where an encoder is best used, out of what the machine has and ``trainer.accelerator`` allows."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
@@ -61,26 +50,19 @@ def scoring_device(accelerator: str = "auto") -> torch.device:
     return torch.device("cpu")
 
 
-def load_encoder(
-    run_dir: Path, which: str, strict: bool = False, accelerator: str = "auto", linear: str | None = None
-) -> BiEncoder:
-    """The trained encoder of a run directory, in evaluation mode; `strict` is law 7's, `linear` the run's ``trainer.linear``.
+def load_encoder(run_dir: Path, which: str, strict: bool = False, accelerator: str = "auto") -> BiEncoder:
+    """The trained encoder of a run directory, in evaluation mode; `strict` is law 7's.
 
     Raises:
-        InputError: no checkpoint, or one of another model.
+        InputError: no checkpoint, or a damaged one.
     """
-    encoder = BiEncoder.load(run_dir / MODEL_FOLDER)
-    encoder.strict = strict
-    encoder.multiply_with(linear or "default")
     path = checkpoint_path(run_dir, which)
-    state = read_checkpoint(path).get("state_dict", {})
-    weights = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
+    read_checkpoint(path)
     try:
-        encoder.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(
-            f"{path} is a checkpoint of another model than {run_dir / MODEL_FOLDER} describes: {reason}"
-        ) from error
+        module = BiEncoderModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, TypeError, KeyError) as error:
+        raise InputError(f"{path} holds no encoder: {' '.join(str(error).split())[:160]}") from error
+    encoder: BiEncoder = module.encoder
+    encoder.strict = strict
     merge_adapters(encoder)
     return encoder.eval().to(scoring_device(accelerator))

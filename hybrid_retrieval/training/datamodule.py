@@ -1,129 +1,250 @@
-"""The data side of a run: sets, tokens, the training stream and the validation stream."""
+"""The data side of a run: a monolingual and a cross-lingual stream of pairs, composed per a ratio."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from hybrid_retrieval.cache import Cache
-from hybrid_retrieval.config import TrainerConfig
+from hybrid_retrieval.config import PathsConfig, divides
 from hybrid_retrieval.data.source import Source
-from hybrid_retrieval.data.tokens import Tokenization, tokenise
+from hybrid_retrieval.data.tokens import TokenStore, tokenise
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.models.encoder import CHUNK_TOKENS, Role
-from hybrid_retrieval.sampling.sampler import Sampler as PairSampler
-from hybrid_retrieval.training.batches import SIDES, BatchBuilder, Chunking, PairBatch, StepBatches, Steps, TokenisedSet
+from hybrid_retrieval.evaluation.benchmarks.held_out import split_collection
+from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.models.chunks import plan
+from hybrid_retrieval.models.encoder import CHUNK_TOKENS, ENCODED_AT_ONCE, BiEncoder, Role, Tokens
+from hybrid_retrieval.ragged import Ragged
+from hybrid_retrieval.sampling.composer import Composer
+from hybrid_retrieval.sampling.hybrid import Hybrid
+from hybrid_retrieval.sampling.sampler import Sampler
+from hybrid_retrieval.training.collate import COLUMN, Collator, PairBatch, TextBatch, TokenisedSet
+from hybrid_retrieval.training.exact import every_rank_encodes
 from hybrid_retrieval.training.teacher import Teacher
 
+TABLES: Mapping[Role, str] = {"query": "queries", "passage": "passages"}
 
-class PairsDataModule(lightning.LightningDataModule):
-    """Composes monolingual and cross-lingual pairs per the sampler's ratio.
 
-    It knows tokenizations, not the model; batches are functions of (seed, step, journal), so a resumed run starts its loader
-    at `start_step` with the checkpoint's `journal`, and nothing else is restored.
+class HybridDataModule(lightning.LightningDataModule):
+    """Global batches for training: a function of (seed, step, journal), whatever the number of devices (law 1).
 
-    Attributes:
-        journal: what an adaptive sampler decided while training, in plain types; kept in checkpoints, and back before the
-            training loader is made.
+    `prepare_data` builds tokens and a teacher's embeddings in the cache, `setup` opens them. A resumed run starts its loader at
+    the checkpoint's step with its journal, and nothing else is restored.
     """
 
     def __init__(
         self,
         source: Source,
-        sampler: PairSampler,
-        query_tokenization: Tokenization,
-        passage_tokenization: Tokenization,
-        vocabulary: int,
-        cache: Cache,
-        config: TrainerConfig,
-        seed: int,
+        encoder: BiEncoder,
+        sampler: Sampler | None = None,
+        *,
+        seed: int = 1,
+        steps: int | None = None,
         hard_negatives: int = 0,
         sides: tuple[Role, Role] = ("query", "passage"),
-        pads: bool = False,
         teacher: Teacher | None = None,
+        chunk_tokens: int = CHUNK_TOKENS,
+        validation_batches: int = 8,
+        validation_queries: int = 200,
+        workers: int = 0,
+        cache: str | Path = PathsConfig.cache,
+        progress: bool = True,
     ) -> None:
         """
         Args:
+            source: pairs in several languages; its train split is drawn from, its validation split is validated on.
+            encoder: whose tokenizer reads the texts.
+            sampler: the two streams, the ratio and the size of a global batch; by default the paper's hybrid batches of 100.
+            steps: global batches of the run, which a schedule of the ratio spans; by default the trainer's.
+            hard_negatives: mined negatives of each pair.
             sides: what stands on the two sides of a pair (`hybrid_retrieval.losses.loss.Loss.sides`).
-            pads: whether the encoder pads, so that chunks of similar length pay.
             teacher: whose embeddings of the batches' texts the loss needs.
+            chunk_tokens: tokens, padding included, that a transformer encodes at once.
+            validation_batches: batches behind ``val/loss``; 0: none.
+            validation_queries: query groups behind ``val/<setting>/map``; 0: none.
+            workers: processes that compose batches; 0: the training process.
         """
         super().__init__()
-        self.config, self.start_step = config, 0
-        read: set[Role] = {*sides, "passage"} if hard_negatives else {*sides}
-        self.builder = BatchBuilder(
-            [
-                TokenisedSet(
-                    pairs=one.pairs,
-                    queries=tokenise(one.pairs, "queries", query_tokenization, vocabulary, cache, config.progress),
-                    passages=tokenise(one.pairs, "passages", passage_tokenization, vocabulary, cache, config.progress),
-                    weight=one.weight,
-                    taught={SIDES[role]: teacher.embeddings(one.pairs, role, cache) for role in read} if teacher else {},
-                )
-                for one in source.sets()
-            ],
-            hard_negatives,
-            sides,
-            Chunking((config.chunk_tokens or CHUNK_TOKENS) if pads else 0, config.chunks_multiple_of),
-        )
-        self.train_composer = sampler.compose(
-            self.builder.availability("train"), seed, steps=config.max_steps * config.accumulate
-        )
-        held_out = self.builder.availability("validation")
-        has_validation = any(len(one.patterns.starts) for one in held_out.sets)
-        self.validation_composer = sampler.compose(held_out, seed, short=True) if has_validation else None
+        self.source, self.sampler = source, sampler or Hybrid(batch_size=100)
+        self.seed, self.steps, self.workers = seed, steps, workers
+        self.hard_negatives, self.sides, self.teacher = hard_negatives, sides, teacher
+        self.chunk_tokens = chunk_tokens if encoder.backbone.pads else 0
+        self.validation_batches, self.validation_queries = validation_batches, validation_queries
+        self.cache, self.progress = Path(cache), progress
+        self.start_step = 0
+        self._encoder = encoder
+        self._journal: list[Any] = []
+        self._collate: Collator | None = None
+        self.train_batches: Composer
+        self.validation_pairs: Composer | None = None
+        self.validation: RetrievalCollection | None = None
+
+    def prepare_data(self) -> None:
+        """Build what goes to the cache, once a machine; nothing where it is there."""
+        if self._collate is None:
+            list(self._sets())
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the sets and compose their batches.
+
+        Raises:
+            InputError: the source cannot be read, or cannot fill a global batch.
+        """
+        if self._collate is not None:
+            return
+        self._collate = Collator(list(self._sets()), self.hard_negatives, self.sides, self.chunk_tokens)
+        steps = self._batches_of_run() if self.trainer else self.steps
+        self.train_batches = self.sampler.compose(self._collate.availability("train"), self.seed, steps=steps)
+        self.train_batches.restore(self._journal)
+        held_out = self._collate.availability("validation")
+        if any(len(one.patterns.starts) for one in held_out.sets):
+            if self.validation_batches:
+                self.validation_pairs = self.sampler.compose(held_out, self.seed, short=True)
+            self.validation = self._validation_collection()
+
+    def _sets(self) -> Iterator[TokenisedSet]:
+        """The sets of the source with their tokens, built on first use."""
+        cache = Cache.at(self.cache)
+        read: set[Role] = {*self.sides, "passage"} if self.hard_negatives else {*self.sides}
+        vocabulary = self._encoder.tokenizer.get_vocab_size()
+        for one in self.source.sets():
+            stores = {
+                role: tokenise(one.pairs, side, self._encoder.tokenization(role), vocabulary, cache, self.progress)
+                for role, side in TABLES.items()
+            }
+            taught = {COLUMN[role]: self.teacher.embeddings(one.pairs, role, cache) for role in read} if self.teacher else {}
+            yield TokenisedSet(one.pairs, stores["query"], stores["passage"], one.weight, taught)
+
+    def _validation_collection(self) -> RetrievalCollection | None:
+        """A small collection of the first set's validation split."""
+        pairs = self.collate.sets[0].pairs
+        if not self.validation_queries or not len(pairs.split_edges("validation")):
+            return None
+        return split_collection(pairs, "validation", "validation", self.validation_queries)
 
     @property
-    def validates(self) -> bool:
-        """Whether there is anything to validate on."""
-        return self.validation_composer is not None and self.config.validation_batches > 0
+    def collate(self) -> Collator:
+        """Pairs to tensors; after `setup`."""
+        if self._collate is None:
+            raise RuntimeError("HybridDataModule.setup() has not been called")
+        return self._collate
 
-    def check(self, strict: bool) -> None:
-        """With `strict`, refuse text that was cut to the length limit or holds unknown tokens (law 7)."""
-        for one in self.builder.sets:
-            for side, store in (("queries", one.queries), ("passages", one.passages)):
-                cut = sum(part.truncated for part in store.coverage.values())
-                unknown = sum(part.unknown for part in store.coverage.values())
-                if strict and (cut or unknown):
-                    raise InputError(
-                        f"strict=true: of the {side} of {one.pairs.name}, {cut} texts are cut to model.max_*_length and "
-                        f"{unknown} tokens are unknown to the tokenizer"
-                    )
+    @property
+    def negatives(self) -> int:
+        """Mined negatives that the data has of a pair, in the set that has most."""
+        return max(int(one.pairs.edges.shape[1]) for one in self.collate.sets) - 2
+
+    def lost(self) -> dict[str, tuple[int, int]]:
+        """Texts that were cut and tokens that are unknown to the tokenizer (law 7), by side of a set."""
+        stores: dict[str, TokenStore] = {}
+        for one in self.collate.sets:
+            stores |= {f"queries of {one.pairs.name}": one.queries, f"passages of {one.pairs.name}": one.passages}
+        every = {name: store.coverage.values() for name, store in stores.items()}
+        return {name: (sum(one.truncated for one in part), sum(one.unknown for one in part)) for name, part in every.items()}
+
+    def observe(self, step: int, measures: Mapping[str, float]) -> None:
+        """Let an adaptive ratio decide from the validation after `step` optimizer steps; its decision goes to the journal."""
+        accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
+        self.train_batches.observe(step * accumulate, measures)
 
     def state_dict(self) -> dict[str, Any]:
-        """What an adaptive ratio decided: with it, batches are a function of (seed, step)."""
-        return {"journal": self.train_composer.journal}
+        """The optimizer step and the journal: with the seed, all that the batches after a resume are a function of."""
+        return {"step": self.trainer.global_step if self.trainer else self.start_step, "journal": self.train_batches.journal}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.train_composer.restore(state_dict["journal"])
+        self.start_step, self._journal = state_dict["step"], state_dict["journal"]
+        if self._collate is not None:
+            self.train_batches.restore(self._journal)
+
+    def _batches_of_run(self) -> int:
+        trainer = self.trainer
+        assert trainer is not None
+        if trainer.max_steps < 0:
+            raise InputError(f"trainer.max_steps={trainer.max_steps}; expected the number of steps: batches have no epoch")
+        return int(trainer.max_steps * trainer.accumulate_grad_batches)
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def train_dataloader(self) -> DataLoader[tuple[PairBatch, ...]]:
-        rank, world_size = self._rank()
-        steps, accumulate = self.config.max_steps, self.config.accumulate
-        batches = StepBatches(self.builder, self.train_composer, steps * accumulate, rank, world_size)
+    def train_dataloader(self) -> DataLoader[PairBatch]:
+        """The global batches that are left, each as this rank sees it."""
+        rank, ranks = self._rank()
+        divides("sampler.batch_size", self.sampler.batch_size, "the number of devices", ranks)
+        batches, accumulate = self._batches_of_run(), self.trainer.accumulate_grad_batches if self.trainer else 1
         return DataLoader(
-            Steps(batches, accumulate),
+            GlobalBatches(self.collate, self.train_batches, batches, rank, ranks),
             batch_size=None,
-            sampler=range(self.start_step, steps),
-            num_workers=self.config.workers,
+            sampler=range(self.start_step * accumulate, batches),
+            num_workers=self.workers,
             worker_init_fn=_outlive_sigterm,
-            persistent_workers=self.config.workers > 0,
+            persistent_workers=self.workers > 0,
             generator=torch.Generator(),  # a loader that starts draws a number, and must not draw it from the model's
         )
 
-    def val_dataloader(self) -> DataLoader[PairBatch] | list[DataLoader[PairBatch]]:
-        """Every rank gets whole batches: they are few, and short ones need not divide."""
-        if self.validation_composer is None or not self.validates:
-            return []
-        batches = StepBatches(self.builder, self.validation_composer, self.config.validation_batches)
-        return DataLoader(batches, batch_size=None, generator=torch.Generator())
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """Pairs behind ``val/loss``, of which every rank gets whole batches (they are few), and texts behind the mAP."""
+        loaders: list[DataLoader[Any]] = []
+        if self.validation_pairs is not None:
+            loaders.append(_loader(GlobalBatches(self.collate, self.validation_pairs, self.validation_batches)))
+        if self.validation is not None:
+            sides = {"query": self.validation.queries.texts, "passage": self.validation.corpus.texts}
+            ids = {role: Ragged.from_lists(self._encoder.tokenise(texts, role)) for role, texts in sides.items()}  # type: ignore[arg-type]
+            loaders.append(_loader(self._texts([(role, 0, rows) for role, rows in ids.items()])))  # type: ignore[misc]
+        return loaders
+
+    def predict_dataloader(self) -> DataLoader[TextBatch]:
+        """Every passage of the source; `BiEncoderModule.predict_step` gives set, rows and embeddings."""
+        return _loader(self._texts([("passage", index, one.passages.tokens) for index, one in enumerate(self.collate.sets)]))
+
+    def _texts(self, sides: list[tuple[Role, int, Ragged]]) -> TextChunks:
+        """Chunks of similar length, of which this rank encodes its share."""
+        rank, ranks = self._rank()
+        device = self.trainer.strategy.root_device.type if self.trainer else "cpu"
+        chunks = [
+            (role, index, rows, tokens)
+            for role, index, tokens in sides
+            for rows in plan(tokens.lengths, ENCODED_AT_ONCE.get(device, CHUNK_TOKENS))
+        ]
+        return TextChunks(chunks if every_rank_encodes(self.trainer) else chunks[rank::ranks])
+
+
+class GlobalBatches(Dataset[PairBatch]):
+    """Item n is the n-th global batch as one of `ranks` sees it."""
+
+    def __init__(self, collate: Collator, batches: Composer, count: int, rank: int = 0, ranks: int = 1) -> None:
+        self.collate, self.batches, self.count, self.rank, self.ranks = collate, batches, count, rank, ranks
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> PairBatch:
+        return self.collate(number, self.batches.batch(number), self.rank, self.ranks)
+
+
+class TextChunks(Dataset[TextBatch]):
+    """Texts of similar length that are encoded together: role, set, rows, and the tokens that they are rows of."""
+
+    def __init__(self, chunks: list[tuple[Role, int, npt.NDArray[np.int64], Ragged]]) -> None:
+        self.chunks = chunks
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __getitem__(self, number: int) -> TextBatch:
+        role, index, rows, tokens = self.chunks[number]
+        return TextBatch(role, index, torch.from_numpy(rows), Tokens.of(tokens.gather(rows)))
+
+
+def _loader(dataset: Dataset[Any]) -> DataLoader[Any]:
+    return DataLoader(dataset, batch_size=None, generator=torch.Generator())
 
 
 def _outlive_sigterm(*_: object) -> None:

@@ -1,87 +1,183 @@
-"""The learning side of a run: the bi-encoder under a contrastive loss."""
+"""The learning side of a run: a bi-encoder under an in-batch loss."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from torchmetrics import MeanMetric
 
-from hybrid_retrieval.config import TrainerConfig
+from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.protocol import evaluate
-from hybrid_retrieval.evaluation.retrievers.dense import Dense
+from hybrid_retrieval.evaluation.metric import MultilingualRetrieval
 from hybrid_retrieval.losses.loss import Loss
-from hybrid_retrieval.models.encoder import BiEncoder
-from hybrid_retrieval.training.batches import PairBatch
-from hybrid_retrieval.training.contrast import Contrast, Engine
-from hybrid_retrieval.training.gather import sum_gradients
+from hybrid_retrieval.models.encoder import BiEncoder, Tokens
+from hybrid_retrieval.training.collate import PairBatch, TextBatch
+from hybrid_retrieval.training.datamodule import HybridDataModule
+from hybrid_retrieval.training.engine import Contrast, Engine, Forward
+from hybrid_retrieval.training.exact import Boundary, Replicas
 from hybrid_retrieval.training.optimizers import AdamW, clip_gradients
-from hybrid_retrieval.training.shared_encoding import SharedEncoder
+
+SETTINGS = ("monolingual", "crosslingual", "multilingual")
 
 
-class ContrastiveModule(lightning.LightningModule):
-    """Trains an encoder; validates its loss, and its retrieval on a small collection."""
+class BiEncoderModule(lightning.LightningModule):
+    """Trains a bi-encoder by a loss over the global batch (InfoNCE: arXiv 2408.10536, Eq. 1).
+
+    `training_step` computes the loss and the gradients of all embeddings; `backward` takes these back through the encoder, chunk
+    by chunk. Lightning does the rest: it scales, accumulates, clips and steps.
+    """
 
     def __init__(
         self,
-        encoder: BiEncoder,
-        loss: Loss,
-        optimizer: AdamW,
-        config: TrainerConfig,
-        seed: int,
-        validation: RetrievalCollection | None = None,
+        encoder: BiEncoder | Mapping[str, str],
+        loss: Loss | None = None,
+        optimizer: AdamW | Mapping[str, Any] | None = None,
+        *,
+        seed: int = 1,
+        grad_cache: bool = False,
     ) -> None:
+        """
+        Args:
+            encoder: or its description, as `load_from_checkpoint` gives it.
+            loss: None for an encoder that is only used.
+            optimizer: or its values; None for an encoder that is only used.
+            seed: of the run; randomness in the encoder is a function of it, the step and the chunk.
+            grad_cache: keep the activations of one chunk and encode each twice, for batches that do not fit.
+        """
         super().__init__()
-        self.automatic_optimization = False
-        self.encoder, self.loss = encoder, loss
-        self.engine = Engine(encoder, loss, seed, config.grad_cache)
-        self.optimizer, self.config = optimizer, config
-        self.validation = validation
-        self.figures = Contrast(torch.zeros(2, 3))
+        self.encoder = encoder if isinstance(encoder, BiEncoder) else described(encoder)
+        self.loss = loss
+        self.optimizer = AdamW(**optimizer) if isinstance(optimizer, Mapping) else optimizer
+        self.seed, self.grad_cache = seed, grad_cache
+        self.save_hyperparameters(
+            {
+                "encoder": description(self.encoder),
+                "optimizer": asdict(self.optimizer) if self.optimizer else None,
+                "seed": seed,
+                "grad_cache": grad_cache,
+            },
+            logger=False,
+        )
+        self.validation_loss, self.validation_accuracy = MeanMetric(), MeanMetric()
+        self.retrieval: MultilingualRetrieval | None = None
+        self.contrast = Contrast(torch.zeros(2, 3))
+        self._forward: Forward | None = None
 
-    def training_step(self, batches: tuple[PairBatch, ...], batch_index: int) -> None:
-        optimizer: Any = self.optimizers()
-        optimizer.zero_grad()
-        last = len(batches) - 1
-        steps = [self.engine.step(batch, self._backward, number == last) for number, batch in enumerate(batches)]
-        self.figures = Contrast.together(steps)
-        sum_gradients([parameter for parameter in self.parameters() if parameter.requires_grad])
-        optimizer.step()
-        schedule: Any = self.lr_schedulers()
-        schedule.step()
-        pairs = sum(len(batch) for batch in batches)
-        self.log("train/loss", self.figures.loss, prog_bar=True, batch_size=pairs)
-        self.log("train/accuracy@1", self.figures.accuracy, batch_size=pairs)
-        for name, value in {**self.loss.figures(), **self.figures.figures}.items():
-            self.log(f"train/{name}", value, batch_size=pairs)
+    def setup(self, stage: str) -> None:
+        """Build what depends on the data: the loss's own parameters, and the measures of the validation collection."""
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, HybridDataModule) and self.loss is not None:
+            self.bind(data)
 
-    def _backward(self, loss: Tensor) -> None:
-        self.manual_backward(loss / self.config.accumulate)
+    def bind(self, data: HybridDataModule) -> None:
+        """`setup` for data that is set up; a second call does nothing."""
+        assert self.loss is not None
+        if not self.loss.widths:
+            self.loss.bind(self.encoder.dimensions, data.collate.languages, data.collate.teacher_dimensions)
+        if self.retrieval is None and data.validation is not None:
+            self.retrieval = MultilingualRetrieval(data.validation)
 
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Clip, row-sparse gradients too, after a precision plugin has taken back its scale."""
-        if self.config.gradient_clip:
-            norm = clip_gradients(self.parameters(), self.config.gradient_clip)
-            self.log("train/gradient_norm", norm)
+    def configure_callbacks(self) -> list[Callback]:
+        return [Boundary()]
 
-    def validation_step(self, batch: PairBatch, batch_index: int) -> None:
-        figures = self.engine.evaluate(batch)
-        several = self.trainer.world_size > 1
-        self.log("val/loss", figures.loss, prog_bar=True, batch_size=1, sync_dist=several)
-        self.log("val/accuracy@1", figures.accuracy, batch_size=1, sync_dist=several)
+    @property
+    def engine(self) -> Engine:
+        """The loss of batches, and their gradients."""
+        if self.loss is None:
+            raise InputError("BiEncoderModule(encoder) has no loss to train by; give it one, as in BiEncoderModule(encoder, InfoNCE())")
+        return Engine(self.encoder, self.loss, self.seed, self.grad_cache)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Embeddings, [texts, dimensions]."""
+        embeddings: Tensor = self.encoder(tokens)
+        return embeddings
+
+    def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
+        """The mean loss of a global batch; its gradients wait for `backward`."""
+        assert self.loss is not None
+        self._forward = self.engine.forward(batch)
+        self.contrast = self._forward.contrast
+        self.log("train/loss", self.contrast.loss, prog_bar=True, batch_size=len(batch))
+        self.log("train/accuracy@1", self.contrast.accuracy, batch_size=len(batch))
+        for name, value in {**self.loss.figures(), **self.contrast.figures}.items():
+            self.log(f"train/{name}", value, batch_size=len(batch))
+        return self._forward.loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Take the gradients of the embeddings back through the encoder, scaled as `loss` is."""
+        assert self._forward is not None
+        strategy = self.trainer.strategy
+        self.engine.backward(self._forward, loss, last=not isinstance(strategy, Replicas) or strategy.last_backward)
+        self._forward = None
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the global norm, row-sparse and sharded gradients too, after a GradScaler has taken back its scale."""
+        if gradient_clip_val:
+            self.log("train/gradient_norm", clip_gradients(self.parameters(), gradient_clip_val))
+
+    def validation_step(self, batch: PairBatch | TextBatch, batch_index: int, dataloader_idx: int = 0) -> None:
+        if isinstance(batch, PairBatch):
+            contrast = self.engine.evaluate(batch)
+            self.validation_loss.update(contrast.loss)
+            self.validation_accuracy.update(contrast.accuracy)
+        elif self.retrieval is not None:
+            self.retrieval.update(self(batch.tokens).float(), batch.rows, batch.role)
 
     def on_validation_epoch_end(self) -> None:
-        if self.validation is None:
+        if self.validation_loss.update_called:
+            self.log("val/loss", self.validation_loss, prog_bar=True)
+            self.log("val/accuracy@1", self.validation_accuracy)
+        if self.retrieval is None or self.trainer.sanity_checking:
             return
-        result = evaluate(Dense(SharedEncoder(self.encoder)), self.validation)
-        for setting in ("monolingual", "crosslingual", "multilingual"):
-            name = f"{self.validation.name}/{setting}/map"
-            if name in result.metrics:
-                value = torch.tensor(result.metrics[name], dtype=torch.float32, device=self.device)
-                self.log(f"val/{setting}/map", value, sync_dist=self.trainer.world_size > 1)
+        found = self.retrieval.compute()
+        self.retrieval.reset()
+        measures = {setting: found[f"{setting}/map"] for setting in SETTINGS if f"{setting}/map" in found}
+        for setting, value in measures.items():
+            self.log(f"val/{setting}/map", value, sync_dist=self.trainer.world_size > 1)
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, HybridDataModule):
+            data.observe(self.trainer.global_step, {setting: float(value) for setting, value in measures.items()})
+
+    def predict_step(self, batch: TextBatch, batch_index: int) -> tuple[int, Tensor, Tensor]:
+        """The set, rows int64 [texts], and embeddings [texts, dimensions], of texts."""
+        return batch.set_index, batch.rows, self(batch.tokens).float()
 
     def configure_optimizers(self) -> Any:
-        optimizer, schedule = self.optimizer.configure(self, self.config.max_steps)
+        if self.optimizer is None:
+            raise InputError("BiEncoderModule(encoder, loss) has no optimizer; give it one, as in optimizer=AdamW(lr=2e-5)")
+        optimizer, schedule = self.optimizer.configure(self, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """An encoder that is only used takes no parameters of the loss."""
+        if self.loss is None:
+            weights: dict[str, Tensor] = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: value for name, value in weights.items() if not name.startswith("loss.")}
+
+
+def description(encoder: BiEncoder) -> dict[str, str]:
+    """All of an encoder but its weights, in plain types: the files of `BiEncoder.save_config` by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        encoder.save_config(Path(folder))
+        return {file.name: file.read_text(encoding="utf-8") for file in sorted(Path(folder).iterdir())}
+
+
+def described(files: Mapping[str, str]) -> BiEncoder:
+    """The encoder of a `description`, with random weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
+        return BiEncoder.load(Path(folder))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
@@ -15,7 +16,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from hybrid_retrieval.config import not_negative, positive, share
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.models.encoder import Backbone
-from hybrid_retrieval.training.gather import norm_over_ranks
 
 
 class RowSparseAdamW(torch.optim.AdamW):
@@ -94,21 +94,23 @@ def clip_gradients(parameters: Iterable[Tensor], largest: float) -> Tensor:
 
     With sharded gradients a collective operation.
     """
-    gradients, shares = [], []
+    gradients, shards = [], []
     for parameter in parameters:
         if isinstance(parameter.grad, DTensor):
-            shares.append(parameter.grad.to_local())
+            shards.append(parameter.grad.to_local())
         elif parameter.grad is not None:
             if parameter.grad.is_sparse:
                 parameter.grad = parameter.grad.coalesce()
             gradients.append(parameter.grad.values() if parameter.grad.is_sparse else parameter.grad)
-    if not gradients and not shares:
+    if not gradients and not shards:
         return torch.zeros(())
     norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
-    if shares:
-        norms.append(norm_over_ranks(torch.stack([torch.linalg.vector_norm(share) for share in shares])))
+    if shards:
+        square = torch.stack([torch.linalg.vector_norm(shard) for shard in shards]).square().sum()
+        dist.all_reduce(square)
+        norms.append(square.sqrt())
     norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
-    torch._foreach_mul_([*gradients, *shares], (largest / (norm + 1e-6)).clamp(max=1.0))
+    torch._foreach_mul_([*gradients, *shards], (largest / (norm + 1e-6)).clamp(max=1.0))
     return norm
 
 

@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.encoder import Backbone, BiEncoder, Tokens
 from hybrid_retrieval.models.row_sparse import RowSparseEmbedding
-from hybrid_retrieval.training.batches import Chunk, PairBatch
+from hybrid_retrieval.training.collate import Chunk, PairBatch
 
 
 def layers(backbone: Backbone) -> list[nn.Module]:
@@ -78,7 +78,7 @@ def idle_chunks(encoder: nn.Module, batch: PairBatch) -> list[Chunk]:
         return []
     ids = batch.places.new_zeros(1)
     token = Tokens(ids, torch.arange(2, device=ids.device), 1)
-    return [Chunk(0, token)] * (batch.passes - len(batch.chunks))
+    return [Chunk(0, token)] * (max(batch.chunk_counts) - len(batch.chunks))
 
 
 def whole(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What a run says of itself while it trains: to the loggers, and to ``telemetry.jsonl`` in the run directory.
+"""Figures of the steps since the last line: to the loggers, and to ``telemetry.jsonl`` in the run directory.
 
-A line is of the steps since the line before: loss and accuracy@1 by stream, the realised ratio, tokens a second, the share of
+A line has loss and accuracy@1 by stream, the realised ratio, tokens a second, the share of
 padding, memory; and the cosine between the gradients of the two streams, which is negative where the objectives fight. The
 file also has a line for each validation, with what an adaptive ratio decided from it.
 """
@@ -11,7 +11,6 @@ import json
 import math
 import resource
 import sys
-import time
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -25,10 +24,9 @@ from torch.distributed.tensor import DTensor
 
 from hybrid_retrieval.files import write_text
 from hybrid_retrieval.sampling.composer import Composer
-from hybrid_retrieval.training.batches import PairBatch
-from hybrid_retrieval.training.contrast import Contrast
-from hybrid_retrieval.training.gather import world
-from hybrid_retrieval.training.module import ContrastiveModule
+from hybrid_retrieval.training.callbacks import Clock
+from hybrid_retrieval.training.collate import PairBatch
+from hybrid_retrieval.training.engine import Contrast, world
 
 TELEMETRY = "telemetry.jsonl"
 STREAMS = ("monolingual", "crosslingual")
@@ -40,31 +38,33 @@ Gradient = dict[str, tuple[Tensor | None, Tensor]]
 
 
 class Telemetry(Callback):
-    """Sums over steps, and writes a line every `every` of them.
+    """Sums over steps, and writes a line every `trainer.log_every_n_steps` of them.
 
-    The clock stands still in validations and while checkpoints are written. All that a line is made of is in checkpoints, so
-    that a resumed run writes the lines of one that was never ended. Tokens a second, padding and memory go by the first rank.
+    All that a line is made of is in checkpoints, so that a resumed run writes the lines of one that was never ended. Tokens a
+    second, padding and memory are those of the first rank.
     """
 
-    def __init__(self, run_dir: Path, every: int, composer: Composer, start_step: int) -> None:
-        self.path, self.every, self.composer, self.start_step = run_dir / TELEMETRY, every, composer, start_step
+    def __init__(self, run_dir: Path, clock: Clock, composer: Composer, coordinates: int = COORDINATES) -> None:
+        """
+        Args:
+            coordinates: of the dense gradients of a larger model, on which they are compared, about.
+        """
+        self.path, self.clock, self.composer, self.coordinates = run_dir / TELEMETRY, clock, composer, coordinates
         self._drawn = torch.zeros(2, dtype=torch.float64)
-        self._since: float | None = None
         self._stream: int | None = None
         self._sharded = False
-        self._begin()
+        self._begin(0.0)
 
-    def _begin(self) -> None:
-        """Start a line."""
+    def _begin(self, seconds: float) -> None:
+        """Start a line, so many seconds into the run."""
         self._sums = torch.zeros(2, 3)
         self._tokens = self._padded = 0
-        self._seconds = 0.0
+        self._since = seconds
         self._gradient: tuple[int, Gradient] | None = None
         self._cosine: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        self._pause()
-        names = ("_drawn", "_sums", "_tokens", "_padded", "_seconds", "_cosine")
+        names = ("_drawn", "_sums", "_tokens", "_padded", "_since", "_cosine")
         # A shard's gradient is of use to no other rank.
         return {name: getattr(self, name) for name in names} | {"_gradient": None if self._sharded else self._gradient}
 
@@ -74,74 +74,58 @@ class Telemetry(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if trainer.is_global_zero:
-            keep_until(self.path, self.start_step)
+            keep_until(self.path, trainer.global_step)
         self._sharded = any(isinstance(parameter, DTensor) for parameter in module.parameters())
         if self._gradient is not None:
             stream, parts = self._gradient
             self._gradient = None if self._sharded else (stream, moved(parts, module.device))
-        self._since = time.perf_counter()
 
     def on_train_batch_start(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: tuple[PairBatch, ...], index: int
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: PairBatch, index: int
     ) -> None:
-        self._stream = stream_of(batch) if 0 < self.composer.share(batch[0].step) < 1 else None
-        if self._since is None:
-            self._since = time.perf_counter()
+        if index % trainer.accumulate_grad_batches == 0:
+            self._stream = stream_of(batch) if 0 < self.composer.share(batch.step) < 1 else None
+        elif self._stream != stream_of(batch):
+            self._stream = None
 
     def on_before_optimizer_step(self, trainer: lightning.Trainer, module: lightning.LightningModule, optimizer: Any) -> None:
         """Compare the gradients of two neighbouring steps of different streams, once a line."""
         if self._stream is None:
             self._gradient = None
         elif self._cosine is None:
-            mine = sampled_gradient(module)
+            mine = sampled_gradient(module, self.coordinates)
             if self._gradient is None or self._gradient[0] == self._stream:
                 self._gradient = self._stream, mine
             else:
-                # Of replicas all say the same; of shards each has a part.
+                # Every replica has the whole gradients; of shards each has a part.
                 parts = trainer.strategy.reduce(products(self._gradient[1], mine), reduce_op="sum")
                 both, one, other = parts.tolist()
                 self._cosine = both / math.sqrt(one * other) if one * other > 0 else math.nan
                 self._gradient = None
 
     def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        outputs: Any,
-        batch: tuple[PairBatch, ...],
-        index: int,
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: PairBatch, index: int
     ) -> None:
-        sums = figures_of(module).sums
+        sums = contrast_of(module).sums
         self._sums = self._sums.to(sums.device) + sums
-        self._tokens += sum(part.tokens for part in batch)
-        self._padded += sum(part.padded_tokens for part in batch)
-        if trainer.global_step % self.every == 0:
-            self._write(trainer, module.device, batch[-1].step)
-            self._begin()
-
-    def on_validation_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self._pause()
+        for tokens in (chunk.tokens for chunk in batch.chunks):
+            self._tokens += len(tokens.ids)
+            self._padded += len(tokens) * tokens.longest if module.encoder.backbone.pads else len(tokens.ids)
+        stepped = (index + 1) % trainer.accumulate_grad_batches == 0
+        if stepped and trainer.global_step % log_every(trainer) == 0:
+            self._write(trainer, module.device, batch.step)
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
         line = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
         if journal := self.composer.journal:
             line["decision/alpha"] = journal[-1]["alpha"]
         self._append(trainer, line)
 
-    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self._pause()
-
-    def _pause(self) -> None:
-        """Stop the clock; the next batch starts it again."""
-        if self._since is not None:
-            self._seconds += time.perf_counter() - self._since
-        self._since = None
-
     def _write(self, trainer: lightning.Trainer, device: torch.device, batch: int) -> None:
         sums = self._sums.cpu().double()  # a GPU is done with its steps then
-        self._pause()
-        self._since = time.perf_counter()
-        seconds, ranks = max(self._seconds, 1e-9), trainer.world_size
+        seconds, ranks = max(self.clock.seconds - self._since, 1e-9), trainer.world_size
         self._drawn += sums[:, 2]
         line: dict[str, float] = {}
         for stream, (loss, hits, pairs) in zip(STREAMS, sums.tolist(), strict=True):
@@ -159,30 +143,36 @@ class Telemetry(Callback):
             logger.log_metrics(line, step=trainer.global_step - 1)
         loss, hits, pairs = sums.sum(0).tolist()
         self._append(trainer, {"train/loss": loss / pairs, "train/accuracy@1": hits / pairs, **line})
+        self._begin(self.clock.seconds)
 
     def _append(self, trainer: lightning.Trainer, line: Mapping[str, float]) -> None:
-        """Write a line to the file; what is not finite is null there."""
+        """Write a line to the file; a figure that is not finite is null there."""
         if trainer.is_global_zero:
             finite = {name: value if math.isfinite(value) else None for name, value in line.items()}
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": trainer.global_step - 1, **finite}) + "\n")
 
 
-def figures_of(module: nn.Module) -> Contrast:
-    """What the module's last step came out with."""
-    assert isinstance(module, ContrastiveModule)
-    return module.figures
+def contrast_of(module: Any) -> Contrast:
+    """The outcome of the module's last training step."""
+    contrast: Contrast = module.contrast
+    return contrast
 
 
-def stream_of(batches: tuple[PairBatch, ...]) -> int | None:
-    """The index in `STREAMS` of the only one that a step has pairs of; None where it has both."""
-    same = [one.composition.query_language == one.composition.passage_language for one in batches]
-    if all(one.all() for one in same):
+def log_every(trainer: Any) -> int:
+    """Steps between lines."""
+    return max(1, int(trainer.log_every_n_steps))
+
+
+def stream_of(batch: PairBatch) -> int | None:
+    """The index in `STREAMS` of the only one that a batch has pairs of; None where it has both."""
+    same = batch.pairs.query_language == batch.pairs.passage_language
+    if same.all():
         return 0
-    return None if any(one.any() for one in same) else 1
+    return None if same.any() else 1
 
 
-def sampled_gradient(module: nn.Module) -> Gradient:
+def sampled_gradient(module: nn.Module, coordinates: int = COORDINATES) -> Gradient:
     """A copy of the gradient: all of it in a small model, else of every dense parameter an equal number of coordinates.
 
     Those of a parameter are evenly spaced, and weighted so that inner products are estimates of those of whole gradients. Of
@@ -192,16 +182,16 @@ def sampled_gradient(module: nn.Module) -> Gradient:
     shards = {name: gradient.to_local() for name, gradient in gradients.items() if isinstance(gradient, DTensor)}
     gradients |= shards
     dense = [gradient for gradient in gradients.values() if not gradient.is_sparse]
-    whole = sum(gradient.numel() for gradient in dense) <= COORDINATES
+    whole = sum(gradient.numel() for gradient in dense) <= coordinates
     found: Gradient = {}
     for name, gradient in gradients.items():
-        share = 1.0 if name in shards else world()[1] ** -0.5
+        weight = 1.0 if name in shards else world()[1] ** -0.5
         if gradient.is_sparse:
             rows = gradient.coalesce()
-            found[name] = rows.indices()[0].clone(), rows.values().float() * share
+            found[name] = rows.indices()[0].clone(), rows.values().float() * weight
         else:
-            stride = 1 if whole else spacing(gradient, COORDINATES // len(dense))
-            found[name] = None, gradient.flatten()[::stride].float() * (share * stride**0.5)
+            stride = 1 if whole else spacing(gradient, coordinates // len(dense))
+            found[name] = None, gradient.flatten()[::stride].float() * (weight * stride**0.5)
     return found
 
 

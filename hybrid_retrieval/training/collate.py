@@ -1,0 +1,278 @@
+"""Pairs to tensors: the texts of a global batch that a rank encodes, and what the loss knows of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hybrid_retrieval.data.parallel import ParallelPairs, TextTable
+from hybrid_retrieval.data.tokens import TokenStore
+from hybrid_retrieval.losses.masks import PassageIds, QueryIds
+from hybrid_retrieval.models.chunks import plan, shares
+from hybrid_retrieval.models.encoder import Role, Tokens
+from hybrid_retrieval.ragged import Ragged
+from hybrid_retrieval.sampling.availability import Availability, SetAvailability
+from hybrid_retrieval.sampling.batch import PairIndices
+from hybrid_retrieval.training.teacher import TeacherEmbeddings
+
+Ints = npt.NDArray[np.int64]
+SET_SHIFT = 40
+"""Group ids of different sets are kept apart by the set's number above this bit."""
+COLUMN = {"query": 0, "passage": 1}
+"""The column of an edge that holds a side's group."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Texts that a rank encodes together; `number` is the chunk's in the plan of the global batch."""
+
+    number: int
+    tokens: Tokens
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """A global batch of B pairs as one rank sees it: the texts that it encodes, and ids of all.
+
+    Texts are numbered: the B of the pairs' first sides (their queries), the B of their second (their own passages), then
+    the hard negatives.
+
+    Attributes:
+        step: the batch's number in the run.
+        chunks: texts that this rank encodes.
+        counts: how many texts each rank encodes; `chunk_counts`: how many chunks.
+        places: int64 [texts], the place of each text's embedding when the ranks' embeddings lie end to end, each rank's in
+            the order of its chunks.
+        rank: this rank.
+        pairs: the batch as indices.
+        teacher_queries, teacher_passages: float32 [texts, teacher's dimensions], a teacher's embeddings of the queries and of
+            the passages of the whole batch, where the loss has a teacher.
+    """
+
+    step: int
+    chunks: tuple[Chunk, ...]
+    counts: tuple[int, ...]
+    chunk_counts: tuple[int, ...]
+    places: Tensor
+    of_queries: QueryIds
+    of_passages: PassageIds
+    rank: int
+    pairs: PairIndices
+    teacher_queries: Tensor | None = None
+    teacher_passages: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def rows(self) -> slice:
+        """The queries whose loss is this rank's to compute."""
+        each = len(self) // len(self.counts)
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    @property
+    def own_places(self) -> slice:
+        """The place of this rank's embeddings among those of all."""
+        start = sum(self.counts[: self.rank])
+        return slice(start, start + self.counts[self.rank])
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
+        """The same on another device."""
+        values: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        moved = {
+            name: value.to(device, non_blocking=non_blocking) for name, value in values.items() if hasattr(value, "to")
+        }
+        chunks = tuple(replace(chunk, tokens=chunk.tokens.to(device, non_blocking=non_blocking)) for chunk in self.chunks)
+        return replace(self, chunks=chunks, **moved)
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Texts that a rank embeds: `rows` int64 [texts] of a side of the set `set_index`, or of a collection."""
+
+    role: Role
+    set_index: int
+    rows: Tensor
+    tokens: Tokens
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> TextBatch:
+        """The same with its tokens on another device; rows are read on the host."""
+        return replace(self, tokens=self.tokens.to(device, non_blocking=non_blocking))
+
+
+@dataclass(frozen=True)
+class TokenisedSet:
+    """A set with the tokens of its two sides, a teacher's embeddings of their texts, and its weight among the sets."""
+
+    pairs: ParallelPairs
+    queries: TokenStore
+    passages: TokenStore
+    weight: float
+    taught: Mapping[int, TeacherEmbeddings] = field(default_factory=dict)
+    """By column, where the loss has a teacher."""
+
+    def store(self, column: int) -> TokenStore:
+        """The tokens of a side."""
+        return self.passages if column else self.queries
+
+    def table(self, column: int) -> TextTable:
+        """The texts of a side."""
+        return self.pairs.passages if column else self.pairs.queries
+
+
+class Collator:
+    """Turns global batches of pairs into the tensors of one rank.
+
+    The chunks of a global batch do not depend on the number of ranks (law 4).
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[TokenisedSet],
+        hard_negatives: int = 0,
+        sides: tuple[str, str] = ("query", "passage"),
+        chunk_tokens: int = 0,
+    ) -> None:
+        """
+        Args:
+            hard_negatives: mined negatives of each pair.
+            sides: which side of an edge stands first and second in a pair.
+            chunk_tokens: of a chunk, padding included; 0 where texts are not padded: each rank then takes its texts in one piece.
+        """
+        self.sets = tuple(sets)
+        self.hard_negatives, self.chunk_tokens = hard_negatives, chunk_tokens
+        self.columns = COLUMN[sides[0]], COLUMN[sides[1]]
+        self.languages = tuple(sorted({language for one in sets for language in one.pairs.languages}))
+
+    @property
+    def teacher_dimensions(self) -> int:
+        """Width of the teacher's embeddings; 0 without one."""
+        return next((one.dimensions for one in self.sets[0].taught.values()), 0)
+
+    def availability(self, split: str) -> Availability:
+        """What a sampler can draw from a split: the languages that the texts on either side exist in."""
+        found = []
+        for one in self.sets:
+            patterns = one.pairs.patterns(split)
+            of_column = patterns.queries, patterns.passages
+            patterns = replace(patterns, queries=of_column[self.columns[0]], passages=of_column[self.columns[1]])
+            found.append(SetAvailability(one.pairs.name, one.pairs.languages, patterns, one.weight))
+        return Availability(found)
+
+    def __call__(self, step: int, pairs: PairIndices, rank: int = 0, ranks: int = 1) -> PairBatch:
+        """A global batch as one of `ranks` sees it."""
+        count, width = len(pairs), 2 + self.hard_negatives
+        # [places of a pair, pairs]: the text's row, its fingerprint and its passage group, by first side, second side, negatives.
+        row, key = np.empty((width, count), np.int64), np.empty((width, count), np.int64)
+        group = np.full((width, count), -1, np.int64)
+        answers = np.full((count, self._most_answers(pairs)), -1, np.int64)
+        for index, slots in _by_set(pairs):
+            one, shift = self.sets[index], index << SET_SHIFT
+            edges = one.pairs.edges[pairs.edge[slots]].astype(np.int64)
+            languages = pairs.query_language[slots], pairs.passage_language[slots]
+            for place, column in enumerate(self.columns):
+                row[place, slots] = self._rows(index, column, edges[:, column], languages[place])
+                key[place, slots] = one.table(column).keys[row[place, slots]]
+                group[place, slots] = edges[:, 1] + shift
+            self._negatives(index, slots, edges, languages[1], row, key, group)
+            known = one.pairs.answers_by_query.gather(edges[:, 0])
+            answers[slots[known.rows()], known.positions()] = known.values.astype(np.int64) + shift
+        language = np.concatenate([pairs.query_language, np.tile(pairs.passage_language, width - 1)])
+        asked = np.concatenate([key[0], np.full((width - 2) * count, -1)])
+        of_queries = key[0].copy(), answers, key[1].copy(), language[:count]
+        of_passages = group[1:].ravel(), key[1:].ravel(), asked, language[count:]
+        chunks, counts, chunk_counts, places = self._chunks(pairs, row, rank, ranks)
+        return PairBatch(
+            step=step,
+            chunks=chunks,
+            counts=counts,
+            chunk_counts=chunk_counts,
+            places=places,
+            of_queries=QueryIds(*map(torch.from_numpy, of_queries)),
+            of_passages=PassageIds(*map(torch.from_numpy, of_passages)),
+            rank=rank,
+            pairs=pairs,
+            teacher_queries=self._taught(pairs, row[:1], self.columns[:1]),
+            teacher_passages=self._taught(pairs, row[1:], (self.columns[1], *[1] * self.hard_negatives)),
+        )
+
+    def _rows(self, index: int, column: int, groups: Ints, languages: Ints) -> Ints:
+        """Text rows of groups in languages of the union; -1 where there is none."""
+        own = self.sets[index].pairs.languages
+        of_union = np.array([own.index(name) if name in own else -1 for name in self.languages])
+        rows: Ints = self.sets[index].table(column).rows[groups, of_union[languages]].astype(np.int64)
+        return rows
+
+    def _most_answers(self, pairs: PairIndices) -> int:
+        """The largest number of passage groups that answer a query of the batch."""
+        counts = [
+            self.sets[index].pairs.answers_by_query.lengths_of(self.sets[index].pairs.edges[pairs.edge[slots], 0]).max()
+            for index, slots in _by_set(pairs)
+        ]
+        return int(max(counts, default=1))
+
+    def _negatives(self, index: int, slots: Ints, edges: Ints, languages: Ints, row: Ints, key: Ints, group: Ints) -> None:
+        """Fill in the hard negatives; where a pair has none in its language, some passage, marked as no candidate."""
+        # Where passages stand on the second side, its own: then its length is that of others of the batch.
+        filling = row[1, slots] if self.columns[1] else 0
+        for place in range(2, 2 + self.hard_negatives):
+            column = edges[:, place] if edges.shape[1] > place else np.full(len(slots), -1, np.int64)
+            rows = self._rows(index, 1, np.maximum(column, 0), languages)
+            there = (column >= 0) & (rows >= 0)
+            row[place, slots] = np.where(there, rows, filling)
+            key[place, slots] = self.sets[index].pairs.passages.keys[row[place, slots]]
+            group[place, slots] = np.where(there, column + (index << SET_SHIFT), -1)
+
+    def _taught(self, pairs: PairIndices, row: Ints, columns: Sequence[int]) -> Tensor | None:
+        """The teacher's embeddings of texts `row` [places of a pair, pairs], end to end; None without a teacher."""
+        if not self.sets[0].taught:
+            return None
+        found = np.empty((*row.shape, self.sets[0].taught[columns[0]].dimensions), np.float32)
+        for index, slots in _by_set(pairs):
+            for place, column in enumerate(columns):
+                found[place, slots] = self.sets[index].taught[column].gather(row[place, slots])
+        return torch.from_numpy(found.reshape(-1, found.shape[-1]))
+
+    def _chunks(
+        self, pairs: PairIndices, row: Ints, rank: int, ranks: int
+    ) -> tuple[tuple[Chunk, ...], tuple[int, ...], tuple[int, ...], Tensor]:
+        """The chunks of this rank, the texts and the chunks of each rank, and the place of each text's embedding."""
+        width, count = row.shape
+        column = np.repeat([*self.columns, *[1] * (width - 2)], count)
+        store = np.tile(pairs.set_index, width) * 2 + column  # [texts], the number of the token store that holds it
+        rows = row.ravel()
+        lengths = np.empty(len(rows), np.int64)
+        for number in np.unique(store).tolist():
+            lengths[store == number] = self._store(number).lengths_of(rows[store == number])
+        if self.chunk_tokens:
+            chunks = plan(lengths, self.chunk_tokens)
+            taken = shares(chunks, lengths, ranks)
+        else:
+            chunks = np.array_split(np.arange(len(rows)), ranks)
+            taken = [[number] for number in range(ranks)]
+        order = np.concatenate([chunks[number] for numbers in taken for number in numbers])
+        places = np.empty(len(rows), np.int64)
+        places[order] = np.arange(len(rows))
+        mine = tuple(Chunk(number, self._tokens(store[chunks[number]], rows[chunks[number]])) for number in taken[rank])
+        counts = tuple(sum(len(chunks[number]) for number in numbers) for numbers in taken)
+        return mine, counts, tuple(map(len, taken)), torch.from_numpy(places)
+
+    def _store(self, number: int) -> Ragged:
+        """A token store by twice its set's number plus its column."""
+        return self.sets[number // 2].store(number % 2).tokens
+
+    def _tokens(self, store: Ints, rows: Ints) -> Tokens:
+        """The texts at `rows` of the token stores `store`."""
+        slots = [np.flatnonzero(store == number) for number in np.unique(store).tolist()]
+        return Tokens.of(Ragged.merge(slots, [self._store(int(store[mine[0]])).gather(rows[mine]) for mine in slots]))
+
+
+def _by_set(pairs: PairIndices) -> list[tuple[int, Ints]]:
+    """The sets that a batch has pairs of, each with the places of its pairs."""
+    return [(index, np.flatnonzero(pairs.set_index == index)) for index in np.unique(pairs.set_index).tolist()]

@@ -1,0 +1,426 @@
+"""All that stands in for Lightning's own behaviour, and why.
+
+- **Gradients are summed over ranks once a step**, by the strategy (`Replicas`), not by DDP's hooks: a rank may have more chunks
+  than another, or none, and gradients may be row-sparse; hooks that wait for each other in every backward pass would hang.
+- **A checkpoint belongs to a step boundary and holds no state of Lightning's loops** (`Boundary`): a resumed run is an epoch of
+  the steps that are left. Lightning's own mid-epoch restart skips or cuts the validation of the step that it was saved at
+  (Lightning issues 19549 and 20288). Written when the next step starts, ``last.ckpt`` holds that validation.
+- **SIGTERM** asks for a checkpoint at the next step of any rank, and all ranks leave together. Lightning's handler starts a
+  collective operation in the middle of the rank's work, and asks all devices before every step.
+- **Files are whole** (`WholeFiles`): a kill or a full disk leaves the checkpoint of before.
+- **Ranks are started from the resolved config** (`start_ranks`): Lightning's launcher replays the command line, which under
+  ``--multirun`` starts the sweep anew (Hydra issue 2070).
+- **Trainer arguments that would break one of these are refused** (`trainer_arguments`).
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+from torch.multiprocessing import get_context
+from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, spawn
+
+from hybrid_retrieval.errors import InputError, Terminated, choice, exit_on_sigterm, nearest
+from hybrid_retrieval.files import replaced
+from hybrid_retrieval.training.engine import sum_gradients
+from hybrid_retrieval.training.sharding import shard, shares, whole
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+GRACE_SECONDS = 30.0
+"""How long ranks may take to leave after the first one has."""
+PORTS = range(20_000, 30_000)
+"""Where the nodes of a Slurm job meet: a function of its number, so that two jobs on one machine rarely clash."""
+
+REFUSED = {
+    "callbacks": "choose callbacks=NAME",
+    "logger": "choose logger=NAME",
+    "plugins": "checkpoints and process groups are this package's",
+    "default_root_dir": "choose hydra.run.dir=DIR",
+    "use_distributed_sampler": "ranks take their slices of every global batch by themselves",
+    "reload_dataloaders_every_n_epochs": "batches are a function of (seed, step)",
+    "enable_checkpointing": "a run without checkpoints cannot be scored",
+    "barebones": "choose debug=profile",
+    "check_val_every_n_epoch": "a run is one epoch: choose trainer.val_check_interval",
+    "gradient_clip_algorithm": "gradients are clipped by their global norm",
+    "inference_mode": "settled by the strategy",
+    "sync_batchnorm": "no encoder here normalises over a batch",
+}
+"""Arguments of Lightning's Trainer that are not the user's, and why or what to use instead."""
+
+
+class Replicas(DDPStrategy):
+    """One process a device with a replica each; gradients are summed after the last backward pass of an optimizer step."""
+
+    last_backward = True
+    """Whether the next backward pass is the last before the optimizer's step."""
+
+    def configure_ddp(self) -> None:
+        """No wrapping; all ranks start from the weights of rank 0."""
+        assert self.model is not None
+        for value in self.model.state_dict().values():
+            if isinstance(value, Tensor):
+                dist.broadcast(value, 0)
+
+    @contextmanager
+    def block_backward_sync(self) -> Iterator[None]:
+        """Backward passes of batches that only accumulate."""
+        self.last_backward = False
+        try:
+            yield
+        finally:
+            self.last_backward = True
+
+    def post_backward(self, closure_loss: Tensor) -> None:
+        """The one synchronisation of a step."""
+        if self.last_backward:
+            assert self.model is not None
+            sum_gradients([parameter for parameter in self.model.parameters() if parameter.requires_grad])
+
+
+class Shards(Replicas):
+    """One process a device with a shard of the encoder each; the loss's own few parameters are replicas.
+
+    Checkpoints are those of a single device: whole tensors, written by rank 0.
+    """
+
+    def configure_ddp(self) -> None:
+        """Shard what all ranks start from; the optimizer is built over the shards."""
+        super().configure_ddp()
+        model: Any = self.model
+        shard(model.encoder, self.root_device.type)
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """The weights, whole, on rank 0; a collective operation."""
+        return whole(super().lightning_module_state_dict())
+
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """The optimizer's state, whole, on rank 0; a collective operation."""
+        state: dict[str, Any] = super().optimizer_state(optimizer)
+        return {**state, "state": {number: whole(values) for number, values in state["state"].items()}}
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """From whole tensors, of which each rank takes its shard."""
+        states = []
+        for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            of_parameters = {number: shares(values, parameters[number]) for number, values in saved["state"].items()}
+            states.append({**saved, "state": of_parameters})
+        super().load_optimizer_state_dict({"optimizer_states": states})
+
+
+STRATEGIES = {"auto": Replicas, "ddp": Replicas, "fsdp": Shards}
+
+
+def every_rank_encodes(trainer: lightning.Trainer | None) -> bool:
+    """Whether a forward pass is the work of all ranks together, so that all of them make the same ones."""
+    return trainer is not None and isinstance(trainer.strategy, Shards)
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints that appear whole or not at all."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        final = Path(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with replaced(final) as part:
+                torch.save(checkpoint, part)
+        except RuntimeError as error:  # what torch makes of a failed write
+            raise OSError(errno.ENOSPC, f"cannot be written ({str(error).splitlines()[0]})", str(final)) from error
+
+
+class Boundary(Callback):
+    """Checkpoints without the state of loops, and a resumed run that begins at a step boundary."""
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint.pop("loops", None)
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        count_steps(trainer, int(checkpoint["global_step"]))
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        # Early stopping judges after a validation; a run that was ended after its last one must not train on.
+        if any(0 < callback.patience <= callback.wait_count for callback in early_stopping(trainer)):
+            trainer.should_stop = True
+
+
+def early_stopping(trainer: lightning.Trainer) -> list[Any]:
+    """The early stopping callbacks of a trainer."""
+    return list(trainer.early_stopping_callbacks)
+
+
+def count_steps(trainer: lightning.Trainer, step: int) -> None:
+    """Set Lightning's counters to `step` steps done, as if the epoch that begins were the first of the run.
+
+    Validation goes by the number of batches, `max_steps` by that of the optimizer's steps, and the loggers' axis by a third one.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    batches = loop.batch_progress.total
+    steps = loop.automatic_optimization.optim_progress.optimizer.step.total
+    for count, done in ((batches, step * trainer.accumulate_grad_batches), (steps, step)):
+        count.load_state_dict(dict.fromkeys(count.state_dict(), done))
+    loop._batches_that_stepped = step
+
+
+class LastCheckpoint(Callback):
+    """Writes ``last.ckpt`` when a step starts, every so many steps, at the end, and on SIGTERM; then `Terminated`.
+
+    Whatever belongs to the steps before, their validation and the choice of ``best.ckpt`` too, is then over and in it.
+    """
+
+    def __init__(self, folder: Path, every: int) -> None:
+        """
+        Args:
+            every: steps between two checkpoints.
+        """
+        self.folder, self.every = folder, every
+        self._start = 0
+        self._asked = False
+        self._group: dist.ProcessGroup | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._start = trainer.global_step
+        signal.signal(signal.SIGTERM, self._ask)
+        if trainer.world_size > 1:
+            self._group = dist.new_group(backend="gloo")  # asked on the host: no device waits
+            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, index: int
+    ) -> None:
+        if index % trainer.accumulate_grad_batches == 0:
+            step = trainer.global_step
+            self._step_boundary(trainer, due=step % self.every == 0 and step > self._start)
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._step_boundary(trainer, due=True)
+
+    def _step_boundary(self, trainer: lightning.Trainer, due: bool) -> None:
+        terminated = self._asked_on_any_rank()
+        if due or terminated:
+            trainer.save_checkpoint(self.folder / LAST)
+        if terminated:
+            raise Terminated
+
+    def _ask(self, *_: object) -> None:
+        self._asked = True
+
+    def _asked_on_any_rank(self) -> bool:
+        if self._group is None:
+            return self._asked
+        asked = torch.tensor(int(self._asked))
+        dist.all_reduce(asked, dist.ReduceOp.MAX, group=self._group)
+        return bool(asked)
+
+
+def check_trainer(values: Mapping[str, Any]) -> None:
+    """Refuse Trainer arguments that Lightning does not know, and those that would break a law.
+
+    Raises:
+        InputError: with the name, and what to use instead.
+    """
+    known = inspect.signature(lightning.Trainer).parameters
+    for name, value in values.items():
+        if name not in known:
+            raise InputError(f"unknown config key trainer.{name}{nearest(name, known)}")
+        if name in REFUSED:
+            raise InputError(f"trainer.{name}={value} cannot be set: {REFUSED[name]}")
+    if values.get("max_steps", -1) < 1:
+        raise InputError(f"trainer.max_steps={values.get('max_steps')} must be above 0: batches have no epoch")
+    choice("trainer.accelerator", str(values.get("accelerator", "auto")), ["auto", "cpu", "gpu", "cuda", "mps"])
+    if values.get("precision") is not None:
+        choice("trainer.precision", str(values["precision"]), ["32-true", "bf16-mixed", "16-mixed"])
+    strategy = str(values.get("strategy", "auto"))
+    if strategy not in STRATEGIES:
+        raise InputError(
+            f"trainer.strategy={strategy} would break law 4 (N ranks give the step of one); expected one of: "
+            f"{', '.join(sorted(STRATEGIES))}, which are this package's own"
+        )
+    if strategy == "fsdp" and values.get("precision") == "16-mixed":
+        raise InputError("trainer.precision=16-mixed cannot be scaled in shards: choose bf16-mixed with trainer.strategy=fsdp")
+
+
+def trainer_arguments(values: Mapping[str, Any], world_size: int) -> dict[str, Any]:
+    """The arguments of Lightning's Trainer for checked config `values`, with this package's strategy and plugins."""
+    strategy = STRATEGIES[str(values.get("strategy", "auto"))]
+    several = world_size > 1
+    defaults = {"max_epochs": 1, "num_sanity_val_steps": 0, "enable_model_summary": False}
+    accelerator = values.get("accelerator", "auto")
+    return {
+        **defaults,
+        **values,
+        "accelerator": "gpu" if accelerator == "cuda" else accelerator,
+        "strategy": strategy(process_group_backend=None if torch.cuda.is_available() else "gloo") if several else "auto",
+        # A job of Slurm or torchrun that has one device is a job alone.
+        "plugins": [WholeFiles(), TorchElasticEnvironment() if several else LightningEnvironment()],
+        "use_distributed_sampler": False,
+        # Gathered weights are kept for the next step, which needs their gradients.
+        "inference_mode": not (several and strategy is Shards),
+        "check_val_every_n_epoch": None,
+        "deterministic": values.get("deterministic", "warn" if accelerator == "cpu" else None),
+    }
+
+
+def joined_ranks(devices: int, nodes: int, environment: Mapping[str, str] = os.environ) -> dict[str, str] | None:
+    """The variables that make this process one rank of a run, in torchrun's names; None where it is to start ranks.
+
+    torchrun sets them; Slurm with one task a device says the same in its own words.
+    """
+    if "TORCHELASTIC_RUN_ID" in environment:
+        return {}
+    tasks = environment.get("SLURM_NTASKS")
+    if devices * nodes > 1 and tasks == str(devices * nodes) and "SLURM_PROCID" in environment:
+        address, port = meeting_point(environment)
+        return {
+            "RANK": environment["SLURM_PROCID"],
+            "LOCAL_RANK": environment["SLURM_LOCALID"],
+            "GROUP_RANK": environment["SLURM_NODEID"],
+            "WORLD_SIZE": str(devices * nodes),
+            "MASTER_ADDR": address,
+            "MASTER_PORT": port,
+        }
+    return None
+
+
+def meeting_point(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Address and port of rank 0, from the user's variables or Slurm's.
+
+    Raises:
+        InputError: the environment does not say.
+    """
+    listed, job = environment.get("SLURM_JOB_NODELIST"), environment.get("SLURM_JOB_ID", "")
+    address = environment.get("MASTER_ADDR") or (SLURMEnvironment.resolve_root_node_address(listed) if listed else None)
+    port = environment.get("MASTER_PORT") or (str(PORTS[int(job) % len(PORTS)]) if job.isdigit() else None)
+    for name, value in (("MASTER_ADDR", address), ("MASTER_PORT", port)):
+        if not value:
+            raise InputError(f"several nodes need {name} in the environment of each (Slurm and torchrun set it)")
+    assert address is not None
+    assert port is not None
+    if not port.isdigit():
+        raise InputError(f"MASTER_PORT={port!r} in the environment is no number")
+    return address, port
+
+
+def this_node(nodes: int, environment: Mapping[str, str] = os.environ) -> int:
+    """The number of this node among several, as the user or Slurm (one task a node) gives it."""
+    if nodes == 1:
+        return 0
+    number = environment.get("NODE_RANK") or environment.get("SLURM_NODEID")
+    if number is None or not number.isdigit() or int(number) >= nodes:
+        raise InputError(f"trainer.num_nodes={nodes} needs NODE_RANK in the environment of every node, 0..{nodes - 1}; it is {number}")
+    return int(number)
+
+
+def start_ranks(run: Callable[..., None], arguments: tuple[Any, ...], devices: int, nodes: int) -> None:
+    """Call ``run(*arguments)`` in one process for each device of this node; SIGTERM is passed on, and no rank outlives this call.
+
+    Raises:
+        Terminated: a signal ended them.
+        InputError: a rank found bad input.
+    """
+    node = this_node(nodes)
+    address, port = meeting_point(os.environ) if nodes > 1 else ("127.0.0.1", _free_port())
+    ranks: ProcessContext | None = None
+    messages = get_context("spawn").SimpleQueue()
+    asked = False
+
+    def pass_on(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        for process in ranks.processes if ranks else []:
+            process.terminate()
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        given = {"WORLD_SIZE": str(devices * nodes), "GROUP_RANK": str(node), "MASTER_ADDR": address, "MASTER_PORT": port}
+        ranks = spawn(_spawned, (run, arguments, devices, given, messages), devices, join=False)  # type: ignore[no-untyped-call]
+        if asked:  # while they were started
+            pass_on()
+        while not ranks.join(grace_period=GRACE_SECONDS):
+            pass
+        if asked:  # when their last step was done
+            raise Terminated
+    except ProcessExitedException as end:
+        if asked or end.exit_code == Terminated().code:
+            raise Terminated from end
+        if not messages.empty():
+            raise InputError(messages.get()) from end
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for process in ranks.processes if ranks else []:
+            process.kill()
+            process.join()
+
+
+def _free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def _spawned(
+    local_rank: int,
+    run: Callable[..., None],
+    arguments: tuple[Any, ...],
+    devices: int,
+    given: dict[str, str],
+    messages: SimpleQueue[str],
+) -> None:
+    exit_on_sigterm()
+    rank = int(given["GROUP_RANK"]) * devices + local_rank
+    os.environ |= given | {"LOCAL_RANK": str(local_rank), "RANK": str(rank)}
+    try:
+        run(*arguments)
+    except InputError as error:
+        messages.put(str(error))
+        sys.exit(2)
+
+
+@contextmanager
+def process_group(devices: int, accelerator: str) -> Iterator[None]:
+    """This rank among the others, by the variables of the environment; left together."""
+    cuda = torch.cuda.is_available() and accelerator != "cpu"
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    else:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    try:
+        yield
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+        # A gloo thread that still drops its last work needs the interpreter's lock, which the main thread holds when it joins
+        # that thread at exit: leave it the time.
+        time.sleep(0.5)
+
+
+def agreed(value: Any) -> Any:
+    """The value of rank 0: what it settled, its run directory, where it resumes from. A collective operation."""
+    told = [value]
+    dist.broadcast_object_list(told, 0)
+    return told[0]
