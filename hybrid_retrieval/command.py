@@ -37,7 +37,9 @@ def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) 
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     set_up_process()
     # Hydra's parser takes no overrides after a flag, and a trailing -m is what people type.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda item: item not in ("-m", "--multirun"))
+    arguments = sorted(sys.argv[1:], key=lambda item: item not in ("-m", "--multirun"))
+    # Any argument of Lightning's Trainer can be set, and few stand in conf/trainer: they are checked against its signature.
+    sys.argv[1:] = [f"++{item}" if item.startswith("trainer.") else item for item in arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
 
     exit_on_sigterm()

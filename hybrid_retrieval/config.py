@@ -1,7 +1,8 @@
 """The schema of a job, and the one place where config nodes become objects.
 
-Closed groups (``trainer``, ``evaluation``, ``paths`` and the top-level keys) are the dataclasses below. Open groups
-(data sources, samplers, models, losses, optimizers, benchmarks, loggers) carry ``_target_`` and are checked against
+Closed groups (``training``, ``evaluation``, ``paths`` and the top-level keys) are the dataclasses below. ``trainer`` holds
+Lightning's Trainer arguments. Open groups (data sources, samplers, models, losses, optimizers, benchmarks, callbacks,
+loggers) carry ``_target_`` and are checked against
 the signature of the constructor that it names: adding one is a new file and a new config, and nothing here.
 
 Nothing heavy is imported at the top: ``--cfg job`` must answer at once.
@@ -10,15 +11,22 @@ Nothing heavy is imported at the top: ``--cfg job`` must answer at once.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import inspect
 import math
+import netrc
+import os
+import platform
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hybrid_retrieval.errors import InputError, choice, nearest
@@ -26,92 +34,82 @@ from hybrid_retrieval.errors import InputError, choice, nearest
 T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainerConfig:
-    """How long, on what, and when to look up from the work."""
+def _sweep_name() -> str | None:
+    """The sweep that the job belongs to."""
+    hydra = HydraConfig.get()
+    return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
 
-    max_steps: int = 1000
-    """Optimizer steps; each takes one global batch."""
-    devices: int = 1
-    """Processes on a machine; each takes an equal slice of every global batch."""
-    nodes: int = 1
-    """Machines. Each runs the same command, which starts the processes of its own; the first one writes."""
-    strategy: str = "ddp"
-    """What each of several devices holds. ddp: the whole model; fsdp: a share of every weight, gradient and moment."""
-    accelerator: str = "auto"
-    """auto, cpu, gpu (CUDA) or mps."""
-    precision: str = "32-true"
-    """Lightning's names: 32-true, bf16-mixed, or 16-mixed (GPU only)."""
-    accumulate: int = 1
-    """Global batches whose gradients are averaged in a step; each has its own negatives only."""
+
+def _without_account() -> bool:
+    """Whether W&B would ask for a key: nothing in its environment, and nothing in the user's netrc file."""
+    if any(os.environ.get(name) for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")):
+        return False
+    try:
+        known = netrc.netrc(Path(os.environ.get("NETRC") or "~/.netrc").expanduser())
+    except (OSError, netrc.NetrcParseError):
+        return True
+    return not {"api.wandb.ai", urlsplit(os.environ.get("WANDB_BASE_URL", "")).netloc} & known.hosts.keys()
+
+
+def _run_id(run_dir: str) -> str:
+    """The same for every process of a run: of its directory, on this machine."""
+    return hashlib.sha256(f"{platform.node()}:{Path(run_dir).resolve()}".encode()).hexdigest()[:16]
+
+
+RESOLVERS: Mapping[str, Callable[..., Any]] = {
+    "best": lambda monitor: "min" if monitor == "val/loss" else "max",  # the best value of a validation figure
+    "run_id": _run_id,
+    "sweep": _sweep_name,
+    "wandb_offline": _without_account,
+}
+"""What config files can ask for, as in ``${best:${training.monitor}}``."""
+for _name, _resolver in RESOLVERS.items():
+    OmegaConf.register_new_resolver(_name, _resolver, replace=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """What training does beside Lightning's Trainer: chunks, validation, checkpoints, averages."""
+
     grad_cache: bool = False
     """Encode every chunk twice and keep the activations of one: for batches that do not fit (GradCache)."""
     chunk_tokens: int | None = None
     """Tokens, padding included, that a transformer encodes at once; by default settled once for the device."""
-    chunks_multiple_of: int = 1
-    """The number of chunks of a global batch, so that many devices share them evenly."""
-    linear: str | None = None
-    """What multiplies in float32 on a CPU: default or onednn; by default the faster, probed once."""
-    gradient_clip: float = 1.0
-    """Largest global L2 norm of the gradient; 0 switches clipping off."""
-    validate_every: int = 200
-    """Steps between validations."""
+    monitor: str = "val/loss"
+    """Chooses the best checkpoint and stops early: val/loss, or val/<setting>/map."""
     validation_batches: int = 8
     """Batches of the validation stream behind ``val/loss``."""
-    validation_items: int = 200
-    """Held-out query groups behind the validation retrieval measures (0: skip them)."""
-    monitor: str = "val/loss"
-    """What chooses the best checkpoint and stops early: val/loss, or val/<setting>/map."""
-    patience: int = 0
-    """Validations without improvement before training stops (0: never stops early)."""
+    validation_queries: int = 200
+    """Held-out query groups behind the validation mAP (0: skip it)."""
     checkpoint_every: int = 500
     """Steps between writes of the last checkpoint."""
     averaging: str | None = None
     """Validate, keep and score averages of the weights over the steps: ema or mean."""
     averaging_decay: float = 0.999
-    """Of an ema: what is left of an average after a step."""
+    """Of an ema: the part of an average that is left after a step."""
     averaging_start: float = 0.0
-    """Share of the steps after which averaging begins."""
+    """Part of the steps after which averaging begins."""
     workers: int = 0
     """Loader processes; 0 composes batches in the training process."""
-    log_every: int = 20
-    """Steps between logged training figures."""
-    progress: bool = True
-    """Show progress bars."""
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "devices", "nodes", "validate_every", "checkpoint_every", "log_every"):
-            positive(f"trainer.{name}", getattr(self, name))
-        positive("trainer.chunks_multiple_of", self.chunks_multiple_of)
-        positive("trainer.accumulate", self.accumulate)
+        positive("training.checkpoint_every", self.checkpoint_every)
         if self.chunk_tokens is not None:
-            positive("trainer.chunk_tokens", self.chunk_tokens)
-        if self.linear is not None:
-            choice("trainer.linear", self.linear, ["default", "onednn"])
-        for name in ("validation_batches", "validation_items", "patience", "workers", "gradient_clip"):
-            not_negative(f"trainer.{name}", getattr(self, name))
+            positive("training.chunk_tokens", self.chunk_tokens)
+        for name in ("validation_batches", "validation_queries", "workers"):
+            not_negative(f"training.{name}", getattr(self, name))
         if self.averaging is not None:
-            choice("trainer.averaging", self.averaging, ["ema", "mean"])
+            choice("training.averaging", self.averaging, ["ema", "mean"])
         for name in ("averaging_decay", "averaging_start"):
-            share(f"trainer.{name}", getattr(self, name))
-        choice("trainer.accelerator", self.accelerator, ["auto", "cpu", "gpu", "cuda", "mps"])
-        choice("trainer.precision", self.precision, ["32-true", "bf16-mixed", "16-mixed"])
-        choice("trainer.strategy", self.strategy, ["ddp", "fsdp"])
-        if self.strategy == "fsdp" and self.averaging is not None:
-            raise InputError(f"trainer.averaging={self.averaging} needs whole weights: choose trainer.strategy=ddp, or null")
-        if self.strategy == "fsdp" and self.precision == "16-mixed":
-            raise InputError(
-                "trainer.precision=16-mixed cannot be scaled in shares: choose bf16-mixed with trainer.strategy=fsdp"
-            )
+            share(f"training.{name}", getattr(self, name))
         settings = ["monolingual", "crosslingual", "multilingual"]
-        choice("trainer.monitor", self.monitor, ["val/loss", *(f"val/{setting}/map" for setting in settings)])
-        if self.monitor != "val/loss" and self.validation_items == 0:
-            raise InputError(f"trainer.monitor={self.monitor} needs trainer.validation_items above 0")
-
-    @property
-    def world_size(self) -> int:
-        """Processes on all machines."""
-        return self.devices * self.nodes
+        choice("training.monitor", self.monitor, ["val/loss", *(f"val/{setting}/map" for setting in settings)])
+        if self.monitor != "val/loss" and self.validation_queries == 0:
+            raise InputError(f"training.monitor={self.monitor} needs training.validation_queries above 0")
+        if self.monitor == "val/loss" and self.validation_batches == 0 and self.validation_queries > 0:
+            raise InputError(
+                "training.monitor=val/loss needs training.validation_batches above 0, or choose val/multilingual/map"
+            )
 
 
 BASELINES = ("bm25", "random")
@@ -217,11 +215,13 @@ class JobConfig:
     model: dict[str, Any]
     loss: dict[str, Any]
     optimizer: dict[str, Any]
-    trainer: TrainerConfig
+    trainer: dict[str, Any]
+    training: TrainingConfig
     evaluation: EvaluationConfig
     audit: AuditConfig
     paths: PathsConfig
     benchmark: dict[str, Any]
+    callbacks: dict[str, Any]
     logger: dict[str, Any]
     seed: int = 1
     resume: str = "never"
@@ -232,10 +232,31 @@ class JobConfig:
         choice("resume", self.resume, ["never", "auto"])
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed={self.seed} is outside 0..{2**32 - 1}")
+        devices = self.trainer.get("devices", 1)
+        if not (devices == "auto" or isinstance(devices, list) or (fits(devices, int) and devices >= 1)):
+            raise InputError(f"trainer.devices={devices!r}; expected a number from 1 up, a list of device numbers, or auto")
+        if not fits(self.nodes, int) or self.nodes < 1:
+            raise InputError(f"trainer.num_nodes={self.nodes!r}; expected a number from 1 up")
+
+    @property
+    def devices(self) -> int:
+        """Processes on a machine."""
+        devices = self.trainer.get("devices", 1)
+        return len(devices) if isinstance(devices, list) else int(devices)
+
+    @property
+    def nodes(self) -> int:
+        """Machines."""
+        return cast(int, self.trainer.get("num_nodes", 1))
+
+    @property
+    def world_size(self) -> int:
+        """Processes on all machines."""
+        return self.devices * self.nodes
 
 
 CLOSED: Mapping[str, type] = {
-    "trainer": TrainerConfig,
+    "training": TrainingConfig,
     "evaluation": EvaluationConfig,
     "audit": AuditConfig,
     "paths": PathsConfig,
@@ -262,7 +283,7 @@ def job_config(composed: DictConfig) -> JobConfig:
     values = {str(key): value for key, value in plain.items()}
     for key, schema in CLOSED.items():
         values[key] = construct(schema, values.get(key) or {}, key)
-    for key in ("benchmark", "logger"):
+    for key in ("benchmark", "callbacks", "logger"):
         values[key] = values.get(key) or {}
     return construct(JobConfig, values, "")
 

@@ -49,7 +49,7 @@ def main(composed: DictConfig) -> None:
         raise InputError(f"{directory} holds a training run that is not finished: choose another hydra.run.dir")
     for left in ("baselines", "runs", "embeddings"):  # of an evaluation that was killed, maybe with other settings
         shutil.rmtree(directory / left, ignore_errors=True)
-    encoder = load(trained, saved, plain, evaluation, paths)
+    encoder = load(trained, plain, evaluation, paths)
     benchmarks = benchmarking.load_benchmarks(plain["benchmark"], evaluation, paths, asked_by_name("benchmark"))
     what = {"checkpoint": str(trained.resolve())} if trained else {"model": plain["model"]}
     chosen = {} if trained else {"choices": {"model": str(hydra.runtime.choices.get("model") or "baselines")}}
@@ -101,9 +101,7 @@ def _run_directory(composed: DictConfig) -> Path | None:
     return trained
 
 
-def load(
-    trained: Path | None, saved: dict[str, Any], plain: dict[str, Any], evaluation: EvaluationConfig, paths: PathsConfig
-) -> Encoder | None:
+def load(trained: Path | None, plain: dict[str, Any], evaluation: EvaluationConfig, paths: PathsConfig) -> Encoder | None:
     """The encoder to score, where it is best used; None for baselines alone."""
     from torch import nn
 
@@ -111,8 +109,7 @@ def load(
     from hybrid_retrieval.training.checkpoint import load_encoder, scoring_device
 
     if trained is not None:
-        linear = (saved.get("trainer") or {}).get("linear")
-        return load_encoder(trained, evaluation.checkpoint, plain["strict"], linear=linear)
+        return load_encoder(trained, evaluation.checkpoint, plain["strict"])
     if not plain["model"]:
         return None
     encoder = benchmarking.load_model(plain["model"], paths, plain["strict"])

@@ -65,21 +65,28 @@ def launch(
     Returns:
         The best value of ``training.monitor``; None where nothing was validated, or on a rank that is not the first.
     """
+    from hybrid_retrieval import run_record
     from hybrid_retrieval.training import exact, fit
 
-    job = fit.settled(job)
-    arguments = (job, run_dir, choices, benchmarks_by_name, sweep)
     joined = exact.joined_ranks(job.devices, job.nodes)
     if joined is not None:
         os.environ |= joined
         job = _as_started(job)
-        run_rank(job, *arguments[1:])
-    elif job.world_size > 1:
-        exact.start_ranks(run_rank, arguments, job.devices, job.nodes)
-    else:
+    job = fit.settled(run_record.settled(run_dir, job))
+    arguments = (job, run_dir, choices, benchmarks_by_name, sweep)
+    if joined is not None:
+        return run_rank(*arguments)
+    if job.world_size == 1:
         return run(*arguments)
-    metrics = run_dir / "metrics.json"
-    return json.loads(metrics.read_text(encoding="utf-8")).get("train/best_score") if metrics.exists() else None
+    exact.start_ranks(run_rank, arguments, job.devices, job.nodes)
+    return _best_score(run_dir)
+
+
+def _best_score(run_dir: Path) -> float | None:
+    """The best value of ``training.monitor`` of a finished run."""
+    path = run_dir / "metrics.json"
+    metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return metrics.get("train/best_score")
 
 
 def _as_started(job: JobConfig) -> JobConfig:
@@ -98,34 +105,24 @@ def _as_started(job: JobConfig) -> JobConfig:
 
 def run_rank(
     job: JobConfig, run_dir: Path, choices: Mapping[str, str], benchmarks_by_name: bool, sweep: str | None
-) -> None:
+) -> float | None:
     """One rank of a run on several devices; the first one's run directory and decisions are everybody's."""
     from hybrid_retrieval import run_record
     from hybrid_retrieval.training import exact
 
     with exact.process_group(job.devices, str(job.trainer.get("accelerator", "auto"))):
-        own, first = run_dir, int(os.environ["RANK"]) == 0
-        error = None
+        first = int(os.environ["RANK"]) == 0
         if first:
-            try:
-                job = run_record.settled(run_dir, job)
-                state = run_record.run_state(run_dir, job)
-            except InputError as bad:
-                error, state = bad, "new"
-            told = (job, run_dir, state, error and str(error))
-        else:
-            told = None
-        (theirs, run_dir, state, message) = exact.agreed(told)
-        if message:
-            raise InputError(message)
-        if not first:
-            job = replace(theirs, paths=job.paths, logger={}, trainer={**theirs.trainer, "enable_progress_bar": False})
-            logging.getLogger("hybrid_retrieval").setLevel(logging.WARNING)
-            if own.resolve() != run_dir.resolve():
-                _remove_hydras(own)
-        else:
-            job = theirs
-        run(job, run_dir, choices, benchmarks_by_name, sweep, first)
+            exact.agreed((job, run_dir, run_record.state_of(run_dir)))
+            return run(job, run_dir, choices, benchmarks_by_name, sweep)
+        theirs, their_dir, state = exact.agreed(None)
+        if run_dir.resolve() != their_dir.resolve():
+            _remove_hydras(run_dir)
+        if state == "finished":
+            return None
+        logging.getLogger("hybrid_retrieval").setLevel(logging.WARNING)
+        quiet = replace(theirs, paths=job.paths, logger={}, trainer={**theirs.trainer, "enable_progress_bar": False})
+        return run(quiet, their_dir, choices, benchmarks_by_name, sweep, first=False)
 
 
 def _remove_hydras(directory: Path) -> None:
@@ -162,19 +159,17 @@ def run(
     from hybrid_retrieval.training.callbacks import Publish
     from hybrid_retrieval.training.checkpoint import check_checkpoint, load_encoder, read_checkpoint
 
-    job = run_record.settled(run_dir, job) if first else job
-    state = run_record.run_state(run_dir, job) if first else "unfinished"
+    state = run_record.run_state(run_dir, job) if first else run_record.state_of(run_dir)
     if state == "finished":
         print("the run is finished already: nothing to do")
         close(run_dir)
-        before: dict[str, float] = json.loads((run_dir / run_record.METRICS).read_text(encoding="utf-8"))
-        return before.get("train/best_score")
+        return _best_score(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     prepared = fit.prepare(job)
     last = run_dir / "checkpoints" / "last.ckpt"
     start_from = last if state == "unfinished" and last.exists() else None
     if start_from:
-        check_checkpoint(start_from, prepared.module)
+        check_checkpoint(start_from, prepared.module.encoder)
     if not first:
         fit.fit(job, run_dir, prepared, start_from, [])
         return None
@@ -199,7 +194,7 @@ def run(
             "benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()},
         },
     )
-    with open_loggers(job, run_dir, choices, sweep) as loggers:
+    with open_loggers(job, choices, sweep) as loggers:
         figures = fit.fit(job, run_dir, prepared, start_from, loggers)
         encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict, str(job.trainer.get("accelerator", "auto")))
         metrics = benchmarking.score_benchmarks(encoder, benchmarks, job.evaluation, job.paths, run_dir, prepared.source)
@@ -210,15 +205,18 @@ def run(
 
 
 @contextmanager
-def open_loggers(job: JobConfig, run_dir: Path, choices: Mapping[str, str], sweep: str | None) -> Iterator[list[Logger]]:
+def open_loggers(job: JobConfig, choices: Mapping[str, str], sweep: str | None) -> Iterator[list[Logger]]:
     """The loggers of the config, told of the job, and closed with the exit code that the process ends with."""
     from lightning.pytorch.loggers import Logger
 
     from hybrid_retrieval.training.fit import instantiated
 
     loggers: list[Any] = [instantiated(node, f"logger.{name}", Logger) for name, node in job.logger.items()]
-    for logger in loggers:
-        logger.log_hyperparams({**asdict(job), "choices": dict(choices), "sweep": sweep})
+    for name, logger in zip(job.logger, loggers, strict=True):
+        try:
+            logger.log_hyperparams({**asdict(job), "choices": dict(choices), "sweep": sweep})
+        except Exception as error:  # whatever the logger's service raises
+            raise InputError(f"logger={name} cannot start: {' '.join(str(error).split())[:200]}") from error
     code = 1
     try:
         yield loggers

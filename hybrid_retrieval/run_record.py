@@ -20,12 +20,13 @@ from hybrid_retrieval.files import write_text
 
 CONFIG, METRICS, ENVIRONMENT = "config.yaml", "metrics.json", "environment.json"
 FREE_TO_CHANGE = (
-    *("resume", "choices", "logger", "paths", "name"),
-    *(f"trainer.{key}" for key in ("progress", "log_every", "checkpoint_every", "workers", "devices", "nodes")),
+    *("resume", "choices", "logger", "paths", "name", "callbacks.best.dirpath"),
+    *("training.checkpoint_every", "training.workers"),
+    *(f"trainer.{key}" for key in ("devices", "num_nodes", "enable_progress_bar", "log_every_n_steps", "profiler")),
 )
 """Config that may differ when a run is gone on with: it changes no weight, or (devices) by rounding only."""
-SETTLED = ("chunk_tokens", "linear")
-"""Keys of `trainer` that are probed or timed where the config leaves them open (null), once in a run (law 6)."""
+SETTLED = {"trainer": "precision", "training": "chunk_tokens"}
+"""By group, the key that depends on the machine where the config leaves it open (null): settled once for a run (law 6)."""
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "numpy", "pyarrow", "hydra-core")
 
 State = Literal["new", "unfinished", "finished"]
@@ -37,8 +38,9 @@ def run_state(run_dir: Path, job: JobConfig) -> State:
     Raises:
         InputError: it holds one and ``resume=never``, or one of another config.
     """
-    if not (run_dir / CONFIG).exists():
-        return "new"
+    state = state_of(run_dir)
+    if state == "new":
+        return state
     if job.resume == "never":
         raise InputError(f"{run_dir} holds a run already: choose another hydra.run.dir, or go on with it by resume=auto")
     saved, mine = _flat(read_config(run_dir)), _flat(asdict(job))
@@ -49,6 +51,13 @@ def run_state(run_dir: Path, job: JobConfig) -> State:
     )
     if changed:
         raise InputError(f"resume=auto: the config of the run in {run_dir} differs in {', '.join(changed)}")
+    return state
+
+
+def state_of(run_dir: Path) -> State:
+    """How far a run got, whoever's it is."""
+    if not (run_dir / CONFIG).exists():
+        return "new"
     return "finished" if (run_dir / METRICS).exists() else "unfinished"
 
 
@@ -56,9 +65,13 @@ def settled(run_dir: Path, job: JobConfig) -> JobConfig:
     """`job` with what an earlier process of the run in `run_dir` had to decide: nothing timed or probed is decided twice."""
     if not (run_dir / CONFIG).exists():
         return job
-    before = read_config(run_dir).get("trainer") or {}
-    kept: dict[str, Any] = {key: before.get(key) for key in SETTLED if getattr(job.trainer, key) is None}
-    return replace(job, trainer=replace(job.trainer, **kept))
+    before = read_config(run_dir)
+    trainer, training = ((before.get(group) or {}).get(key) for group, key in SETTLED.items())
+    return replace(
+        job,
+        trainer={**job.trainer, "precision": job.trainer.get("precision") or trainer},
+        training=replace(job.training, chunk_tokens=job.training.chunk_tokens or training),
+    )
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

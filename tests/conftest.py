@@ -27,11 +27,11 @@ SMALL = [
     "model.vocabulary=800",
     "sampler.batch_size=16",
     "trainer.max_steps=12",
-    "trainer.validate_every=6",
-    "trainer.validation_items=20",
-    "trainer.checkpoint_every=4",
-    "trainer.log_every=1",
-    "trainer.progress=false",
+    "trainer.val_check_interval=6",
+    "training.validation_queries=20",
+    "training.checkpoint_every=4",
+    "trainer.log_every_n_steps=1",
+    "trainer.enable_progress_bar=false",
     "trainer.accelerator=cpu",
 ]
 """A job that is over in a second."""

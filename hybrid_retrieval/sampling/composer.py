@@ -24,6 +24,11 @@ class Composer(ABC):
         return float(self.schedule.curve.shares(step, step + 1)[0])
 
     @property
+    def adaptive(self) -> bool:
+        """Whether the share goes by what validation measures."""
+        return self.schedule.adaptive
+
+    @property
     def journal(self) -> list[Decision]:
         """What an adaptive schedule decided, oldest first; for a checkpoint. Empty for every other one."""
         return self.schedule.journal

@@ -90,6 +90,8 @@ class ScheduleConfig:
 class Schedule:
     """A curve that is known from the start; its journal is empty."""
 
+    adaptive = False
+
     def __init__(self, curve: Curve) -> None:
         self.curve = curve
         self.lowest, self.highest = curve.lowest, curve.highest
@@ -121,6 +123,8 @@ class Adaptive(Schedule):
     grows by `change`, within the bounds. The first validation, and one that lacks a measure, leave the share as it is.
     Whatever a decision rests on is in the journal.
     """
+
+    adaptive = True
 
     def __init__(self, config: ScheduleConfig, alpha: float) -> None:
         super().__init__(constant(alpha))

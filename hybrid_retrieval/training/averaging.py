@@ -16,7 +16,6 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-
 KEY = "averaging"
 
 

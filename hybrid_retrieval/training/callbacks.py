@@ -47,8 +47,8 @@ class Clock(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._before = state_dict["seconds"]
 
-    on_train_start = on_train_batch_start = _go_on
-    on_validation_start = on_train_end = _pause
+    on_train_start = on_train_batch_start = _go_on  # type: ignore[assignment]
+    on_validation_start = on_train_end = _pause  # type: ignore[assignment]
 
 
 class BatchManifest(Callback):
@@ -95,7 +95,7 @@ Sender = Callable[[dict[str, Table], list[Path], Path], None]
 
 def senders(logger: Any) -> Iterator[Sender]:
     """The ways in which a logger takes tables, pictures and files: Weights & Biases', TensorBoard's, MLflow's."""
-    experiment = getattr(logger, "experiment", None)
+    experiment: Any = getattr(logger, "experiment", None)
     if hasattr(logger, "log_table"):  # Weights & Biases
 
         def to_wandb(tables: dict[str, Table], pictures: list[Path], manifest: Path) -> None:

@@ -1,17 +1,37 @@
-"""Reading trained weights back, for evaluation and for a resumed run."""
+"""Checkpoints as encoders: what a checkpoint says of its encoder, and reading trained weights back."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.adapters import merge_adapters
 from hybrid_retrieval.models.encoder import BiEncoder
-from hybrid_retrieval.training.exact import BEST, LAST
-from hybrid_retrieval.training.module import BiEncoderModule
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+PREFIX = "encoder."
+"""Of the encoder's weights in a checkpoint's ``state_dict``."""
+
+
+def description(encoder: BiEncoder) -> dict[str, str]:
+    """All of an encoder but its weights, in plain types: the files of `BiEncoder.save_config` by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        encoder.save_config(Path(folder))
+        return {file.name: file.read_text(encoding="utf-8") for file in sorted(Path(folder).iterdir())}
+
+
+def described(files: Mapping[str, str]) -> BiEncoder:
+    """The encoder of a `description`, with random weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
+        return BiEncoder.load(Path(folder))
 
 
 def checkpoint_path(run_dir: Path, which: str) -> Path:
@@ -33,11 +53,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_checkpoint(path: Path, module: BiEncoderModule) -> None:
+def check_checkpoint(path: Path, encoder: nn.Module) -> None:
     """Refuse to resume from a checkpoint of another model."""
     saved = read_checkpoint(path)["state_dict"]
-    for name, value in module.encoder.state_dict(prefix="encoder.").items():
-        if isinstance(value, torch.Tensor) and (name not in saved or saved[name].shape != value.shape):
+    for name, value in encoder.state_dict(prefix=PREFIX).items():
+        if isinstance(value, Tensor) and (name not in saved or saved[name].shape != value.shape):
             raise InputError(f"{path} is a checkpoint of another model: {name} is missing or of another shape")
 
 
@@ -57,12 +77,13 @@ def load_encoder(run_dir: Path, which: str, strict: bool = False, accelerator: s
         InputError: no checkpoint, or a damaged one.
     """
     path = checkpoint_path(run_dir, which)
-    read_checkpoint(path)
+    content = read_checkpoint(path)
     try:
-        module = BiEncoderModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, TypeError, KeyError) as error:
-        raise InputError(f"{path} holds no encoder: {' '.join(str(error).split())[:160]}") from error
-    encoder: BiEncoder = module.encoder
+        encoder = described(content["hyper_parameters"]["encoder"])
+        weights = {name.removeprefix(PREFIX): value for name, value in content["state_dict"].items() if name.startswith(PREFIX)}
+        encoder.load_state_dict(weights)
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} holds no encoder that can be read: {' '.join(str(error).split())[:160]}") from error
     encoder.strict = strict
     merge_adapters(encoder)
     return encoder.eval().to(scoring_device(accelerator))

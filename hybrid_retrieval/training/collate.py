@@ -85,9 +85,7 @@ class PairBatch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
         """The same on another device."""
         values: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
-        moved = {
-            name: value.to(device, non_blocking=non_blocking) for name, value in values.items() if hasattr(value, "to")
-        }
+        moved = {name: value.to(device, non_blocking=non_blocking) for name, value in values.items() if hasattr(value, "to")}
         chunks = tuple(replace(chunk, tokens=chunk.tokens.to(device, non_blocking=non_blocking)) for chunk in self.chunks)
         return replace(self, chunks=chunks, **moved)
 
@@ -143,7 +141,7 @@ class Collator:
         Args:
             hard_negatives: mined negatives of each pair.
             sides: which side of an edge stands first and second in a pair.
-            chunk_tokens: of a chunk, padding included; 0 where texts are not padded: each rank then takes its texts in one piece.
+            chunk_tokens: of a chunk, padding included; 0 where texts are not padded: each rank takes its texts in one piece.
         """
         self.sets = tuple(sets)
         self.hard_negatives, self.chunk_tokens = hard_negatives, chunk_tokens
@@ -168,7 +166,7 @@ class Collator:
     def __call__(self, step: int, pairs: PairIndices, rank: int = 0, ranks: int = 1) -> PairBatch:
         """A global batch as one of `ranks` sees it."""
         count, width = len(pairs), 2 + self.hard_negatives
-        # [places of a pair, pairs]: the text's row, its fingerprint and its passage group, by first side, second side, negatives.
+        # [places of a pair, pairs]: each text's row, fingerprint and passage group; first side, second side, negatives.
         row, key = np.empty((width, count), np.int64), np.empty((width, count), np.int64)
         group = np.full((width, count), -1, np.int64)
         answers = np.full((count, self._most_answers(pairs)), -1, np.int64)

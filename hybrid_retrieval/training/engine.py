@@ -2,7 +2,7 @@
 
 A step has three parts.
 
-1. Each rank encodes its chunks of the global batch, and all ranks gather all embeddings: [texts, dimensions], some 1.5 kB a text.
+1. Each rank encodes its chunks of the global batch, and all ranks gather all embeddings: [texts, dimensions], 1-4 kB a text.
 2. Each rank computes the loss of its own queries, in blocks of at most 2^25 similarities (128 MB), and with it the gradient of
    every embedding; the sum over ranks is the gradient of the mean loss over the batch.
 3. Each rank takes the gradients of its own texts back through the encoder, chunk by chunk; the gradients of the parameters are
@@ -23,9 +23,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from hybrid_retrieval.hashing import mix
 from hybrid_retrieval.losses.loss import EmbeddedPairs, Loss
 from hybrid_retrieval.models.encoder import BiEncoder
-from hybrid_retrieval.hashing import mix
 from hybrid_retrieval.training.collate import Chunk, PairBatch
 from hybrid_retrieval.training.sharding import idle_chunks, sum_with_next_backward
 
@@ -65,7 +65,7 @@ class Forward:
 
     Attributes:
         loss: a scalar; its only graph is `scale`, so that whatever scales the loss scales every gradient.
-        chunks: those of this rank; `parts` are their embeddings (without a graph under GradCache), `gradients` those of the parts.
+        chunks: those of this rank; `parts` are their embeddings (without a graph under GradCache), `gradients` those of parts.
         of_loss: the loss's own parameters, each with its gradient.
     """
 
@@ -138,16 +138,16 @@ class Engine:
         device, dtype, enabled = forward.autocast
         # What autocast keeps of weights from a pass without gradients would cut them off from the second pass.
         torch.clear_autocast_cache()
-        if forward.of_loss:
-            torch.stack([(parameter * gradient).sum() for parameter, gradient in forward.of_loss]).sum().mul(scale).backward()
-        # Each chunk goes back by itself: in one graph, autocast would add up the chunks' gradients of a weight in half precision.
+        for parameter, gradient in forward.of_loss:
+            torch.autograd.backward(parameter.view_as(parameter), gradient * scale)
+        # Each chunk goes back by itself: in one graph, autocast would add up a weight's gradients in half precision.
         steps = zip(forward.chunks, forward.parts, forward.gradients, strict=True)
         for number, (chunk, part, gradient) in enumerate(steps, 1):
             sum_with_next_backward(self.encoder, last and number == len(forward.chunks))
             if self.cached:
                 with torch.autocast(device, dtype, enabled):
-                    part = self._encode(chunk, forward.batch.step)  # noqa: PLW2901
-            part.backward(gradient * scale)
+                    part = self._encode(chunk, forward.batch.step)
+            torch.autograd.backward(part, gradient * scale)
 
     def step(self, batch: PairBatch, last: bool = True) -> Contrast:
         """Forward and backward."""

@@ -31,7 +31,9 @@ from typing import Any
 import lightning
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
@@ -41,10 +43,10 @@ from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, 
 
 from hybrid_retrieval.errors import InputError, Terminated, choice, exit_on_sigterm, nearest
 from hybrid_retrieval.files import replaced
+from hybrid_retrieval.training.checkpoint import LAST
 from hybrid_retrieval.training.engine import sum_gradients
 from hybrid_retrieval.training.sharding import shard, shares, whole
 
-LAST, BEST = "last.ckpt", "best.ckpt"
 GRACE_SECONDS = 30.0
 """How long ranks may take to leave after the first one has."""
 PORTS = range(20_000, 30_000)
@@ -175,7 +177,7 @@ def early_stopping(trainer: lightning.Trainer) -> list[Any]:
 def count_steps(trainer: lightning.Trainer, step: int) -> None:
     """Set Lightning's counters to `step` steps done, as if the epoch that begins were the first of the run.
 
-    Validation goes by the number of batches, `max_steps` by that of the optimizer's steps, and the loggers' axis by a third one.
+    Validation goes by the number of batches, `max_steps` by that of the optimizer's steps, the loggers' axis by a third one.
     """
     loop = trainer.fit_loop.epoch_loop
     batches = loop.batch_progress.total
@@ -330,12 +332,14 @@ def this_node(nodes: int, environment: Mapping[str, str] = os.environ) -> int:
         return 0
     number = environment.get("NODE_RANK") or environment.get("SLURM_NODEID")
     if number is None or not number.isdigit() or int(number) >= nodes:
-        raise InputError(f"trainer.num_nodes={nodes} needs NODE_RANK in the environment of every node, 0..{nodes - 1}; it is {number}")
+        raise InputError(
+            f"trainer.num_nodes={nodes} needs NODE_RANK in the environment of every node, 0..{nodes - 1}; it is {number}"
+        )
     return int(number)
 
 
-def start_ranks(run: Callable[..., None], arguments: tuple[Any, ...], devices: int, nodes: int) -> None:
-    """Call ``run(*arguments)`` in one process for each device of this node; SIGTERM is passed on, and no rank outlives this call.
+def start_ranks(run: Callable[..., object], arguments: tuple[Any, ...], devices: int, nodes: int) -> None:
+    """Call ``run(*arguments)`` in one process for each device of this node; SIGTERM is passed on, and no rank outlives it.
 
     Raises:
         Terminated: a signal ended them.
@@ -384,7 +388,7 @@ def _free_port() -> str:
 
 def _spawned(
     local_rank: int,
-    run: Callable[..., None],
+    run: Callable[..., object],
     arguments: tuple[Any, ...],
     devices: int,
     given: dict[str, str],
@@ -402,7 +406,7 @@ def _spawned(
 
 @contextmanager
 def process_group(devices: int, accelerator: str) -> Iterator[None]:
-    """This rank among the others, by the variables of the environment; left together."""
+    """The process group of a run's ranks, by the variables of the environment; ranks leave it together."""
     cuda = torch.cuda.is_available() and accelerator != "cpu"
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

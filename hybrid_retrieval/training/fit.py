@@ -185,10 +185,8 @@ def validates(data: HybridDataModule) -> bool:
     return data.validation_pairs is not None or data.validation is not None
 
 
-def fit(
-    job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path | None, loggers: list[Logger]
-) -> dict[str, float]:
-    """Train, writing checkpoints, telemetry and the manifest; the training figures. One of several ranks calls it with the others.
+def fit(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path | None, loggers: list[Logger]) -> dict[str, float]:
+    """Train, writing checkpoints, telemetry and the manifest; the training figures. All ranks call it together.
 
     Args:
         start_from: a checkpoint to resume from.
@@ -222,14 +220,14 @@ def fit(
         100 * drawn["monolingual_pair_share"],
         *(f"{drawn[name]:,}" for name in ("fewest_pairs_of_a_cell", "most_pairs_of_a_cell", "cells")),
     )
-    best = [one.best_model_score for one in chosen if isinstance(one, ModelCheckpoint)]
+    best = next((one.best_model_score for one in chosen if isinstance(one, ModelCheckpoint)), None)
     return {
         "seconds": clock.seconds,
         "pairs_per_second": drawn["pairs"] / max(clock.seconds, 1e-9),
         "steps": trainer.global_step,
         "start_step": data.start_step,
         "world_size": trainer.world_size,
-        **{"best_score": float(score) for score in best if score is not None},
+        **({} if best is None else {"best_score": float(best)}),
         **{f"batches/{name}": value for name, value in drawn.items()},
     }
 

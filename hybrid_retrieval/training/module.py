@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -15,10 +13,10 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.metric import MultilingualRetrieval
 from hybrid_retrieval.losses.loss import Loss
 from hybrid_retrieval.models.encoder import BiEncoder, Tokens
+from hybrid_retrieval.training.checkpoint import described, description
 from hybrid_retrieval.training.collate import PairBatch, TextBatch
 from hybrid_retrieval.training.datamodule import HybridDataModule
 from hybrid_retrieval.training.engine import Contrast, Engine, Forward
@@ -31,8 +29,8 @@ SETTINGS = ("monolingual", "crosslingual", "multilingual")
 class BiEncoderModule(lightning.LightningModule):
     """Trains a bi-encoder by a loss over the global batch (InfoNCE: arXiv 2408.10536, Eq. 1).
 
-    `training_step` computes the loss and the gradients of all embeddings; `backward` takes these back through the encoder, chunk
-    by chunk. Lightning does the rest: it scales, accumulates, clips and steps.
+    `training_step` computes the loss and the gradients of all embeddings; `backward` takes these back through the encoder,
+    chunk by chunk. Lightning does the rest: it scales, accumulates, clips and steps.
     """
 
     def __init__(
@@ -92,7 +90,9 @@ class BiEncoderModule(lightning.LightningModule):
     def engine(self) -> Engine:
         """The loss of batches, and their gradients."""
         if self.loss is None:
-            raise InputError("BiEncoderModule(encoder) has no loss to train by; give it one, as in BiEncoderModule(encoder, InfoNCE())")
+            raise InputError(
+                "BiEncoderModule(encoder) has no loss to train by; give it one, as in BiEncoderModule(encoder, InfoNCE())"
+            )
         return Engine(self.encoder, self.loss, self.seed, self.grad_cache)
 
     def forward(self, tokens: Tokens) -> Tensor:
@@ -166,18 +166,3 @@ class BiEncoderModule(lightning.LightningModule):
         if self.loss is None:
             weights: dict[str, Tensor] = checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: value for name, value in weights.items() if not name.startswith("loss.")}
-
-
-def description(encoder: BiEncoder) -> dict[str, str]:
-    """All of an encoder but its weights, in plain types: the files of `BiEncoder.save_config` by name."""
-    with tempfile.TemporaryDirectory() as folder:
-        encoder.save_config(Path(folder))
-        return {file.name: file.read_text(encoding="utf-8") for file in sorted(Path(folder).iterdir())}
-
-
-def described(files: Mapping[str, str]) -> BiEncoder:
-    """The encoder of a `description`, with random weights."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name, text in files.items():
-            (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
-        return BiEncoder.load(Path(folder))

@@ -22,7 +22,7 @@ from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.models.encoder import BiEncoder, Role
 from hybrid_retrieval.models.tokenization import load_tokenizer
 from hybrid_retrieval.models.transformer import PretrainedTransformer
-from hybrid_retrieval.training.checkpoint import MODEL_FOLDER, checkpoint_path, load_encoder, scoring_device
+from hybrid_retrieval.training.checkpoint import checkpoint_path, load_encoder, scoring_device
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ CHUNK = 65_536
 
 @dataclass(frozen=True)
 class TeacherEmbeddings:
-    """What a teacher says of the texts of one side of a set.
+    """A teacher's embeddings of the texts of one side of a set.
 
     Attributes:
         embeddings: float16 or float32 [embedded texts, dimensions], memory-mapped.
@@ -89,7 +89,7 @@ class Teacher:
         self._accelerator, self._strict, self._checkpoint = accelerator, strict, checkpoint
         self._source_language, self._precision = source_language, precision
         self._run = Path(run).expanduser() if run else None
-        if self._run is not None and not (self._run / MODEL_FOLDER).is_dir():
+        if self._run is not None and not (self._run / "checkpoints").is_dir():
             raise InputError(f"loss.teacher.run={run} is no run directory; expected one that training has written")
         self._settings = {
             key: value for key, value in (model or {}).items() if key not in ("name", "path", "revision", "recipe")
@@ -102,8 +102,7 @@ class Teacher:
         if self._model is not None:
             return {"model": folder_state(self._model.directory), **self._settings}
         assert self._run is not None
-        weights = checkpoint_path(self._run, self._checkpoint)
-        return {"run": folder_state(self._run / MODEL_FOLDER), "weights": file_state(weights)}
+        return {"weights": file_state(checkpoint_path(self._run, self._checkpoint))}
 
     @cached_property
     def encoder(self) -> BiEncoder:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from hybrid_retrieval.files import write_text
+from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.sampling.composer import Composer
 from hybrid_retrieval.training.callbacks import Clock
 from hybrid_retrieval.training.collate import PairBatch
@@ -108,9 +109,10 @@ class Telemetry(Callback):
     ) -> None:
         sums = contrast_of(module).sums
         self._sums = self._sums.to(sums.device) + sums
+        pads = encoder_of(module).backbone.pads
         for tokens in (chunk.tokens for chunk in batch.chunks):
             self._tokens += len(tokens.ids)
-            self._padded += len(tokens) * tokens.longest if module.encoder.backbone.pads else len(tokens.ids)
+            self._padded += len(tokens) * tokens.longest if pads else len(tokens.ids)
         stepped = (index + 1) % trainer.accumulate_grad_batches == 0
         if stepped and trainer.global_step % log_every(trainer) == 0:
             self._write(trainer, module.device, batch.step)
@@ -157,6 +159,12 @@ def contrast_of(module: Any) -> Contrast:
     """The outcome of the module's last training step."""
     contrast: Contrast = module.contrast
     return contrast
+
+
+def encoder_of(module: Any) -> BiEncoder:
+    """The encoder that the module trains."""
+    encoder: BiEncoder = module.encoder
+    return encoder
 
 
 def log_every(trainer: Any) -> int:
