@@ -270,7 +270,8 @@ def job_config(composed: DictConfig) -> JobConfig:
 def construct(target: type[T], values: Mapping[str, Any], key: str, **runtime: Any) -> T:
     """Call `target` with config `values` (checked against its signature) and `runtime` objects (not checked)."""
     signature = inspect.signature(target)
-    hints = typing.get_type_hints(target.__init__)
+    # A dataclass says its types field by field, each in the module of the class that states it.
+    hints = typing.get_type_hints(target if dataclasses.is_dataclass(target) else target.__init__)
     known = {
         name
         for name, parameter in signature.parameters.items()
