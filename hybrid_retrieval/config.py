@@ -13,6 +13,7 @@ import dataclasses
 import importlib
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -181,14 +182,11 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AuditConfig:
-    """What training text may share with the benchmarks."""
+    """What training text may share with the benchmarks; ``conf/audit/default.yaml`` explains the keys."""
 
     allow: bool = False
-    """Go on where evaluation texts are trained on."""
     ngram: int = 8
-    """Words of an n-gram; twice as many characters of scripts that are written without spaces."""
     threshold: float = 0.7
-    """The least share of an evaluation text's n-grams in training text that is reported."""
 
     def __post_init__(self) -> None:
         positive("audit.ngram", self.ngram)
@@ -198,14 +196,11 @@ class AuditConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PathsConfig:
-    """Where things are read and written."""
+    """Where things are read and written; ``conf/paths/default.yaml`` explains the keys."""
 
     data: str | None = None
-    """The user's folder of local copies; only read."""
     cache: str = "~/.cache/hybrid_retrieval"
-    """Everything built or downloaded."""
     runs: str = "runs"
-    """Run directories."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,6 +242,18 @@ def config_directory() -> Path:
     package = Path(__file__).parent
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
+
+
+def help_on_groups(config_name: str) -> str:
+    """The groups of a config and their choices, in the words of the comments beside its defaults and atop each file."""
+    lines = []
+    for line in (config_directory() / f"{config_name}.yaml").read_text().splitlines():
+        if found := re.fullmatch(r"  - ([\w/]+): .*?# (.*)", line):
+            lines += ["", f"  {found[1]:<12}{found[2]}"]
+            for path in sorted((config_directory() / found[1]).glob("[!_]*.yaml")):
+                comments = [line[2:] for line in path.read_text().splitlines() if re.match("# (?!@package)", line)]
+                lines += [f"    {path.stem:<22}{comments[0]}"] if comments else []
+    return "\n".join(lines).replace("$", "$$")  # it stands in a template of Hydra's
 
 
 def job_config(composed: DictConfig) -> JobConfig:
@@ -307,25 +314,16 @@ def locate(path: str, key: str) -> type:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a plain config `value` is of the annotated type; unknown annotations pass."""
-    origin = typing.get_origin(hint)
-    if hint is Any or isinstance(hint, TypeVar):
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, option) for option in typing.get_args(hint))
-    if hint is None or hint is type(None):
-        return value is None
-    if origin in (list, tuple) or hint in (list, tuple):
-        inner = typing.get_args(hint)
+    """Whether a plain config `value` is of the annotated type; annotations that are not of a config's types pass."""
+    kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind in (typing.Union, types.UnionType):
+        return any(fits(value, option) for option in inner)
+    if kind in (list, tuple):
         return isinstance(value, (list, tuple)) and (not inner or all(fits(item, inner[0]) for item in value))
-    if origin is dict or hint is dict:
-        return isinstance(value, dict)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if isinstance(hint, type) and hint in (str, bool):
-        return isinstance(value, hint)
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    if kind in (str, bool, dict, types.NoneType):
+        return isinstance(value, kind)
     return True
 
 
