@@ -72,7 +72,7 @@ def ours() -> dict[str, Any]:
     from hybrid_retrieval.sampling.availability import Availability, SetAvailability
     from hybrid_retrieval.sampling.composer import Composer
     from hybrid_retrieval.sampling.hybrid import Hybrid
-    from hybrid_retrieval.sampling.x_y import XY
+    from hybrid_retrieval.sampling.single_stream import XY
 
     def available(patterns: int) -> Availability:
         rng = np.random.default_rng(0)

@@ -18,6 +18,7 @@ import math
 import netrc
 import os
 import platform
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -179,14 +180,11 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AuditConfig:
-    """What training text may share with the benchmarks."""
+    """What training text may share with the benchmarks; ``conf/audit/default.yaml`` explains the keys."""
 
     allow: bool = False
-    """Go on where evaluation texts are trained on."""
     ngram: int = 8
-    """Words of an n-gram; twice as many characters of scripts that are written without spaces."""
     threshold: float = 0.7
-    """The least share of an evaluation text's n-grams in training text that is reported."""
 
     def __post_init__(self) -> None:
         positive("audit.ngram", self.ngram)
@@ -196,14 +194,11 @@ class AuditConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PathsConfig:
-    """Where things are read and written."""
+    """Where things are read and written; ``conf/paths/default.yaml`` explains the keys."""
 
     data: str | None = None
-    """The user's folder of local copies; only read."""
     cache: str = "~/.cache/hybrid_retrieval"
-    """Everything built or downloaded."""
     runs: str = "runs"
-    """Run directories."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,6 +265,18 @@ def config_directory() -> Path:
     return installed if installed.is_dir() else package.parent / "conf"
 
 
+def help_on_groups(config_name: str) -> str:
+    """The groups of a config and their choices, in the words of the comments beside its defaults and atop each file."""
+    lines = []
+    for line in (config_directory() / f"{config_name}.yaml").read_text().splitlines():
+        if found := re.fullmatch(r"  - ([\w/]+): .*?# (.*)", line):
+            lines += ["", f"  {found[1]:<12}{found[2]}"]
+            for path in sorted((config_directory() / found[1]).glob("[!_]*.yaml")):
+                comments = [line[2:] for line in path.read_text().splitlines() if re.match("# (?!@package)", line)]
+                lines += [f"    {path.stem:<22}{comments[0]}"] if comments else []
+    return "\n".join(lines).replace("$", "$$")  # it stands in a template of Hydra's
+
+
 def job_config(composed: DictConfig) -> JobConfig:
     """Check a composed config and return it as a typed job.
 
@@ -291,7 +298,8 @@ def job_config(composed: DictConfig) -> JobConfig:
 def construct(target: type[T], values: Mapping[str, Any], key: str, **runtime: Any) -> T:
     """Call `target` with config `values` (checked against its signature) and `runtime` objects (not checked)."""
     signature = inspect.signature(target)
-    hints = typing.get_type_hints(target.__init__)
+    # A dataclass says its types field by field, each in the module of the class that states it.
+    hints = typing.get_type_hints(target if dataclasses.is_dataclass(target) else target.__init__)
     known = {
         name
         for name, parameter in signature.parameters.items()
@@ -327,25 +335,16 @@ def locate(path: str, key: str) -> type:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a plain config `value` is of the annotated type; unknown annotations pass."""
-    origin = typing.get_origin(hint)
-    if hint is Any or isinstance(hint, TypeVar):
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, option) for option in typing.get_args(hint))
-    if hint is None or hint is type(None):
-        return value is None
-    if origin in (list, tuple) or hint in (list, tuple):
-        inner = typing.get_args(hint)
+    """Whether a plain config `value` is of the annotated type; annotations that are not of a config's types pass."""
+    kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind in (typing.Union, types.UnionType):
+        return any(fits(value, option) for option in inner)
+    if kind in (list, tuple):
         return isinstance(value, (list, tuple)) and (not inner or all(fits(item, inner[0]) for item in value))
-    if origin is dict or hint is dict:
-        return isinstance(value, dict)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if isinstance(hint, type) and hint in (str, bool):
-        return isinstance(value, hint)
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    if kind in (str, bool, dict, types.NoneType):
+        return isinstance(value, kind)
     return True
 
 

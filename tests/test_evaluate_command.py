@@ -15,8 +15,8 @@ import yaml
 
 from hybrid_retrieval.models.tokenization import train_unigram
 from tests.conftest import Command
+from tests.endpoint_server import KEY, EndpointServer, unit
 from tests.models.conftest import SENTENCES, TEXTS, small_transformer, write_tokenizer
-from tests.models.test_api import KEY, Server, unit
 from tests.test_commands import assert_one_line, last_line
 
 LANGUAGES = ("de", "en", "ru")
@@ -257,7 +257,7 @@ def test_an_endpoint_is_scored_like_any_encoder_and_asked_once(
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("SOME_KEY", KEY)
-    server = Server()
+    server = EndpointServer()
     arguments = ["model=api", f"model.base_url={server.url}", "model.key_variable=SOME_KEY", benchmark, *FLAGS]
     done = in_process("evaluate", *arguments)
     assert done.returncode == 0, done.stderr
@@ -266,8 +266,7 @@ def test_an_endpoint_is_scored_like_any_encoder_and_asked_once(
     assert len(server.texts) == len({*server.texts})
     asked = len(server.bodies)
     again = in_process("evaluate", *arguments, "hydra.run.dir=again", "evaluation.cache_embeddings=false")
-    server.http.shutdown()
-    server.http.server_close()
+    server.close()
     assert again.returncode == 0, again.stderr
     assert len(server.bodies) == asked
     for file in tmp_path.rglob("*"):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -92,11 +93,18 @@ def test_no_room_without_a_name_of_its_own() -> None:
 OPEN = ["dataset", "sampler", "model", "loss", "optimizer", "benchmark", "logger"]
 
 
+def node_of(path: Path) -> dict[str, Any]:
+    """A config file with what it takes from others of its group."""
+    node = yaml.safe_load(path.read_text())
+    bases = [base for base in node.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
+    return {key: value for base in bases for key, value in node_of(path.with_name(f"{base}.yaml")).items()} | node
+
+
 @pytest.mark.parametrize(
-    "path", [p for g in OPEN for p in sorted((config_directory() / g).glob("*.yaml"))], ids=lambda p: p.stem
+    "path", [p for g in OPEN for p in sorted((config_directory() / g).glob("[!_]*.yaml"))], ids=lambda p: p.stem
 )
 def test_every_config_fits_the_constructor_it_names(path: Path) -> None:
-    node = yaml.safe_load(path.read_text())
+    node = node_of(path)
     target = locate(node["_target_"], path.stem)
     assert set(node) - {"_target_", "recipe"} <= set(inspect.signature(target).parameters)
 
@@ -108,11 +116,7 @@ def test_every_key_of_a_closed_group_has_a_config(group: str) -> None:
 
 
 def test_every_sampler_source_and_benchmark_has_a_config() -> None:
-    named = {
-        yaml.safe_load(path.read_text())["_target_"].rpartition(".")[0]
-        for g in OPEN
-        for path in (config_directory() / g).glob("*")
-    }
+    named = {node_of(path)["_target_"].rpartition(".")[0] for g in OPEN for path in (config_directory() / g).glob("[!_]*.yaml")}
     for folder in ("data/sources", "evaluation/benchmarks"):
         for path in (PACKAGE / folder).glob("*.py"):
             if path.stem not in {"__init__", "benchmark", "published_files", "stored_corpus"}:

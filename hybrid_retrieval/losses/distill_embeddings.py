@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from hybrid_retrieval.losses.candidates import own_is_best
-from hybrid_retrieval.losses.loss import Dimensions, EmbeddedPairs, Loss, Scored, Sides
+from hybrid_retrieval.losses.loss import EmbeddedPairs, Loss, Scored, Side
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class DistillEmbeddings(Loss):
-    """Both texts of a pair are drawn to what the teacher says of them.
+    """Both texts of a pair are drawn to what the teacher makes of them.
 
     With x_i, y_i the embeddings of the sides of pair i and u_i, v_i the teacher's:
     L_i = ( |h(x_i) - u_i|^2 + |h(y_i) - v_i|^2 ) / 2, where h is the identity when the dimensions agree and a learned linear
     layer when they do not. In the paper the sides are a text and its translation (``sampler=x_y``), and the teacher reads both
-    in its own language: ``loss.teacher.source_language``.
+    in its own language: ``loss.teacher.source_language``. Each of the `dimensions` has its own layer h.
     """
 
-    def __init__(self, teacher: dict[str, Any], sides: Sides = ("passage", "passage"), dimensions: Dimensions = None) -> None:
-        """
-        Args:
-            teacher: its config (`hybrid_retrieval.training.teacher.Teacher`).
-            sides, dimensions: see `Loss`; each width has its own layer h.
-        """
-        super().__init__(sides, dimensions)
-        self.teacher = teacher
+    teacher: dict[str, Any]
+    sides: tuple[Side, Side] = ("passage", "passage")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.projections = nn.ModuleDict()
 
     def bind(self, dimensions: int, languages: Sequence[str], teacher_dimensions: int = 0) -> None:

@@ -2,58 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from hybrid_retrieval.config import not_negative
 from hybrid_retrieval.errors import choice
-from hybrid_retrieval.losses.candidates import POOLS, passages_of, queries_of, ranking
-from hybrid_retrieval.losses.loss import SIDES, Dimensions, EmbeddedPairs, Scored, Sides
-from hybrid_retrieval.losses.masks import MODES
-from hybrid_retrieval.losses.temperature import SoftmaxLoss
+from hybrid_retrieval.losses.candidates import passages_of, queries_of, ranking
+from hybrid_retrieval.losses.loss import EmbeddedPairs, Scored
+from hybrid_retrieval.losses.softmax import InBatchLoss
 
 
-class InfoNCE(SoftmaxLoss):
-    """-log of the softmax share of the right passage among all candidates.
+@dataclass(eq=False, repr=False, kw_only=True)
+class InfoNCE(InBatchLoss):
+    """-log of the softmax probability of the right passage among all candidates.
 
-    With s_ij the dot product of unit vectors over the temperature, N_i the candidates that are negatives of query i and
-    P_i = {i}:  L_i = -1/|P_i| sum_{p in P_i} log( exp s_ip / (exp s_ip + sum_{j in N_i} exp s_ij) ).
+    With c_ij the dot product of unit vectors, t the temperature, m the margin, N_i the candidates that are negatives of query i
+    and P_i = {i} (with ``mask=positive`` also what else answers it):
+    L_i = -1/|P_i| sum_{p in P_i} log( exp((c_ip - m)/t) / (exp((c_ip - m)/t) + sum_{j in N_i} exp(c_ij/t)) ).
+    P_i is the same whatever the pool. With ``directions=both`` it is the mean of this and of each passage among the queries,
+    where the pool compares the languages of queries.
+
+    Other losses are its configs. SimCSE (arXiv 2104.08821) and mSimCSE (arXiv 2211.06127): two views of one passage find each
+    other. With both sides in one language they are the same text, encoded twice, and differ by dropout only, so that an encoder
+    without dropout learns nothing from them but to spread; in two languages they are translations. Translation ranking (LaBSE,
+    arXiv 2007.01852, 1902.08564) has a margin and both directions.
     """
 
+    directions: str = "query"
     margin: float = 0.0
-    """Subtracted from the cosine of a positive."""
 
-    def __init__(
-        self,
-        temperature: float = 0.05,
-        learn_temperature: bool = False,
-        directions: str = "query",
-        mask: str = "ignore",
-        pool: str = "all",
-        hard_negatives: int = 0,
-        sides: Sides = SIDES,
-        dimensions: Dimensions = None,
-    ) -> None:
-        """
-        Args:
-            temperature: divides the cosine; 1.0 is the paper as printed.
-            learn_temperature: train its logarithm (kept at 0.01 or more).
-            directions: query (each query among passages) or both (also each passage among queries; mean of the two).
-            mask: what becomes of candidates that answer the query beside its own passage. ignore: left out; positive:
-                they join P_i; keep: they stay negatives (for the ablation).
-            pool: which candidates are in N_i, as far as the mask leaves them: all; same_language, those in the language of
-                the query's own passage; other_languages, those in any other. P_i is the same whatever the pool. Where a
-                passage is set among queries, what counts is the language of its own query.
-            hard_negatives: how many of a pair's mined negatives to use where the data has them; the pool is theirs too.
-            sides, dimensions: see `Loss`.
-        """
-        super().__init__(temperature, learn_temperature, sides, dimensions)
-        choice("loss.directions", directions, ["query", "both"])
-        choice("loss.mask", mask, MODES)
-        choice("loss.pool", pool, POOLS)
-        not_negative("loss.hard_negatives", hard_negatives)
-        self.directions, self.mask, self.pool, self.hard_negatives = directions, mask, pool, hard_negatives
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choice("loss.directions", self.directions, ["query", "both"])
+        not_negative("loss.margin", self.margin)
 
     def score(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
-        forth = ranking(passages_of(pairs, rows, self.mask, self.pool), self.temperature, self.margin)
+        forth = ranking(passages_of(pairs, rows, self.mask, self.pool), self.divisor, self.margin)
         if self.directions == "query":
             return forth
-        back = ranking(queries_of(pairs, rows, self.mask, self.pool), self.temperature, self.margin)
+        back = ranking(queries_of(pairs, rows, self.mask, self.pool), self.divisor, self.margin)
         return Scored((forth.loss + back.loss) / 2, forth.hit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,40 +12,25 @@ from torch import Tensor, nn
 from hybrid_retrieval.config import not_negative, positive
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.losses.infonce import InfoNCE
-from hybrid_retrieval.losses.loss import SIDES, Dimensions, EmbeddedPairs, Scored, Sides
+from hybrid_retrieval.losses.loss import EmbeddedPairs, Scored
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class LanguageAdversarial(InfoNCE):
     """The discriminator learns to tell a text's language from its embedding, the encoder to leave it nothing to tell by.
 
     With D_i the mean cross-entropy of the discriminator on the query and the own passage of pair i,
-    L_i = InfoNCE_i + D_i, where the gradient of D_i reaches the embeddings times -weight.
+    L_i = InfoNCE_i + D_i, where the gradient of D_i reaches the embeddings times -weight (lambda of the papers). Each of the
+    `dimensions` has its own discriminator.
     """
 
-    def __init__(
-        self,
-        weight: float = 0.1,
-        hidden: int = 256,
-        temperature: float = 0.05,
-        learn_temperature: bool = False,
-        directions: str = "query",
-        mask: str = "ignore",
-        pool: str = "all",
-        hard_negatives: int = 0,
-        sides: Sides = SIDES,
-        dimensions: Dimensions = None,
-    ) -> None:
-        """
-        Args:
-            weight: of the reversed gradient (lambda of the papers).
-            hidden: units of the discriminator's layer between embedding and languages.
-            temperature, learn_temperature, directions, mask, pool, hard_negatives: see `InfoNCE`.
-            sides, dimensions: see `Loss`; each width has its own discriminator.
-        """
-        super().__init__(temperature, learn_temperature, directions, mask, pool, hard_negatives, sides, dimensions)
-        not_negative("loss.weight", weight)
-        positive("loss.hidden", hidden)
-        self.weight, self.hidden = weight, hidden
+    weight: float = 0.1
+    hidden: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        not_negative("loss.weight", self.weight)
+        positive("loss.hidden", self.hidden)
         self.discriminators = nn.ModuleDict()
 
     def bind(self, dimensions: int, languages: Sequence[str], teacher_dimensions: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""What a loss is: a function of all embeddings of a global batch, summed over its queries.
+"""A loss: a function of all embeddings of a global batch, summed over its queries.
 
 A loss sees embeddings and integers only. Because it is a sum over queries, the engine may take it in blocks of queries, on any
 number of ranks, and never needs all similarities at once.
@@ -15,14 +15,13 @@ from typing import Any, Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import positive
+from hybrid_retrieval.config import not_negative, positive
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.losses.masks import PassageIds, QueryIds
 
 Side = Literal["query", "passage"]
 """What can stand on a side of a pair."""
 SIDES: tuple[Side, Side] = ("query", "passage")
-Sides = list[str] | tuple[str, str]
 Dimensions = list[int] | dict[int, float] | None
 
 
@@ -59,7 +58,7 @@ class EmbeddedPairs:
 
 
 class Scored(NamedTuple):
-    """What a loss says of some queries.
+    """The loss of some queries.
 
     Attributes:
         loss: [r].
@@ -72,33 +71,37 @@ class Scored(NamedTuple):
     figures: Mapping[str, Tensor] = MappingProxyType({})
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Loss(nn.Module, ABC):
-    """A training objective. A new one is a subclass in a file of its own, and a config that names it.
+    """A training objective. A new one is such a dataclass in a file of its own, and a config that names it.
+
+    Fields are config keys, explained in ``conf/loss/_base.yaml`` and the files beside it; parameters are made in
+    `__post_init__`, or in `bind` where they depend on the encoder.
 
     Every loss can be taken at several leading dimensions of the embeddings (Matryoshka representation learning,
     arXiv 2205.13147, Eq. 1): with D' the dimensions d of `dimensions` and w_d their weights,
     L_i = sum_{d in D'} w_d L_i(first d dimensions, at unit length) / sum_{d in D'} w_d.
     """
 
-    hard_negatives: int = 0
+    # Without annotations these are no fields: only losses that use them have such keys.
+    hard_negatives = 0
     """Mined negatives of a pair that are encoded."""
-    teacher: Mapping[str, Any] | None = None
+    teacher = cast("Mapping[str, Any] | None", None)
     """Config of the teacher whose embeddings of the batch's texts the loss needs."""
 
-    def __init__(self, sides: Sides = SIDES, dimensions: Dimensions = None) -> None:
-        """
-        Args:
-            sides: what stands on the two sides of a pair: the edge's query or its passage, each in the language that was
-                drawn for that side.
-            dimensions: leading dimensions to train, all of one weight, or with a weight each; none: the whole embedding only.
-        """
+    sides: tuple[Side, Side] = SIDES
+    dimensions: Dimensions = None
+
+    def __post_init__(self) -> None:
         super().__init__()
-        if len(sides) != 2:
-            raise InputError(f"loss.sides={list(sides)}; expected two of: {', '.join(SIDES)}")
-        for side in sides:
+        if len(self.sides) != 2:
+            raise InputError(f"loss.sides={list(self.sides)}; expected two of: {', '.join(SIDES)}")
+        for side in self.sides:
             choice("loss.sides", side, SIDES)
-        self.sides = cast(tuple[Side, Side], tuple(sides))
-        self.dimensions = _weighted(dimensions)
+        self.sides = self.sides[0], self.sides[1]
+        not_negative("loss.hard_negatives", self.hard_negatives)
+        self.weight_of_width = _weights(self.dimensions)
+        """Of the leading dimensions that are trained; empty where only the whole embedding is."""
         self.widths: tuple[int, ...] = ()
 
     def bind(self, dimensions: int, languages: Sequence[str], teacher_dimensions: int = 0) -> None:
@@ -107,19 +110,18 @@ class Loss(nn.Module, ABC):
         Raises:
             InputError: ``loss.dimensions`` asks for more than the encoder has.
         """
-        wide = [width for width in self.dimensions if width > dimensions]
+        wide = [width for width in self.weight_of_width if width > dimensions]
         if wide:
             raise InputError(f"loss.dimensions has {wide[0]}, but the encoder gives {dimensions} dimensions; expected no more")
-        self.widths = tuple(self.dimensions) or (dimensions,)
+        self.widths = tuple(self.weight_of_width) or (dimensions,)
 
     def forward(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
         """Score the queries `rows` of the batch against its candidates."""
         rows = slice(*rows.indices(len(pairs.queries)))
-        if not self.dimensions:
+        if not self.weight_of_width:
             return self.score(pairs, rows)
-        parts = {width: self.score(pairs.leading(width), rows) for width in self.dimensions}
-        shares = {width: weight / sum(self.dimensions.values()) for width, weight in self.dimensions.items()}
-        loss = torch.stack([shares[width] * part.loss for width, part in parts.items()]).sum(0)
+        parts = {width: self.score(pairs.leading(width), rows) for width in self.weight_of_width}
+        loss = torch.stack([self.weight_of_width[width] * part.loss for width, part in parts.items()]).sum(0)
         widest = parts[max(parts)]
         each = {f"loss@{width}": part.loss.detach() for width, part in parts.items()}
         return Scored(loss, widest.hit, {**widest.figures, **each})
@@ -133,8 +135,8 @@ class Loss(nn.Module, ABC):
         return {}
 
 
-def _weighted(dimensions: Dimensions) -> dict[int, float]:
-    """The leading dimensions in ascending order, with their weights.
+def _weights(dimensions: Dimensions) -> dict[int, float]:
+    """The leading dimensions in ascending order, with weights that sum to 1.
 
     Raises:
         InputError: nothing is asked for, or a dimension or a weight is none.
@@ -149,7 +151,7 @@ def _weighted(dimensions: Dimensions) -> dict[int, float]:
             raise InputError(f"loss.dimensions={dimensions}; expected whole numbers, or a mapping of them to weights")
         positive("loss.dimensions", width)
         positive(f"loss.dimensions.{width}", weight)
-    return dict(sorted(found.items()))
+    return {width: weight / sum(found.values()) for width, weight in sorted(found.items())}
 
 
 def _cut(embeddings: Tensor, dimensions: int) -> Tensor:

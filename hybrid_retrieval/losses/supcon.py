@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hybrid_retrieval.config import not_negative
 from hybrid_retrieval.losses.candidates import similarity
-from hybrid_retrieval.losses.loss import SIDES, Dimensions, EmbeddedPairs, Scored, Sides
+from hybrid_retrieval.losses.loss import EmbeddedPairs, Scored
 from hybrid_retrieval.losses.masks import answering
-from hybrid_retrieval.losses.temperature import SoftmaxLoss
+from hybrid_retrieval.losses.softmax import SoftmaxLoss
 
 
 class SupCon(SoftmaxLoss):
@@ -23,23 +22,6 @@ class SupCon(SoftmaxLoss):
     the label of x. With s the cosine over the temperature,
     L(x) = -1/|P(x)| sum_{p in P(x)} log( exp s_xp / sum_{a in A(x)} exp s_xa ),  L_i = (L(q_i) + L(p_i)) / 2.
     """
-
-    def __init__(
-        self,
-        temperature: float = 0.1,
-        learn_temperature: bool = False,
-        hard_negatives: int = 0,
-        sides: Sides = SIDES,
-        dimensions: Dimensions = None,
-    ) -> None:
-        """
-        Args:
-            temperature, learn_temperature, hard_negatives: see `InfoNCE`.
-            sides, dimensions: see `Loss`.
-        """
-        super().__init__(temperature, learn_temperature, sides, dimensions)
-        not_negative("loss.hard_negatives", hard_negatives)
-        self.hard_negatives = hard_negatives
 
     def score(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
         count = len(pairs.queries)
@@ -57,7 +39,7 @@ class SupCon(SoftmaxLoss):
 
     def _scores(self, pairs: EmbeddedPairs, anchors: Tensor) -> Tensor:
         """[r, B + C], over the temperature: queries, then passages."""
-        return torch.cat([similarity(anchors, pairs.queries), similarity(anchors, pairs.passages)], 1) / self.temperature
+        return torch.cat([similarity(anchors, pairs.queries), similarity(anchors, pairs.passages)], 1) / self.divisor
 
     def _anchors(self, scores: Tensor, same: Tensor, there: Tensor, itself: Tensor) -> Tensor:
         others = there.expand_as(same).scatter(1, itself[:, None], False)

@@ -1,6 +1,8 @@
 """Encoders behind an OpenAI-compatible endpoint: ``model=api``. They are evaluated, not trained.
 
-Every vector is kept under ``paths.cache`` as soon as it has come, so that nothing is paid for twice.
+The `openai` package sends requests and repeats those that fail. Here are the limits on pace and cost; every vector is kept as
+soon as it has come, so that nothing is paid for twice. The key is read from the environment when a request is sent, and is in
+no error, log, config or file.
 """
 
 from __future__ import annotations
@@ -8,186 +10,267 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
+import openai
 
 from hybrid_retrieval.cache import Cache, digest
 from hybrid_retrieval.config import PathsConfig, not_negative, positive
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.encoder import Role
-from hybrid_retrieval.models.endpoint import Endpoint, Limits, Vector
-from hybrid_retrieval.models.text_vectors import TextVectors
 from hybrid_retrieval.progress import track
 
 log = logging.getLogger(__name__)
 
+Vector = npt.NDArray[np.float32]
 
+
+@dataclass(eq=False)
 class ApiEncoder:
-    """Texts to vectors by requests.
+    """Texts to vectors by requests; ``conf/model/api.yaml`` explains the fields."""
 
-    Attributes:
-        strict: make an error of texts that are cut, instead of a line in the log.
-    """
+    paths: PathsConfig
+    name: str
+    base_url: str = "https://api.openai.com/v1"
+    key_variable: str | None = "OPENAI_API_KEY"
+    dimensions: int | None = None
+    normalize: bool = True
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    max_characters: int | None = None
+    batch_size: int = 128
+    batch_characters: int = 200_000
+    concurrency: int = 4
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    price_per_million_tokens: float = 0.0
+    max_cost: float | None = None
+    timeout: float = 60.0
+    retries: int = 8
+    strict: bool = field(default=False, init=False)
+    """Make an error of texts that are cut, instead of a line in the log."""
 
-    strict: bool = False
-
-    def __init__(
-        self,
-        paths: PathsConfig,
-        name: str,
-        base_url: str = "https://api.openai.com/v1",
-        key_variable: str | None = "OPENAI_API_KEY",
-        dimensions: int | None = None,
-        normalize: bool = True,
-        query_prefix: str = "",
-        passage_prefix: str = "",
-        max_characters: int | None = None,
-        batch_size: int = 128,
-        batch_characters: int = 200_000,
-        concurrency: int = 4,
-        requests_per_minute: float | None = None,
-        tokens_per_minute: float | None = None,
-        price_per_million_tokens: float | None = None,
-        max_cost: float | None = None,
-        timeout: float = 60.0,
-        retries: int = 8,
-    ) -> None:
-        """
-        Args:
-            name: of the model at the endpoint.
-            key_variable: the environment variable that holds the key; None where the endpoint wants none.
-            dimensions: asked of the endpoint; by default its own.
-            normalize: unit length, so that the dot product is the cosine.
-            max_characters: of a text with its prefix; longer ones are cut.
-            batch_size, batch_characters: of one request, which has one text at least.
-            concurrency: requests under way at a time.
-            max_cost: in the currency of `price_per_million_tokens`; a request that could exceed it is not sent.
-        """
-        limited = {
-            "dimensions": dimensions,
-            "max_characters": max_characters,
-            "batch_size": batch_size,
-            "batch_characters": batch_characters,
-            "concurrency": concurrency,
-            "requests_per_minute": requests_per_minute,
-            "tokens_per_minute": tokens_per_minute,
-            "price_per_million_tokens": price_per_million_tokens,
-            "timeout": timeout,
-        }
-        for key, value in limited.items():
-            if value is not None:
-                positive(f"model.{key}", value)
-        not_negative("model.retries", retries)
-        if max_cost is not None:
-            not_negative("model.max_cost", max_cost)
-            if price_per_million_tokens is None:
-                raise InputError(f"model.max_cost={max_cost} needs model.price_per_million_tokens")
-        limits = Limits(requests_per_minute, tokens_per_minute, price_per_million_tokens, max_cost, timeout, retries)
-        self.endpoint = Endpoint(base_url, name, dimensions, key_variable, limits)
-        self._prefixes: dict[Role, str] = {"query": query_prefix, "passage": passage_prefix}
-        self._identity = [self.endpoint.url, name, dimensions]
-        self._normalize, self._max_characters = normalize, max_characters
-        self._batch_size, self._batch_characters, self._concurrency = batch_size, batch_characters, concurrency
-        folder = Cache.at(paths.cache).root / "endpoints"
-        self._kept = TextVectors(folder / f"{digest(self._identity)}.sqlite")
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "batch_characters", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout"):
+            if getattr(self, key) is not None:
+                positive(f"model.{key}", getattr(self, key))
+        for key in ("price_per_million_tokens", "retries"):
+            not_negative(f"model.{key}", getattr(self, key))
+        if self.max_cost is not None and not self.price_per_million_tokens:
+            raise InputError(f"model.max_cost={self.max_cost} needs model.price_per_million_tokens")
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+            raise InputError(
+                "model.base_url: expected http(s)://HOST/PATH without a password; keys come from model.key_variable"
+            )
+        self.url = f"{self.base_url.rstrip('/')}/embeddings"
+        self.meter = Meter(self)
+        self._identity = [self.url, self.name, self.dimensions]
+        self._kept = TextVectors(Cache.at(self.paths.cache).root / "endpoints" / f"{digest(self._identity)}.sqlite")
 
     def fingerprint(self, role: Role) -> str:
         """A digest of all that the embeddings of a text in this role depend on, but for the weights behind the name."""
-        settings = [*self._identity, self._prefixes[role], self._normalize, self._max_characters]
-        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+        return digest([*self._identity, getattr(self, f"{role}_prefix"), self.normalize, self.max_characters])
 
-    def encode(self, texts: Sequence[str], role: Role, label: str = "") -> npt.NDArray[np.float32]:
+    def encode(self, texts: Sequence[str], role: Role, label: str = "") -> Vector:
         """float32 [texts, dimensions]; what was asked for before is not asked for again.
 
         Raises:
             InputError: the endpoint refuses or fails, or would cost too much; or a text is cut and `strict` is set.
         """
-        if not len(texts):
-            return np.empty((0, 0), np.float32)
         sent = self._prepared(texts, role, label)
         known = self._kept.get(dict.fromkeys(sent))
-        missing = [text for text in dict.fromkeys(sent) if text not in known]
-        if missing:
-            known |= self._ask(missing, label)
+        if missing := [text for text in dict.fromkeys(sent) if text not in known]:
+            self._ask(missing, label)
+            known |= self._kept.get(missing)
         sizes = {len(vector) for vector in known.values()}
         if len(sizes) > 1:
             raise InputError(f"model=api: the endpoint gives embeddings of {sorted(sizes)} dimensions; expected one length")
-        result = np.array([known[text] for text in sent], np.float32)
-        if not self._normalize:
-            return result
-        lengths = np.linalg.norm(result, axis=1, keepdims=True)
-        if not lengths.all():
-            raise InputError("model.normalize=true: an embedding of the endpoint is zero and has no direction")
-        return np.asarray(result / lengths, np.float32)
+        found = np.array([known[text] for text in sent], np.float32).reshape(len(sent), *sizes or [0])
+        return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12) if self.normalize else found
 
     def _prepared(self, texts: Sequence[str], role: Role, label: str) -> list[str]:
         """With the prefix, and cut where there is a limit; an empty text, which endpoints refuse, is a space."""
-        whole = [self._prefixes[role] + text or " " for text in texts]
-        most = self._max_characters
-        cut = sum(len(text) > most for text in whole) if most is not None else 0
-        if cut and label:
-            message = f"{label}: {cut:,} of {len(whole):,} texts are cut to model.max_characters={most}"
+        whole = [getattr(self, f"{role}_prefix") + text or " " for text in texts]
+        cut = [text[: self.max_characters] for text in whole]
+        if label and (count := sum(one != other for one, other in zip(whole, cut, strict=True))):
+            message = f"{label}: {count:,} of {len(whole):,} texts are cut to model.max_characters={self.max_characters}"
             if self.strict:
                 raise InputError(f"strict=true: {message}")
             log.info(message)
-        return [text[:most] for text in whole]
+        return cut
 
-    def _ask(self, texts: Sequence[str], label: str) -> dict[str, Vector]:
-        """Vectors by text, each kept on the disk when its request is answered."""
+    def _ask(self, texts: Sequence[str], label: str) -> None:
+        """Have the vectors of all `texts` kept. After a failure nothing new is sent, and what is under way is waited for."""
         batches = list(self._batches(texts))
-        found: dict[str, Vector] = {}
-        pool = ThreadPoolExecutor(self._concurrency)
-        self.endpoint.stop.clear()
-        try:
-            for batch, vectors in track(self._answers(pool, batches), label, len(batches), show=bool(label)):
-                self._kept.put(batch, vectors)
-                found.update(zip(batch, vectors, strict=True))
-        finally:
-            self.endpoint.stop.set()
-            pool.shutdown(cancel_futures=True)
+        self.meter.stop.clear()
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            try:
+                list(track(pool.map(self._embed, batches), label, len(batches), show=bool(label)))
+            finally:
+                self.meter.stop.set()
         if label:
-            budget = self.endpoint.budget
-            log.info(
-                "%s: asked for %s texts; %s tokens so far%s",
-                label,
-                f"{len(texts):,}",
-                f"{budget.tokens:,}",
-                f", cost {budget.cost:.4g}" if budget.cost else "",
-            )
-        return found
-
-    def _answers(self, pool: ThreadPoolExecutor, batches: Sequence[list[str]]) -> Iterator[tuple[list[str], list[Vector]]]:
-        """Batches with their vectors, as they come; after a failure no new request goes, and those under way are waited for."""
-        rest = iter(batches)
-        under_way: dict[Future[list[Vector]], list[str]] = {}
-        failure: BaseException | None = None
-        while True:
-            while failure is None and len(under_way) < self._concurrency and (batch := next(rest, None)) is not None:
-                under_way[pool.submit(self.endpoint.embed, batch)] = batch
-            if not under_way:
-                break
-            for done in wait(under_way, return_when=FIRST_COMPLETED).done:
-                batch = under_way.pop(done)
-                if (error := done.exception()) is not None:
-                    failure = failure or error
-                    self.endpoint.stop.set()
-                else:
-                    yield batch, done.result()
-        if failure is not None:
-            raise failure
+            spent = f"{self.meter.tokens:,} tokens, cost {self.meter.cost():.4g}"
+            log.info("%s: asked for %s texts; so far %s at most", label, f"{len(texts):,}", spent)
 
     def _batches(self, texts: Sequence[str]) -> Iterator[list[str]]:
-        """Texts of a request each, at most so many and of so many characters together."""
+        """Texts of a request each, one at least."""
         batch: list[str] = []
-        characters = 0
         for text in texts:
-            if batch and (len(batch) == self._batch_size or characters + len(text) > self._batch_characters):
+            if batch and (len(batch) == self.batch_size or sum(map(len, batch)) + len(text) > self.batch_characters):
                 yield batch
-                batch, characters = [], 0
+                batch = []
             batch.append(text)
-            characters += len(text)
-        if batch:
-            yield batch
+        yield batch
+
+    def _embed(self, texts: list[str]) -> None:
+        """Send one request, and keep its vectors on the disk."""
+        try:
+            answer = self._client.embeddings.create(
+                model=self.name,
+                input=texts,
+                encoding_format="float",
+                dimensions=self.dimensions or openai.omit,
+                extra_headers=None if self.key_variable else {"Authorization": openai.omit},
+            )
+            self._kept.put(texts, self._vectors(answer, len(texts)))
+        except CancelledError:
+            return
+        except BaseException as error:
+            self.meter.stop.set()
+            if isinstance(error, openai.OpenAIError | json.JSONDecodeError):
+                raise self._explained(error) from None  # what the package says may quote the key
+            raise
+
+    @cached_property
+    def _client(self) -> Any:
+        hooks: Any = {"request": [self.meter.before], "response": [self.meter.after]}
+        # A redirection would take the key somewhere else.
+        sender = openai.DefaultHttpxClient(follow_redirects=False, timeout=self.timeout, event_hooks=hooks)
+        return openai.OpenAI(api_key=self._key, base_url=self.base_url, max_retries=self.retries, http_client=sender)
+
+    def _key(self) -> str:
+        key = os.environ.get(self.key_variable or "", "").strip()
+        if self.key_variable and not key:
+            raise InputError(f"model.key_variable={self.key_variable}: that environment variable is not set; expected a key")
+        return key
+
+    def _vectors(self, answer: Any, count: int) -> Vector:
+        """float32 [count, dimensions] of an answer, in the order of its indices."""
+        try:
+            rows = {row.index: row.embedding for row in answer.data}
+            vectors = np.array([rows[index] for index in range(count)], np.float32)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            vectors = np.empty(0, np.float32)
+        if vectors.ndim != 2 or not np.isfinite(vectors).all() or self.dimensions not in (None, vectors.shape[1]):
+            expected = f"model.dimensions={self.dimensions}" if self.dimensions else "one length"
+            raise InputError(f"model=api: {self.url} did not answer with {count} finite embeddings of {expected}")
+        return vectors
+
+    def _explained(self, error: Exception) -> InputError:
+        """A request that failed for good, in one line."""
+        said = str(error)
+        if (status := getattr(error, "status_code", None)) in (401, 403):
+            said = f"it refuses model.key_variable={self.key_variable} ({status})"
+        elif key := self._key():
+            said = said.replace(key, "***")
+        advice = "; model.max_characters=N cuts texts" if "token" in said.lower() else ""
+        return InputError(f"model=api: {self.url} failed: {' '.join(said.split())[:200]}{advice}; answers are kept")
+
+
+class Meter:
+    """Pace and budget of an encoder's requests, over all threads and tries.
+
+    A token of text takes a byte or more, so that the length of a request's body bounds its tokens. That is what it counts for
+    until it is answered, and for good where no answer comes; an answer other than 200 is not charged for.
+    """
+
+    def __init__(self, limits: ApiEncoder) -> None:
+        self.limits = limits
+        self.tokens = 0
+        self.stop = threading.Event()
+        """Set where nothing more may be sent."""
+        self._bytes_a_token = 4.0  # a guess, until there is an answer
+        self._lock, self._free = threading.Lock(), 0.0
+
+    def cost(self, more: int = 0) -> float:
+        """Of all tokens so far, and so many `more`."""
+        return (self.tokens + more) * self.limits.price_per_million_tokens / 1e6
+
+    def before(self, request: Any) -> None:
+        """Wait for a request's turn, spread evenly over the minute, and take what it may cost at most from the budget."""
+        size, limits = len(request.content), self.limits
+        of_request = 60 / limits.requests_per_minute if limits.requests_per_minute else 0
+        of_tokens = 60 * size / self._bytes_a_token / limits.tokens_per_minute if limits.tokens_per_minute else 0
+        with self._lock:
+            start = max(time.monotonic(), self._free)
+            self._free = start + max(of_request, of_tokens)
+        if self.stop.wait(max(0.0, start - time.monotonic())):
+            raise CancelledError
+        with self._lock:
+            if limits.max_cost is not None and self.cost(size) > limits.max_cost:
+                raise InputError(
+                    f"model.max_cost={limits.max_cost:g} could be exceeded: {self.cost():.4g} is spent, {self.cost(size):.4g} "
+                    "with the next request; answers are kept, and a higher limit goes on from here"
+                )
+            self.tokens += size
+
+    def after(self, response: Any) -> None:
+        """Replace what a request could have cost by what its answer says."""
+        size, taken = len(response.request.content), 0
+        if response.status_code == 200:
+            response.read()
+            try:
+                taken = int(response.json()["usage"]["total_tokens"])
+            except (KeyError, TypeError, ValueError):
+                taken = size
+            self._bytes_a_token = size / max(taken, 1)
+        with self._lock:
+            self.tokens += taken - size
+
+
+class TextVectors:
+    """Vectors by text in one SQLite file a model, for several threads and processes; a kill loses nothing that was written."""
+
+    def __init__(self, file: Path, patience: float = 60.0) -> None:
+        self.file, self.patience = file, patience
+        with self._open() as database:
+            database.execute("CREATE TABLE IF NOT EXISTS vectors (text BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
+
+    def get(self, texts: Iterable[str]) -> dict[str, Vector]:
+        """The vectors of those texts that are known."""
+        with self._open() as database:
+            rows = ((text, database.execute("SELECT vector FROM vectors WHERE text = ?", [_id(text)])) for text in texts)
+            return {text: np.frombuffer(row[0], np.float32) for text, found in rows if (row := found.fetchone())}
+
+    def put(self, texts: Sequence[str], vectors: Vector) -> None:
+        """Keep them: they are on the disk when this returns."""
+        rows = [(_id(text), vector.tobytes()) for text, vector in zip(texts, vectors, strict=True)]
+        with self._open() as database:
+            database.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self.file, timeout=self.patience)) as database, database:
+                yield database
+        except (sqlite3.Error, OSError) as error:
+            raise InputError(f"paths.cache: {self.file} cannot be read or written ({error})") from error
+
+
+def _id(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()

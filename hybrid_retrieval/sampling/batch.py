@@ -55,7 +55,7 @@ def distinct(parts: Sequence[Draws], *key: int) -> PairIndices:
     """The pairs of all `parts`, with each repeated item replaced by another one of the same cell.
 
     Two cells can bring the same edge in different languages. The later pair then takes a random unused edge of its own
-    cell, so that the shares of languages stay exact; only where its cell has none left does it move to another cell of its
+    cell, so that the ratios of languages stay exact; only where its cell has none left does it move to another cell of its
     part. A part never runs out if its cells hold as many distinct items as all parts have pairs.
     """
     names = np.concatenate([part.cells.names.take(part.cell, axis=1) for part in parts], axis=1)

@@ -10,7 +10,7 @@ from hybrid_retrieval.sampling.schedule import Decision, Schedule
 
 
 class Composer(ABC):
-    """The batches of a run, and the share of same-language ones (or pairs) among them."""
+    """The batches of a run, and the ratio of same-language ones (or pairs) among them."""
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
@@ -19,13 +19,13 @@ class Composer(ABC):
     def batch(self, step: int) -> PairIndices:
         """The global batch of `step`, a function of nothing but the sets, the seed, the step and the journal."""
 
-    def share(self, step: int) -> float:
-        """The scheduled share of same-language batches (or pairs) at `step`."""
-        return float(self.schedule.curve.shares(step, step + 1)[0])
+    def alpha(self, step: int) -> float:
+        """The scheduled ratio of same-language batches (or pairs) at `step`."""
+        return float(self.schedule.curve.values(step, step + 1)[0])
 
     @property
     def adaptive(self) -> bool:
-        """Whether the share goes by what validation measures."""
+        """Whether it decides from what validation measures, so that it must be told, and batches not be drawn far ahead."""
         return self.schedule.adaptive
 
     @property
@@ -65,8 +65,8 @@ class SubBatches(Composer):
     def batch(self, step: int) -> PairIndices:
         return PairIndices.join([self.parts.batch(step * self.count + number) for number in range(self.count)])
 
-    def share(self, step: int) -> float:
-        return self.parts.share(step * self.count)
+    def alpha(self, step: int) -> float:
+        return self.parts.alpha(step * self.count)
 
     def observe(self, step: int, measures: Mapping[str, float]) -> Decision | None:
         return self.parts.observe(step * self.count, measures)

@@ -1,4 +1,4 @@
-"""A share that changes over the steps of a run, in linear pieces whose sums are exact integers."""
+"""A ratio that changes over the steps of a run, in linear pieces whose sums are exact integers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 UNIT_BITS = 60
 UNIT = 1 << UNIT_BITS
-"""Shares are counted in this part of 1, in Python's integers: no sum over a run is ever rounded."""
+"""Ratios are counted in this part of 1, in Python's integers: no sum over a run is ever rounded."""
 CHORDS = 1024
 """Pieces of a cosine, at most; a run of no more steps than that has the cosine itself at every step."""
 
@@ -24,7 +24,7 @@ class Curve:
         """
         Args:
             starts: first step of each piece, in order; the first is 0.
-            values: the share there, each 0..1.
+            values: the ratio there, each 0..1.
             joined: whether a piece leads to the next one's value, or keeps its own.
         """
         self.starts = list(starts)
@@ -44,12 +44,12 @@ class Curve:
         return self._firsts[piece] * steps + climb
 
     def sum(self, steps: int) -> int:
-        """The sum of the shares of the first `steps` steps, in units; it grows by 0 to 1 UNIT a step."""
+        """The sum over the first `steps` steps, in units; it grows by 0 to 1 UNIT a step."""
         piece = bisect_right(self.starts, steps) - 1
         return self._before[piece] + self._within(piece, steps - self.starts[piece])
 
-    def shares(self, start: int, stop: int) -> npt.NDArray[np.float64]:
-        """The share at each of the steps start .. stop - 1."""
+    def values(self, start: int, stop: int) -> npt.NDArray[np.float64]:
+        """The ratio at each of the steps start .. stop - 1."""
         first, last = bisect_right(self.starts, start) - 1, bisect_right(self.starts, stop - 1)
         bounds = np.array([start, *self.starts[first + 1 : last], stop])
         counts = np.diff(bounds)
@@ -66,9 +66,9 @@ class Curve:
         return values
 
 
-def constant(share: float) -> Curve:
-    """The same share at every step."""
-    return Curve([0], [share])
+def constant(ratio: float) -> Curve:
+    """The same ratio at every step."""
+    return Curve([0], [ratio])
 
 
 def straight(first: float, end: float, steps: int) -> Curve:

@@ -11,22 +11,22 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.hashing import mix
 from hybrid_retrieval.sampling.permutation import Grid, Ints, permute
 
-Shares = npt.NDArray[np.float64]
+Probabilities = npt.NDArray[np.float64]
 
 GRAIN = 65_536
-"""Draws in a cycle when no shorter one has the exact shares: they are then right to one in this many."""
+"""Draws in a cycle when no shorter one has the exact probabilities: they are then right to one in this many."""
 
 
-def weights(sizes: Sequence[int], how: str | float) -> Shares:
-    """Shares that sum to 1: ``uniform``, by ``size``, or sizes to the power 1/temperature (a number from 1 up).
+def probabilities(sizes: Sequence[int], how: str | float) -> Probabilities:
+    """Probabilities of options: ``uniform``, by ``size``, or sizes to the power 1/temperature (a number from 1 up).
 
-    Options of size 0 get no share.
+    An option of size 0 has probability 0.
 
     Raises:
         InputError: `how` (the config's ``sampler.language_choice``) is none of these.
     """
     counts = np.asarray(sizes, dtype=np.float64)
-    raw: Shares
+    raw: Probabilities
     if how == "uniform":
         raw = (counts > 0).astype(np.float64)
     elif how == "size":
@@ -39,24 +39,24 @@ def weights(sizes: Sequence[int], how: str | float) -> Shares:
 
 
 class Choice:
-    """An endless sequence of options with exact shares.
+    """An endless sequence of options with exact probabilities.
 
     The sequence is made of cycles; each holds every option a fixed number of times, in an order that is shuffled anew.
     With equal weights a cycle has one of each, so that no language falls behind another by more than one draw.
     """
 
-    def __init__(self, shares: Shares, *key: int) -> None:
+    def __init__(self, probabilities: Probabilities, *key: int) -> None:
         """
         Args:
-            shares: float [options], summing to 1.
+            probabilities: float [options], summing to 1.
             key: integers that this sequence is a function of.
         """
         self._key = key
-        self.counts = cycle_counts(shares)
+        self.counts = cycle_counts(probabilities)
         self.cycle = int(self.counts.sum())
         self._once = int(self.counts.max()) == 1
         """Each option at most once a cycle: its turn is then the number of the cycle."""
-        self._tickets = np.repeat(np.arange(len(shares)), self.counts).astype(np.min_scalar_type(len(shares)))
+        self._tickets = np.repeat(np.arange(len(self.counts)), self.counts).astype(np.min_scalar_type(len(self.counts)))
         self._grid = Grid.of(self.cycle)
         self._memo: tuple[tuple[int, int], Ints] = ((-1, -1), np.empty(0, np.int64))
 
@@ -95,20 +95,20 @@ def _turns(options: Ints, before: Ints) -> Ints:
     return turns
 
 
-def cycle_counts(shares: Shares) -> Ints:
-    """How often each option occurs in a cycle: the smallest whole numbers that have the `shares`, or near `GRAIN` of them."""
-    multiples = shares / shares[shares > 0].min()
+def cycle_counts(probabilities: Probabilities) -> Ints:
+    """How often each option occurs in a cycle: the smallest whole numbers in that proportion, or near `GRAIN` in all."""
+    multiples = probabilities / probabilities[probabilities > 0].min()
     whole = np.rint(multiples)
     if whole.sum() <= GRAIN and np.allclose(multiples, whole, rtol=1e-9, atol=0):
         return np.asarray(whole, dtype=np.int64)
-    return largest_remainder(shares, GRAIN)
+    return largest_remainder(probabilities, GRAIN)
 
 
-def largest_remainder(shares: Shares, total: int) -> Ints:
-    """Integers near ``shares * total`` that sum to `total`, or to a little more: an option with any share keeps one."""
-    exact = shares * total
+def largest_remainder(probabilities: Probabilities, total: int) -> Ints:
+    """Integers near ``probabilities * total`` that sum to `total`, or to a little more: no possible option is left out."""
+    exact = probabilities * total
     counts = np.floor(exact).astype(np.int64)
     order = np.argsort(counts - exact, kind="stable")
     counts[order[: total - int(counts.sum())]] += 1
-    counts[(shares > 0) & (counts == 0)] = 1
+    counts[(probabilities > 0) & (counts == 0)] = 1
     return counts

@@ -1,4 +1,4 @@
-"""Whose turn it is: how the steps (or the pairs) are split between two streams, given the share of the first."""
+"""Whose turn it is: how the steps (or the pairs) are split between two streams, given the ratio of the first."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Ratio(Protocol):
 
     @property
     def schedule(self) -> Schedule:
-        """The share of the first."""
+        """The ratio of the first."""
 
     def before(self, step: int) -> int:
         """How many turns the first stream had in the first `step` steps."""
 
 
 class Exact:
-    """After n steps the first stream had the sum of their shares to within less than one (law 2).
+    """After n steps the first stream had the sum of its ratios to within less than one (law 2).
 
     Systematic sampling with a phase drawn from the key. A step may be several turns: the pairs of a batch.
     """
@@ -68,7 +68,7 @@ class Bernoulli:
 
     def _tosses(self, block: int) -> npt.NDArray[np.bool_]:
         start, stop = block * BLOCK, (block + 1) * BLOCK
-        heads: npt.NDArray[np.bool_] = uniform(*self._key, np.arange(start, stop)) < self._curve.shares(start, stop)
+        heads: npt.NDArray[np.bool_] = uniform(*self._key, np.arange(start, stop)) < self._curve.values(start, stop)
         return heads
 
 

@@ -12,7 +12,7 @@ from hybrid_retrieval.config import divides, positive
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.sampling.availability import Availability, Cell
 from hybrid_retrieval.sampling.composer import Composer, SubBatches
-from hybrid_retrieval.sampling.languages import weights
+from hybrid_retrieval.sampling.languages import probabilities
 from hybrid_retrieval.sampling.streams import MixedPairs, MonolingualBatches, mixed_pairs, monolingual_batches
 
 log = logging.getLogger(__name__)
@@ -28,20 +28,17 @@ class Stream(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Sampler(ABC):
-    """Config of a sampler. A new one is a subclass in a file of its own, and a config that names it."""
+    """Config of a sampler, explained in ``conf/sampler/_base.yaml``. A new one is a subclass, and a config that names it."""
 
     batch_size: int
-    """Pairs in a global batch, over all devices."""
     language_choice: str | float = "uniform"
-    """uniform (the paper), size, or a temperature: sizes to the power 1/temperature."""
     sub_batches: int = 1
-    """A global batch is this many batches of the sampler, each an equal part of it; all are one pool of candidates."""
 
     def __post_init__(self) -> None:
         positive("sampler.batch_size", self.batch_size)
         positive("sampler.sub_batches", self.sub_batches)
         divides("sampler.batch_size", self.batch_size, "sampler.sub_batches", self.sub_batches)
-        weights([1], self.language_choice)  # refuses an unknown one before any data is read
+        probabilities([1], self.language_choice)  # refuses an unknown one before any data is read
 
     def compose(self, available: Availability, seed: int, short: bool = False, steps: int | None = None) -> Composer:
         """Bind to sets and a seed: the global batches; see `batches`."""
@@ -59,7 +56,7 @@ class Sampler(ABC):
             available: what can be drawn.
             seed: the run's seed; all batches are a function of it.
             short: let a batch be smaller than `batch_size` where its stream has too few items (validation).
-            steps: of the run, which a schedule spans; without them (validation) shares stay as they start.
+            steps: of the run, which a schedule spans; without them (validation) ratios stay as they start.
 
         Raises:
             InputError: the sets cannot fill a batch.

@@ -1,4 +1,4 @@
-"""How the share of monolingual batches goes over a run: the config key ``sampler.schedule``.
+"""How alpha, the ratio of monolingual batches, moves over a run: the config key ``sampler.schedule``.
 
 Linear, cosine and step schedules are functions of the step. The adaptive one also depends on what validation found; its
 decisions are kept in a journal, so that batches are a function of (seed, step, journal) and a run that takes up the
@@ -10,24 +10,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
-from hybrid_retrieval.config import construct, not_negative, positive, share
+from hybrid_retrieval.config import not_negative, positive, share
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.sampling.curve import Curve, constant, half_cosine, straight
 
-KINDS = ("constant", "linear", "cosine", "step", "adaptive")
-OWN_KEYS = {"end": ("linear", "cosine"), "at": ("step",), "shares": ("step",)}
-"""Keys that one must give for these kinds, and must not for others."""
+OWN_KEYS = {"constant": (), "linear": ("end",), "cosine": ("end",), "step": ("at", "shares"), "adaptive": ()}
+"""By kind, the keys that must be given for it; other kinds must leave them out."""
 LEAST_DELAY = 2
 """A loader without workers is one batch ahead of the training step."""
 
 
 class Decision(TypedDict):
-    """What an adaptive schedule found and did; plain types, as a checkpoint keeps them."""
+    """One decision of an adaptive schedule; plain types, as a checkpoint keeps them."""
 
     step: int
-    """The first step with this share."""
+    """The first step with this alpha."""
     alpha: float
     observed: int
     """Steps that were done when validation measured."""
@@ -36,61 +35,11 @@ class Decision(TypedDict):
     crosslingual: float | None
 
 
-@dataclasses.dataclass(frozen=True)
-class ScheduleConfig:
-    """``sampler.schedule``; the share starts as ``sampler.alpha``."""
-
-    kind: str = "constant"
-    """constant, linear, cosine, step or adaptive."""
-    end: float | None = None
-    """linear, cosine: the share at the end."""
-    until: float = 1.0
-    """linear, cosine: the part of the run after which the share stays at the end's."""
-    at: list[float] = dataclasses.field(default_factory=list)
-    """step: the parts of the run after which the share changes."""
-    shares: list[float] = dataclasses.field(default_factory=list)
-    """step: the share after each of them."""
-    minimum: float = 0.1
-    """adaptive: the least share."""
-    maximum: float = 0.9
-    """adaptive: the largest share."""
-    change: float = 0.05
-    """adaptive: by how much one decision moves the share."""
-    margin: float = 0.01
-    """adaptive: a stream lags where its relative gain is smaller than the other's by more than this."""
-    delay: int = 32
-    """adaptive: steps between a validation and the first step with its share; loaders must not be as far ahead."""
-
-    def __post_init__(self) -> None:
-        choice("sampler.schedule.kind", self.kind, KINDS)
-        for key, kinds in OWN_KEYS.items():
-            value = getattr(self, key)
-            if (self.kind in kinds) == (value in (None, [])):
-                what = (
-                    f"must be given for sampler.schedule.kind={self.kind}"
-                    if self.kind in kinds
-                    else (f"is for sampler.schedule.kind={' or '.join(kinds)}, not {self.kind}")
-                )
-                raise InputError(f"sampler.schedule.{key}={value} {what}")
-        for key in ("end", "until", "minimum", "maximum", "change"):
-            if getattr(self, key) is not None:
-                share(f"sampler.schedule.{key}", getattr(self, key))
-        positive("sampler.schedule.until", self.until)
-        not_negative("sampler.schedule.margin", self.margin)
-        for value in self.shares:
-            share("sampler.schedule.shares", value)
-        if len(self.at) != len(self.shares):
-            raise InputError(f"sampler.schedule.shares={self.shares} must have one share for each of at={self.at}")
-        if any(not low < high for low, high in zip([0, *self.at], [*self.at, 1], strict=True)):
-            raise InputError(f"sampler.schedule.at={self.at} must be increasing parts of the run between 0 and 1")
-        if self.delay < LEAST_DELAY:
-            raise InputError(f"sampler.schedule.delay={self.delay} must be {LEAST_DELAY} or more: batches are drawn ahead")
-
-
 class Schedule:
     """A curve that is known from the start; its journal is empty."""
 
     adaptive = False
+    """Whether it decides from what validation measures."""
 
     def __init__(self, curve: Curve) -> None:
         self.curve = curve
@@ -115,13 +64,69 @@ class Schedule:
         return None
 
 
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig:
+    """``sampler.schedule``, explained in ``conf/sampler/_two_streams.yaml``; from `minimum` on see `Adaptive`."""
+
+    kind: str = "constant"
+    end: float | None = None
+    until: float = 1.0
+    at: list[float] = dataclasses.field(default_factory=list)
+    shares: list[float] = dataclasses.field(default_factory=list)
+    minimum: float = 0.1
+    maximum: float = 0.9
+    change: float = 0.05
+    margin: float = 0.01
+    delay: int = 32
+
+    def __post_init__(self) -> None:
+        choice("sampler.schedule.kind", self.kind, OWN_KEYS)
+        for key in ("end", "at", "shares"):
+            value, kinds = getattr(self, key), [kind for kind, keys in OWN_KEYS.items() if key in keys]
+            if self.kind in kinds and value in (None, []):
+                raise InputError(f"sampler.schedule.{key}={value} must be given for sampler.schedule.kind={self.kind}")
+            if self.kind not in kinds and value not in (None, []):
+                raise InputError(f"sampler.schedule.{key}={value} is for kind={' or '.join(kinds)}, not {self.kind}")
+        for key in ("end", "until", "minimum", "maximum", "change", "shares"):
+            for value in self.shares if key == "shares" else [getattr(self, key)]:
+                share(f"sampler.schedule.{key}", 0 if value is None else value)
+        positive("sampler.schedule.until", self.until)
+        not_negative("sampler.schedule.margin", self.margin)
+        if len(self.at) != len(self.shares):
+            raise InputError(f"sampler.schedule.shares={self.shares} must have one value for each of at={self.at}")
+        if any(not low < high for low, high in zip([0, *self.at], [*self.at, 1], strict=True)):
+            raise InputError(f"sampler.schedule.at={self.at} must be increasing parts of the run between 0 and 1")
+        if self.delay < LEAST_DELAY:
+            raise InputError(f"sampler.schedule.delay={self.delay} must be {LEAST_DELAY} or more: batches are drawn ahead")
+
+    def planned(self, alpha: float, steps: int | None) -> Schedule:
+        """The schedule of a run of `steps` steps that starts at `alpha`; without steps, as in validation, it stays there.
+
+        Raises:
+            InputError: an adaptive schedule cannot start at `alpha`.
+        """
+        if self.kind == "adaptive" and not self.minimum <= alpha <= self.maximum:
+            bounds = f"sampler.schedule.minimum={self.minimum} .. maximum={self.maximum}"
+            raise InputError(f"sampler.alpha={alpha} is outside {bounds}, where an adaptive schedule starts")
+        if steps is None or self.kind == "constant":
+            return Schedule(constant(alpha))
+        if self.kind == "adaptive":
+            return Adaptive(self, alpha)
+        if self.kind == "step":
+            return Schedule(Curve([0, *(round(part * steps) for part in self.at)], [alpha, *self.shares]))
+        assert self.end is not None
+        length = max(1, round(self.until * steps))
+        return Schedule((straight if self.kind == "linear" else half_cosine)(alpha, self.end, length))
+
+
 class Adaptive(Schedule):
     """Gives more of the batches to the stream that lags.
 
     A stream's gain is its measure relative to its own best of the validations before: both a stream that learns more
-    slowly and one that forgets gain less. Where one stream's gain is below the other's by more than the margin, its share
-    grows by `change`, within the bounds. The first validation, and one that lacks a measure, leave the share as it is.
-    Whatever a decision rests on is in the journal.
+    slowly and one that forgets gain less. Where one stream's gain is below the other's by more than `margin`, alpha moves
+    to it by `change`, within `minimum` and `maximum`, from `delay` steps after the validation on; loaders must not be as far
+    ahead. The first validation, and one that lacks a measure, leave alpha as it is. All that a decision rests on is in the
+    journal.
     """
 
     adaptive = True
@@ -139,8 +144,8 @@ class Adaptive(Schedule):
     def restore(self, journal: Sequence[Decision]) -> None:
         self._journal = [decision.copy() for decision in journal]
         decided = [(decision["step"], decision["alpha"]) for decision in self._journal]
-        steps, shares = zip((0, self._alpha), *decided, strict=True)
-        self.curve = Curve(steps, shares)
+        steps, alphas = zip((0, self._alpha), *decided, strict=True)
+        self.curve = Curve(steps, alphas)
 
     def observe(self, step: int, measures: Mapping[str, float]) -> Decision:
         """Decide, for the steps from `step` + delay on; what was decided at `step` or after it is replaced."""
@@ -174,29 +179,3 @@ def _gain(measure: float | None, before: Sequence[float | None]) -> float | None
     """By how much a measure is better than the best before, relative to that."""
     known = [value for value in before if value is not None]
     return measure / max(known) - 1 if measure is not None and known else None
-
-
-def schedule_config(node: Mapping[str, Any], alpha: float) -> ScheduleConfig:
-    """The checked config of a schedule that starts at `alpha`.
-
-    Raises:
-        InputError: a key is unknown, or a value cannot be.
-    """
-    config = construct(ScheduleConfig, node, "sampler.schedule")
-    if config.kind == "adaptive" and not config.minimum <= alpha <= config.maximum:
-        bounds = f"sampler.schedule.minimum={config.minimum} .. maximum={config.maximum}"
-        raise InputError(f"sampler.alpha={alpha} is outside {bounds}, where an adaptive schedule starts")
-    return config
-
-
-def planned(config: ScheduleConfig, alpha: float, steps: int | None) -> Schedule:
-    """The schedule of a run of `steps` steps; without steps, as in validation, the share stays `alpha`."""
-    if steps is None or config.kind == "constant":
-        return Schedule(constant(alpha))
-    if config.kind == "adaptive":
-        return Adaptive(config, alpha)
-    if config.kind == "step":
-        return Schedule(Curve([0, *(round(part * steps) for part in config.at)], [alpha, *config.shares]))
-    assert config.end is not None
-    length = max(1, round(config.until * steps))
-    return Schedule((straight if config.kind == "linear" else half_cosine)(alpha, config.end, length))

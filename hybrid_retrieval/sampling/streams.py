@@ -11,7 +11,7 @@ from hybrid_retrieval.sampling.availability import Availability, Cell, Cells
 from hybrid_retrieval.sampling.batch import Draws, PairIndices, distinct
 from hybrid_retrieval.sampling.composer import Composer
 from hybrid_retrieval.sampling.curve import constant
-from hybrid_retrieval.sampling.languages import GRAIN, Choice, Shares, weights
+from hybrid_retrieval.sampling.languages import GRAIN, Choice, Probabilities, probabilities
 from hybrid_retrieval.sampling.permutation import Orders
 from hybrid_retrieval.sampling.schedule import Schedule
 
@@ -28,17 +28,17 @@ class MixedPairs:
     Each cell goes through its own items in a keyed order, without repetition before all were seen.
     """
 
-    def __init__(self, cells: Sequence[Cell], shares: Shares, *key: int) -> None:
+    def __init__(self, cells: Sequence[Cell], of_cells: Probabilities, *key: int) -> None:
         """
         Args:
             cells: what can be drawn; none is empty.
-            shares: float [cells], summing to 1.
+            of_cells: float [cells], their probabilities.
             key: integers that the stream is a function of.
         """
         self.cells = Cells(cells)
         self.key = key
         self.same_language = bool((self.cells.names[1] == self.cells.names[2]).all())
-        self._choice = Choice(shares, *key, CHOICE)
+        self._choice = Choice(of_cells, *key, CHOICE)
         self._orders = Orders(self.cells.sizes, mix(*key, ITEMS, *self.cells.names))
 
     def draw(self, start: int, count: int) -> Draws:
@@ -68,16 +68,16 @@ class MixedBatches(Composer):
 class MonolingualBatches(Composer):
     """Whole batches in one language: the language is drawn for the batch, the sets for its pairs."""
 
-    def __init__(self, languages: Sequence[MixedBatches], shares: Shares, *key: int) -> None:
+    def __init__(self, languages: Sequence[MixedBatches], of_languages: Probabilities, *key: int) -> None:
         """
         Args:
             languages: the batches of one language each.
-            shares: float [languages], summing to 1.
+            of_languages: float [languages], their probabilities.
             key: integers that the choice of languages is a function of.
         """
         super().__init__(Schedule(constant(1.0)))
         self.languages = tuple(languages)
-        self._choice = Choice(shares, *key, CHOICE)
+        self._choice = Choice(of_languages, *key, CHOICE)
 
     def batch(self, step: int) -> PairIndices:
         """Batch `step` of this stream, counted from 0."""
@@ -87,15 +87,15 @@ class MonolingualBatches(Composer):
 
 def mixed_pairs(available: Availability, cells: Sequence[Cell], language_choice: str | float, *key: int) -> MixedPairs:
     """A stream over `cells`: the language pair by `language_choice`, then the set by the sets' weights."""
-    shares = np.zeros(len(cells))
+    of_cells = np.zeros(len(cells))
     groups: dict[tuple[int, int], list[int]] = {}
     for index, cell in enumerate(cells):
         groups.setdefault((cell.query_language, cell.passage_language), []).append(index)
     sizes = [sum(cells[index].size for index in members) for members in groups.values()]
-    for members, amount in zip(groups.values(), weights(sizes, language_choice), strict=True):
-        of_set = np.array([available.sets[cells[index].set_index].weight for index in members])
-        shares[members] = amount * of_set / of_set.sum()
-    return MixedPairs(cells, shares, *key)
+    for members, of_pair in zip(groups.values(), probabilities(sizes, language_choice), strict=True):
+        weights = np.array([available.sets[cells[index].set_index].weight for index in members])
+        of_cells[members] = of_pair * weights / weights.sum()
+    return MixedPairs(cells, of_cells, *key)
 
 
 def monolingual_batches(
@@ -110,4 +110,4 @@ def monolingual_batches(
         for language, members in of_language.items()
     ]
     sizes = [sum(cell.size for cell in members) for members in of_language.values()]
-    return MonolingualBatches(languages, weights(sizes, language_choice), *key)
+    return MonolingualBatches(languages, probabilities(sizes, language_choice), *key)

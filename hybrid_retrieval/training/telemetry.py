@@ -85,7 +85,7 @@ class Telemetry(Callback):
         self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: PairBatch, index: int
     ) -> None:
         if index % trainer.accumulate_grad_batches == 0:
-            self._stream = stream_of(batch) if 0 < self.composer.share(batch.step) < 1 else None
+            self._stream = stream_of(batch) if 0 < self.composer.alpha(batch.step) < 1 else None
         elif self._stream != stream_of(batch):
             self._stream = None
 
@@ -133,7 +133,7 @@ class Telemetry(Callback):
         for stream, (loss, hits, pairs) in zip(STREAMS, sums.tolist(), strict=True):
             if pairs:
                 line |= {f"train/loss/{stream}": loss / pairs, f"train/accuracy@1/{stream}": hits / pairs}
-        line["train/alpha"] = self.composer.share(batch)
+        line["train/alpha"] = self.composer.alpha(batch)
         line["train/monolingual_pair_share"] = float(self._drawn[0] / self._drawn.sum())
         line["train/tokens_per_second"] = self._tokens * ranks / seconds
         line["train/pairs_per_second"] = float(sums[:, 2].sum()) / seconds

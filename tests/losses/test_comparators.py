@@ -17,11 +17,20 @@ from hybrid_retrieval.losses.infonce import InfoNCE
 from hybrid_retrieval.losses.language_adversarial import LanguageAdversarial
 from hybrid_retrieval.losses.loss import EmbeddedPairs
 from hybrid_retrieval.losses.masks import PassageIds, QueryIds
-from hybrid_retrieval.losses.simcse import SimCSE
 from hybrid_retrieval.losses.supcon import SupCon
-from hybrid_retrieval.losses.translation_ranking import TranslationRanking
-from tests.losses.conftest import ALL, DIMENSIONS, HARD, LANGUAGES, PAIRS, distinct_ids, exact, is_answer, random_pairs, vectors
-from tests.losses.test_infonce import both_loops
+from tests.losses.oracles import (
+    ALL,
+    DIMENSIONS,
+    HARD,
+    LANGUAGES,
+    PAIRS,
+    both_loops,
+    distinct_ids,
+    exact,
+    is_answer,
+    random_pairs,
+    vectors,
+)
 
 
 def two_views(seed: int, groups: list[int], languages: tuple[list[int], list[int]]) -> EmbeddedPairs:
@@ -47,14 +56,13 @@ def test_simcse_is_the_softmax_over_second_views(languages: tuple[list[int], lis
     expected = []
     for i, row in enumerate(scores):
         expected.append(-math.log(math.exp(row[i]) / (math.exp(row[i]) + sum(math.exp(row[j]) for j in negatives[i]))))
-    found = exact(SimCSE(), 0.05)(pairs, slice(0, 4)).loss
+    found = exact(InfoNCE(), 0.05)(pairs, slice(0, 4)).loss
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
-    assert SimCSE().sides == ("passage", "passage")
 
 
 def test_simcse_by_language_is_each_language_alone() -> None:
     pairs = two_views(7, [1, 2, 3, 4, 5], ([0, 0, 1, 1, 1], [0, 0, 1, 1, 1]))
-    found = exact(SimCSE(pool="same_language"), 0.1)(pairs, slice(0, 5)).loss
+    found = exact(InfoNCE(pool="same_language"), 0.1)(pairs, slice(0, 5)).loss
     for rows in (slice(0, 2), slice(2, 5)):
         scores = pairs.queries[rows] @ pairs.passages[rows].T / 0.1
         expected = nn.functional.cross_entropy(scores, torch.arange(len(scores)), reduction="none")
@@ -65,14 +73,12 @@ def test_simcse_by_language_is_each_language_alone() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_translation_ranking_sets_its_own_translation_back_in_both_directions(seed: int, mask: str) -> None:
     pairs = random_pairs(seed)
-    found = exact(TranslationRanking(margin=0.3, mask=mask), 0.2)(pairs, ALL)
+    found = exact(InfoNCE(margin=0.3, directions="both", mask=mask), 0.2)(pairs, ALL)
     forth, back = both_loops(pairs, 0.2, mask, "all", margin=0.3)
     torch.testing.assert_close(found.loss, (forth + back) / 2)
     plain = exact(InfoNCE(directions="both", mask=mask), 0.2)(pairs, ALL)
     assert torch.equal(found.hit, plain.hit)
     assert (found.loss >= plain.loss).all()
-    without = exact(TranslationRanking(margin=0.0, mask=mask), 0.2)(pairs, ALL)
-    torch.testing.assert_close(without.loss, plain.loss)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -119,7 +125,7 @@ def taught(dimensions: int) -> tuple[EmbeddedPairs, Tensor, Tensor]:
 
 def test_distilled_embeddings_are_drawn_to_the_teachers() -> None:
     pairs, asked, answered = taught(DIMENSIONS)
-    loss = DistillEmbeddings({"run": "somewhere"})
+    loss = DistillEmbeddings(teacher={"run": "somewhere"})
     loss.bind(DIMENSIONS, ["aa"], DIMENSIONS)
     assert not list(loss.parameters())
     expected = [
@@ -135,7 +141,7 @@ def test_distilled_embeddings_are_drawn_to_the_teachers() -> None:
 
 def test_a_teacher_of_other_dimensions_is_met_through_a_learned_layer_of_each_width() -> None:
     pairs, asked, answered = taught(4)
-    loss = DistillEmbeddings({}, dimensions=[4, DIMENSIONS])
+    loss = DistillEmbeddings(teacher={}, dimensions=[4, DIMENSIONS])
     loss.bind(DIMENSIONS, ["aa"], 4)
     loss.double()
     assert set(loss.projections) == {str(DIMENSIONS)}
@@ -160,7 +166,7 @@ def test_distilled_scores_are_the_divergence_from_the_teachers_softmax(weight: f
         shares = [(t / sum(theirs), s / sum(mine)) for t, s in zip(theirs, mine, strict=True)]
         expected.append(sum(t * math.log(t / s) for t, s in shares))
     contrast = exact(InfoNCE(), 0.2)(pairs, ALL).loss
-    found = exact(DistillScores({}, weight=weight, teacher_temperature=0.1), 0.2)(pairs, ALL)
+    found = exact(DistillScores(teacher={}, weight=weight, teacher_temperature=0.1), 0.2)(pairs, ALL)
     mixed = weight * torch.tensor(expected, dtype=torch.float64) + (1 - weight) * contrast
     torch.testing.assert_close(found.loss, mixed)
     torch.testing.assert_close(found.figures["divergence"], torch.tensor(expected, dtype=torch.float64))
@@ -170,7 +176,7 @@ def test_a_student_that_scores_as_its_teacher_has_nothing_to_learn() -> None:
     pairs = random_pairs(1)
     queries = pairs.queries.clone().requires_grad_()
     same = replace(pairs, queries=queries, teacher_queries=pairs.queries, teacher_passages=pairs.passages)
-    found = DistillScores({}, temperature=0.1, teacher_temperature=0.1)(same, ALL).loss
+    found = DistillScores(teacher={}, temperature=0.1, teacher_temperature=0.1)(same, ALL).loss
     (gradient,) = torch.autograd.grad(found.sum(), queries)
     assert float(found.detach().abs().max()) < 1e-6
     assert float(gradient.abs().max()) < 1e-5
@@ -210,11 +216,10 @@ def test_the_discriminator_learns_and_the_encoder_unlearns_by_the_weight() -> No
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TranslationRanking(margin=-0.1), r"loss\.margin=-0\.1"),
-        (lambda: DistillScores({}, weight=1.5), r"loss\.weight=1\.5"),
-        (lambda: DistillScores({}, teacher_temperature=0.0), r"loss\.teacher_temperature=0"),
-        (lambda: DistillScores({}, mask="none"), r"loss\.mask='none'"),
-        (lambda: DistillScores({}, pool="none"), r"loss\.pool='none'"),
+        (lambda: DistillScores(teacher={}, weight=1.5), r"loss\.weight=1\.5"),
+        (lambda: DistillScores(teacher={}, teacher_temperature=0.0), r"loss\.teacher_temperature=0"),
+        (lambda: DistillScores(teacher={}, mask="none"), r"loss\.mask='none'"),
+        (lambda: DistillScores(teacher={}, pool="none"), r"loss\.pool='none'"),
         (lambda: LanguageAdversarial(weight=-1.0), r"loss\.weight=-1"),
         (lambda: LanguageAdversarial(hidden=0), r"loss\.hidden=0"),
         (lambda: LanguageAdversarial().bind(6, ["de"]), r"dataset\.languages=\['de'\]"),

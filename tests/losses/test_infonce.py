@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,47 +14,10 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.losses.infonce import InfoNCE
 from hybrid_retrieval.losses.loss import EmbeddedPairs
 from hybrid_retrieval.losses.masks import PassageIds, QueryIds, answering
-from tests.losses.conftest import ALL, HARD, PAIRS, distinct_ids, exact, is_answer, random_pairs, vectors
+from tests.losses.oracles import ALL, HARD, PAIRS, both_loops, distinct_ids, exact, is_answer, random_pairs, vectors
 
 MODES = ["ignore", "positive", "keep"]
 POOLS = ["all", "same_language", "other_languages"]
-
-
-def loop(
-    scores: list[list[float]],
-    answers: Callable[[int, int], bool],
-    empty: list[bool],
-    languages: list[int],
-    mode: str,
-    pool: str,
-    margin: float = 0.0,
-) -> list[float]:
-    """The formula, candidate by candidate."""
-    losses = []
-    for i, row in enumerate(scores):
-        candidates = [j for j in range(len(row)) if not empty[j]]
-        known = {j for j in candidates if answers(i, j)} | {i}
-        negatives = [j for j in candidates if j != i and (mode == "keep" or j not in known)]
-        if pool == "same_language":
-            negatives = [j for j in negatives if languages[j] == languages[i]]
-        if pool == "other_languages":
-            negatives = [j for j in negatives if languages[j] != languages[i]]
-        positives = sorted(known) if mode == "positive" else [i]
-        total = sum(math.exp(row[j]) for j in negatives)
-        each = [math.exp(row[p] - margin) for p in positives]
-        losses.append(-sum(math.log(one / (one + total)) for one in each) / len(positives))
-    return losses
-
-
-def both_loops(pairs: EmbeddedPairs, temperature: float, mode: str, pool: str, margin: float = 0.0) -> tuple[Tensor, Tensor]:
-    """The formula for queries among passages, and for own passages among queries."""
-    scores = (pairs.queries @ pairs.passages.T / temperature).tolist()
-    empty, languages = (pairs.of_passages.group < 0).tolist(), pairs.of_passages.language.tolist()
-    forth = loop(scores, lambda i, j: is_answer(pairs, i, j), empty, languages, mode, pool, margin / temperature)
-    count, spoken = len(pairs.queries), pairs.of_queries.language.tolist()
-    scores = (pairs.passages[:count] @ pairs.queries.T / temperature).tolist()
-    back = loop(scores, lambda i, j: is_answer(pairs, j, i), [False] * count, spoken, mode, pool, margin / temperature)
-    return torch.tensor(forth, dtype=torch.float64), torch.tensor(back, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -179,15 +141,15 @@ def test_a_learned_temperature_has_the_gradient_of_the_formula() -> None:
 def test_a_learned_temperature_stops_at_its_bound_and_can_leave_it() -> None:
     loss = InfoNCE(temperature=0.02, learn_temperature=True)
     loss.log_temperature.data.fill_(math.log(0.001))
-    assert float(loss.figures()["temperature"]) == float(loss.temperature.detach()) == pytest.approx(0.01)
+    assert float(loss.figures()["temperature"]) == float(loss.divisor.detach()) == pytest.approx(0.01)
     loss(EmbeddedPairs(vectors(1, 6), vectors(2, 6), *distinct_ids(6)), slice(0, 6)).loss.mean().backward()
     assert loss.log_temperature.grad is not None
     assert float(loss.log_temperature.grad) != 0
 
 
 def test_a_fixed_temperature_is_used_as_it_is_given() -> None:
-    assert float(InfoNCE(temperature=0.004).temperature) == pytest.approx(0.004)
-    assert float(InfoNCE(temperature=1.0).temperature) == 1.0
+    assert float(InfoNCE(temperature=0.004).divisor) == pytest.approx(0.004)
+    assert float(InfoNCE(temperature=1.0).divisor) == 1.0
     with pytest.raises(InputError, match=r"loss\.temperature=0\.004 is learned"):
         InfoNCE(temperature=0.004, learn_temperature=True)
 
@@ -214,6 +176,7 @@ def test_scores_are_float32_under_autocast() -> None:
         ({"pool": "same_lang"}, r"loss\.pool='same_lang'.*'same_language'"),
         ({"directions": "all"}, r"loss\.directions='all'"),
         ({"hard_negatives": -1}, r"loss\.hard_negatives=-1"),
+        ({"margin": -0.1}, r"loss\.margin=-0\.1"),
     ],
 )
 def test_bad_values_are_refused_by_name(values: dict[str, Any], message: str) -> None:

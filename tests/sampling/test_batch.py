@@ -5,10 +5,10 @@ import pytest
 
 from hybrid_retrieval.sampling.availability import Cells
 from hybrid_retrieval.sampling.batch import Draws, distinct
-from hybrid_retrieval.sampling.hybrid_within_batch import HybridWithinBatch
-from hybrid_retrieval.sampling.x_y import XY
+from hybrid_retrieval.sampling.hybrid import HybridWithinBatch
+from hybrid_retrieval.sampling.single_stream import XY
 
-from .conftest import build, full, ragged
+from .brute_force import build, full, ragged
 
 
 def uneven(seed):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.sampling.languages import GRAIN, Choice, cycle_counts, largest_remainder, weights
+from hybrid_retrieval.sampling.languages import GRAIN, Choice, cycle_counts, largest_remainder, probabilities
 
 SHARES = {
     "one": [1.0],
@@ -23,24 +23,24 @@ def shares(request):
 
 
 def test_uniform_weights_skip_empty_options():
-    assert weights([10, 0, 1000], "uniform").tolist() == [0.5, 0, 0.5]
+    assert probabilities([10, 0, 1000], "uniform").tolist() == [0.5, 0, 0.5]
 
 
 def test_size_weights_are_proportional():
-    assert weights([10, 0, 30], "size").tolist() == [0.25, 0, 0.75]
+    assert probabilities([10, 0, 30], "size").tolist() == [0.25, 0, 0.75]
 
 
 def test_temperature_one_is_size_and_a_high_one_is_nearly_uniform():
     sizes = [10, 0, 1000]
-    assert weights(sizes, 1).tolist() == weights(sizes, "size").tolist()
-    assert np.allclose(weights(sizes, 2), np.array([10**0.5, 0, 1000**0.5]) / (10**0.5 + 1000**0.5))
-    assert np.allclose(weights(sizes, 1e9), weights(sizes, "uniform"))
+    assert probabilities(sizes, 1).tolist() == probabilities(sizes, "size").tolist()
+    assert np.allclose(probabilities(sizes, 2), np.array([10**0.5, 0, 1000**0.5]) / (10**0.5 + 1000**0.5))
+    assert np.allclose(probabilities(sizes, 1e9), probabilities(sizes, "uniform"))
 
 
 @pytest.mark.parametrize("how", ["unifrom", 0.5, 0, -1, True, float("nan"), None])
 def test_an_unknown_weighting_names_its_key_and_value(how):
     with pytest.raises(InputError, match=r"sampler\.language_choice=.*" + str(how)):
-        weights([1, 2], how)
+        probabilities([1, 2], how)
 
 
 def test_a_cycle_is_the_shortest_with_the_exact_shares():

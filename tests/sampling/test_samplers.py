@@ -10,17 +10,13 @@ from scipy.stats import binomtest
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.sampling.curve import constant
-from hybrid_retrieval.sampling.english import English
-from hybrid_retrieval.sampling.hybrid import Hybrid
-from hybrid_retrieval.sampling.hybrid_within_batch import HybridWithinBatch
+from hybrid_retrieval.sampling.hybrid import Hybrid, HybridWithinBatch
 from hybrid_retrieval.sampling.ratio import BLOCK, Bernoulli, Exact
 from hybrid_retrieval.sampling.schedule import Schedule
+from hybrid_retrieval.sampling.single_stream import XX, XY, English, XXMono
 from hybrid_retrieval.sampling.streams import BLOCK as STREAM_BLOCK
-from hybrid_retrieval.sampling.x_x import XX
-from hybrid_retrieval.sampling.x_x_mono import XXMono
-from hybrid_retrieval.sampling.x_y import XY
 
-from .conftest import build, full, ragged
+from .brute_force import build, full, ragged
 
 SIZE = 20
 LANGUAGES = ["en", "de", "th", "zh"]

@@ -10,9 +10,8 @@ import pytest
 
 from hybrid_retrieval.data.parallel import Patterns
 from hybrid_retrieval.sampling.availability import Availability, SetAvailability
-from hybrid_retrieval.sampling.hybrid import Hybrid
-from hybrid_retrieval.sampling.hybrid_within_batch import HybridWithinBatch
-from hybrid_retrieval.sampling.x_y import XY
+from hybrid_retrieval.sampling.hybrid import Hybrid, HybridWithinBatch
+from hybrid_retrieval.sampling.single_stream import XY
 
 PAIRS = 100_000_000
 LANGUAGES = ("ar", "de", "en", "es", "hi", "ru", "th", "vi", "zh")

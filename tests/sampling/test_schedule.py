@@ -11,15 +11,12 @@ from scipy.stats import binomtest
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.sampling.curve import CHORDS, UNIT, Curve, half_cosine, straight
-from hybrid_retrieval.sampling.hybrid import Hybrid
-from hybrid_retrieval.sampling.hybrid_within_batch import HybridWithinBatch
+from hybrid_retrieval.sampling.hybrid import Hybrid, HybridWithinBatch
 from hybrid_retrieval.sampling.ratio import BLOCK, Bernoulli, Exact
-from hybrid_retrieval.sampling.schedule import Schedule, planned, schedule_config
-from hybrid_retrieval.sampling.x_x import XX
-from hybrid_retrieval.sampling.x_x_mono import XXMono
-from hybrid_retrieval.sampling.x_y import XY
+from hybrid_retrieval.sampling.schedule import Schedule, ScheduleConfig
+from hybrid_retrieval.sampling.single_stream import XX, XY, XXMono
 
-from .conftest import build, full, ragged
+from .brute_force import build, full, ragged
 
 LANGUAGES = ["en", "de", "th", "zh"]
 STEPS = 200
@@ -72,7 +69,7 @@ def test_exact_counts_are_within_one_of_the_sum_of_shares_after_every_batch(sche
         monolingual += bool(same_language(composer.batch(step)).all())
         expected += share(step)
         assert abs(monolingual - expected) < 1
-        assert composer.share(step) == pytest.approx(share(step), abs=1e-9)
+        assert composer.alpha(step) == pytest.approx(share(step), abs=1e-9)
 
 
 def test_pairs_within_batches_are_within_one_of_the_sum_of_shares_after_every_batch(scheduled):
@@ -93,7 +90,7 @@ def test_the_coin_is_tossed_with_the_scheduled_share(scheduled):
     counts = np.zeros(STEPS)
     runs = 150
     for seed in range(runs):
-        ratio = Bernoulli(planned(schedule_config(node, ALPHA), ALPHA, STEPS), seed)
+        ratio = Bernoulli(ScheduleConfig(**node).planned(ALPHA, STEPS), seed)
         counts += np.diff([ratio.before(step) for step in range(STEPS + 1)])
     for part in (slice(0, 40), slice(80, 120), slice(160, 200), slice(0, 200)):
         shares = np.array([share(step) for step in range(STEPS)])[part]
@@ -116,13 +113,13 @@ def test_bernoulli_batches_follow_the_coin(scheduled):
 def test_sums_are_the_sums_of_the_shares_and_grow_by_no_more_than_one(make, ends, steps):
     curve = make(*ends, steps)
     formula = {straight: line, half_cosine: cosine}[make]
-    shares = curve.shares(0, steps + 10)
+    shares = curve.values(0, steps + 10)
     assert np.abs(shares - [formula(step, *ends, steps) for step in range(steps + 10)]).max() < 1e-6
     sums = [curve.sum(step) for step in range(steps + 11)]
     assert all(0 <= after - before <= UNIT for before, after in itertools.pairwise(sums))
     assert np.abs(np.array(sums[1:], dtype=object) / UNIT - np.cumsum(shares)).max() < 1e-9 * steps
     for start in range(0, steps + 5, max(1, steps // 20)):
-        assert np.allclose(curve.shares(start, start + 5), shares[start : start + 5], rtol=0, atol=1e-12)
+        assert np.allclose(curve.values(start, start + 5), shares[start : start + 5], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("make", [straight, half_cosine])
@@ -141,9 +138,8 @@ def test_a_million_steps_stay_within_one(make):
 
 
 def test_a_step_of_a_schedule_that_rounds_to_nothing_is_passed_over():
-    config = schedule_config({"kind": "step", "at": [0.5, 0.52, 0.9], "shares": [0.2, 0.4, 0.6]}, 1.0)
-    curve = planned(config, 1.0, 10).curve
-    assert curve.shares(0, 12).tolist() == pytest.approx([1.0] * 5 + [0.4] * 4 + [0.6] * 3)
+    curve = ScheduleConfig(kind="step", at=[0.5, 0.52, 0.9], shares=[0.2, 0.4, 0.6]).planned(1.0, 10).curve
+    assert curve.values(0, 12).tolist() == pytest.approx([1.0] * 5 + [0.4] * 4 + [0.6] * 3)
     assert curve.sum(12) / UNIT == pytest.approx(5 + 1.6 + 1.8)
 
 
@@ -209,7 +205,7 @@ def test_a_schedule_that_stays_at_an_end_asks_for_one_stream_only(alpha, plains)
             composer = sampler(6, alpha=alpha, schedule=node).compose(available, seed=1, steps=10)
             other = plain.compose(available, seed=1)
             assert [rows(composer.batch(step)) for step in range(10)] == [rows(other.batch(step)) for step in range(10)]
-            assert composer.share(3) == alpha
+            assert composer.alpha(3) == alpha
 
 
 # The adaptive schedule.
@@ -252,9 +248,9 @@ def test_the_stream_that_gains_less_gets_more():
     # No best before; monolingual lags twice, then at the bound; then cross-lingual forgets; a gap; and again.
     assert shares == pytest.approx([0.5, 0.6, 0.7, 0.7, 0.6, 0.6, 0.5])
     assert [decision["step"] for decision in composer.journal] == [step + 8 for step, _ in VALIDATIONS]
-    assert composer.share(47) == pytest.approx(0.5)
-    assert composer.share(48) == pytest.approx(0.6)
-    assert composer.share(10_000) == pytest.approx(0.5)
+    assert composer.alpha(47) == pytest.approx(0.5)
+    assert composer.alpha(48) == pytest.approx(0.6)
+    assert composer.alpha(10_000) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
@@ -386,12 +382,12 @@ def test_other_schedules_observe_in_silence_and_have_an_empty_journal(sampler):
         ({"kind": "linear", "end": "low"}, r"sampler\.schedule\.end='low' has the wrong type"),
         ({"kind": "linear"}, r"sampler\.schedule\.end=None must be given for sampler\.schedule\.kind=linear"),
         ({"end": 0.1}, r"sampler\.schedule\.end=0\.1 is for .*kind=linear or cosine, not constant"),
-        ({"kind": "cosine", "end": 0.1, "at": [0.5]}, r"sampler\.schedule\.at=\[0\.5\] is for .*kind=step, not cosine"),
+        ({"kind": "cosine", "end": 0.1, "at": [0.5]}, r"sampler\.schedule\.at=\[0\.5\] is for kind=step, not cosine"),
         ({"kind": "cosine", "end": 1.1}, r"sampler\.schedule\.end=1\.1 is outside 0\.\.1"),
         ({"kind": "linear", "end": 0.1, "until": 0}, r"sampler\.schedule\.until=0 must be above 0"),
         ({"kind": "linear", "end": 0.1, "until": 1.5}, r"sampler\.schedule\.until=1\.5 is outside 0\.\.1"),
         ({"kind": "step", "at": [0.5]}, r"sampler\.schedule\.shares=\[\] must be given"),
-        ({"kind": "step", "at": [0.5], "shares": [0.1, 0.2]}, r"sampler\.schedule\.shares=.* one share for each of at"),
+        ({"kind": "step", "at": [0.5], "shares": [0.1, 0.2]}, r"sampler\.schedule\.shares=.* one value for each of at"),
         ({"kind": "step", "at": [0.5, 0.4], "shares": [0.1, 0.2]}, r"sampler\.schedule\.at=\[0\.5, 0\.4\] must be incr"),
         ({"kind": "step", "at": [1.0], "shares": [0.1]}, r"sampler\.schedule\.at=\[1\.0\] must be increasing parts"),
         ({"kind": "step", "at": [0.5], "shares": [2]}, r"sampler\.schedule\.shares=2 is outside 0\.\.1"),
@@ -407,6 +403,6 @@ def test_a_schedule_that_cannot_be_is_refused_by_its_key(sampler, node, message)
 
 
 def test_pieces_of_a_curve_keep_their_values_or_lead_to_the_next():
-    assert Curve([0, 2, 4], [0.1, 0.5, 0.3]).shares(0, 6).tolist() == pytest.approx([0.1, 0.1, 0.5, 0.5, 0.3, 0.3])
+    assert Curve([0, 2, 4], [0.1, 0.5, 0.3]).values(0, 6).tolist() == pytest.approx([0.1, 0.1, 0.5, 0.5, 0.3, 0.3])
     joined = Curve([0, 2, 4], [0.1, 0.5, 0.3], joined=True)
-    assert joined.shares(0, 6).tolist() == pytest.approx([0.1, 0.3, 0.5, 0.4, 0.3, 0.3])
+    assert joined.values(0, 6).tolist() == pytest.approx([0.1, 0.3, 0.5, 0.4, 0.3, 0.3])

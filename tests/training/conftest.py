@@ -99,7 +99,7 @@ def batch_of(
 ) -> PairBatch:
     """16 cross-lingual pairs of both sets as a rank sees them, in chunks of `budget` tokens."""
     builder = BatchBuilder(sets, hard_negatives, sides, Chunking(budget))
-    return builder.build(step, composed(builder, "x_y.XY", batch_size).batch(step), rank, ranks)
+    return builder.build(step, composed(builder, "single_stream.XY", batch_size).batch(step), rank, ranks)
 
 
 def encoded(batches: Sequence[PairBatch]) -> list[list[int]]:

@@ -20,7 +20,7 @@ from hybrid_retrieval.training.batches import BatchBuilder, Chunking, PairBatch,
 from hybrid_retrieval.training.fit import prepare
 from tests.training.conftest import LONGEST, composed, encoded
 
-SAMPLERS = ["x_x.XX", "x_y.XY", "x_x_mono.XXMono", "hybrid.Hybrid", "hybrid_within_batch.HybridWithinBatch"]
+SAMPLERS = ["single_stream.XX", "single_stream.XY", "single_stream.XXMono", "hybrid.Hybrid", "hybrid.HybridWithinBatch"]
 SIDES = ("queries", "passages")
 
 
@@ -54,7 +54,7 @@ def test_either_side_of_a_pair_may_be_its_query_or_its_passage(
 ) -> None:
     builder = BatchBuilder(ragged, 1, sides, Chunking(100))
     of = {"query": "queries", "passage": "passages"}
-    for sampler in ("x_y.XY", "x_x.XX"):
+    for sampler in ("single_stream.XY", "single_stream.XX"):
         composer = composed(builder, sampler, 12, seed=3)
         for step in range(5):
             batch = builder.build(step, composer.batch(step))
@@ -102,7 +102,7 @@ def check_texts(builder: BatchBuilder, batch: PairBatch, tokenizer: Tokenizer, s
 
 def test_no_pair_is_a_negative_of_its_translation_its_duplicate_or_another_answer(builder: BatchBuilder) -> None:
     """Law 3 by brute force over texts and edges, on the mask that the loss uses."""
-    composer = composed(builder, "x_x.XX", 24)
+    composer = composed(builder, "single_stream.XX", 24)
     masked = 0
     for step in range(10):
         indices = composer.batch(step)
@@ -167,7 +167,7 @@ def check_share(part: PairBatch, whole: PairBatch, rank: int, ranks: int) -> Non
 
 def test_chunks_keep_to_their_budget_and_pad_little(ragged: list[TokenisedSet]) -> None:
     builder = BatchBuilder(ragged, 1, chunking=Chunking(160))
-    composer = composed(builder, "x_x.XX", 24)
+    composer = composed(builder, "single_stream.XX", 24)
     for step in range(5):
         batch = builder.build(step, composer.batch(step))
         lengths = [np.diff(chunk.tokens.offsets.numpy()) for chunk in batch.chunks]
@@ -182,7 +182,7 @@ def test_chunks_keep_to_their_budget_and_pad_little(ragged: list[TokenisedSet]) 
 def test_ranks_carry_similar_loads(ragged: list[TokenisedSet]) -> None:
     """No rank has more than a chunk's tokens above the least."""
     builder = BatchBuilder(ragged, 1, chunking=Chunking(100))
-    composer = composed(builder, "x_y.XY", 24)
+    composer = composed(builder, "single_stream.XY", 24)
     for step in range(5):
         loads = [builder.build(step, composer.batch(step), rank, 4).padded_tokens for rank in range(4)]
         assert max(loads) - min(loads) <= 100

@@ -245,7 +245,8 @@ def test_a_write_that_is_broken_off_leaves_the_checkpoint_of_before(tmp_path: Pa
 def test_an_adaptive_ratio_goes_on_from_the_journal_in_the_checkpoint(
     job: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adaptive = [f"sampler.schedule.{key}" for key in ("kind=adaptive", "delay=3", "margin=0", "change=0.25")]
+    hidden = [f"+sampler.schedule.{key}" for key in ("delay=3", "margin=0", "change=0.25")]
+    adaptive = ["sampler.schedule.kind=adaptive", *hidden]
     settings = [*STATIC, *adaptive, "trainer.max_steps=40", "trainer.validate_every=5", "trainer.checkpoint_every=5"]
     train(job(*settings), tmp_path / "whole")
     for step in (12, 27):

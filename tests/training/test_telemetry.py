@@ -230,7 +230,7 @@ def test_where_streams_do_not_take_turns_no_gradient_is_kept(
 
 
 def test_validations_and_what_an_adaptive_ratio_decided_are_in_the_file(job: Compose, tmp_path: Path) -> None:
-    train(job(*STATIC, *LINES, "sampler.schedule.kind=adaptive", "sampler.schedule.delay=3", "optimizer.lr=0.1"), tmp_path)
+    train(job(*STATIC, *LINES, "sampler.schedule.kind=adaptive", "+sampler.schedule.delay=3", "optimizer.lr=0.1"), tmp_path)
     (journal,) = [
         part["journal"] for name, part in read_checkpoint(tmp_path / "checkpoints" / "last.ckpt").items() if "Data" in name
     ]

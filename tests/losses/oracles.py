@@ -1,8 +1,9 @@
-"""Random batches in which every kind of coincidence happens, and what answers what in them, in words."""
+"""Random batches in which every kind of coincidence happens, what answers what in them, in words, and InfoNCE as a loop."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from hybrid_retrieval.losses.loss import EmbeddedPairs
 from hybrid_retrieval.losses.masks import PassageIds, QueryIds
-from hybrid_retrieval.losses.temperature import SoftmaxLoss
+from hybrid_retrieval.losses.softmax import SoftmaxLoss
 
 PAIRS, HARD, DIMENSIONS, LANGUAGES = 7, 2, 6, 3
 ALL = slice(0, PAIRS)
@@ -79,3 +80,40 @@ def exact(loss: SoftmaxLoss, temperature: float) -> SoftmaxLoss:
     """The loss in float64, at a temperature that float32 did not round."""
     loss.double().log_temperature.data.fill_(math.log(temperature))
     return loss
+
+
+def loop(
+    scores: list[list[float]],
+    answers: Callable[[int, int], bool],
+    empty: list[bool],
+    languages: list[int],
+    mode: str,
+    pool: str,
+    margin: float = 0.0,
+) -> list[float]:
+    """The formula, candidate by candidate."""
+    losses = []
+    for i, row in enumerate(scores):
+        candidates = [j for j in range(len(row)) if not empty[j]]
+        known = {j for j in candidates if answers(i, j)} | {i}
+        negatives = [j for j in candidates if j != i and (mode == "keep" or j not in known)]
+        if pool == "same_language":
+            negatives = [j for j in negatives if languages[j] == languages[i]]
+        if pool == "other_languages":
+            negatives = [j for j in negatives if languages[j] != languages[i]]
+        positives = sorted(known) if mode == "positive" else [i]
+        total = sum(math.exp(row[j]) for j in negatives)
+        each = [math.exp(row[p] - margin) for p in positives]
+        losses.append(-sum(math.log(one / (one + total)) for one in each) / len(positives))
+    return losses
+
+
+def both_loops(pairs: EmbeddedPairs, temperature: float, mode: str, pool: str, margin: float = 0.0) -> tuple[Tensor, Tensor]:
+    """The formula for queries among passages, and for own passages among queries."""
+    scores = (pairs.queries @ pairs.passages.T / temperature).tolist()
+    empty, languages = (pairs.of_passages.group < 0).tolist(), pairs.of_passages.language.tolist()
+    forth = loop(scores, lambda i, j: is_answer(pairs, i, j), empty, languages, mode, pool, margin / temperature)
+    count, spoken = len(pairs.queries), pairs.of_queries.language.tolist()
+    scores = (pairs.passages[:count] @ pairs.queries.T / temperature).tolist()
+    back = loop(scores, lambda i, j: is_answer(pairs, j, i), [False] * count, spoken, mode, pool, margin / temperature)
+    return torch.tensor(forth, dtype=torch.float64), torch.tensor(back, dtype=torch.float64)
