@@ -1,8 +1,8 @@
 """The schema of a job, and the one place where config nodes become objects.
 
 Closed groups (``training``, ``evaluation``, ``paths`` and the top-level keys) are the dataclasses below. ``trainer`` holds
-Lightning's Trainer arguments. Open groups (data sources, samplers, models, losses, optimizers, benchmarks, callbacks,
-loggers) carry ``_target_`` and are checked against
+Lightning's Trainer arguments. Open groups (data sources, samplers, models, losses, optimizers, benchmarks, retrievers,
+callbacks, loggers) carry ``_target_`` and are checked against
 the signature of the constructor that it names: adding one is a new file and a new config, and nothing here.
 
 Nothing heavy is imported at the top: ``--cfg job`` must answer at once.
@@ -113,10 +113,6 @@ class TrainingConfig:
             )
 
 
-BASELINES = ("bm25", "random")
-DEBIAS = ("center", "lir", "whiten")
-
-
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """What is measured after training, and what is kept of it."""
@@ -129,8 +125,6 @@ class EvaluationConfig:
     """Write runs/*.trec."""
     run_depth: int = 1000
     """Documents per query in the written TREC runs."""
-    search: str = "exact"
-    """How the written runs are searched: exact, or approximately by faiss (ivf, hnsw; an extra)."""
     dtype: str = "float16"
     """float16 or float32: of stored embeddings of documents and queries; scores are computed in float32."""
     devices: int = 1
@@ -145,37 +139,15 @@ class EvaluationConfig:
     """The measures of language bias to report: names as in metrics.json, a list of them, all, or none."""
     replicates: int = 1000
     """Bootstrap replicates behind the 95% intervals; 0: no intervals."""
-    baselines: list[str] = dataclasses.field(default_factory=list)
-    """What else is scored on the same benchmarks: bm25, random."""
-    debias: list[str] = dataclasses.field(default_factory=list)
-    """Methods that are tried on the same embeddings after training: center, lir, whiten."""
-    lir_rank: int = 1
-    """Directions of each language that lir removes."""
-    debias_texts: int = 10_000
-    """Training passages of each language that the methods are estimated on."""
-    bm25_k1: float = 0.9
-    """How fast the weight of a term saturates with its frequency."""
-    bm25_b: float = 0.4
-    """How far the length of a document counts, 0..1."""
 
     def __post_init__(self) -> None:
-        for name in self.baselines:
-            choice("evaluation.baselines", name, BASELINES)
-        for name in self.debias:
-            choice("evaluation.debias", name, DEBIAS)
-        positive("evaluation.lir_rank", self.lir_rank)
-        positive("evaluation.debias_texts", self.debias_texts)
-        not_negative("evaluation.bm25_k1", self.bm25_k1)
-        share("evaluation.bm25_b", self.bm25_b)
         choice("evaluation.checkpoint", self.checkpoint, ["best", "last"])
         not_negative("evaluation.replicates", self.replicates)
-        choice("evaluation.search", self.search, ["exact", "ivf", "hnsw"])
         choice("evaluation.dtype", self.dtype, ["float16", "float32"])
         choice("evaluation.documents", self.documents, ["whole", "chunks"])
         positive("evaluation.run_depth", self.run_depth)
         positive("evaluation.devices", self.devices)
-        if self.overlap < 0:
-            raise InputError(f"evaluation.overlap={self.overlap}; expected 0 or more")
+        not_negative("evaluation.overlap", self.overlap)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,6 +188,7 @@ class JobConfig:
     audit: AuditConfig
     paths: PathsConfig
     benchmark: dict[str, Any]
+    retriever: dict[str, Any]
     callbacks: dict[str, Any]
     logger: dict[str, Any]
     seed: int = 1
@@ -290,7 +263,7 @@ def job_config(composed: DictConfig) -> JobConfig:
     values = {str(key): value for key, value in plain.items()}
     for key, schema in CLOSED.items():
         values[key] = construct(schema, values.get(key) or {}, key)
-    for key in ("benchmark", "callbacks", "logger"):
+    for key in ("benchmark", "retriever", "callbacks", "logger"):
         values[key] = values.get(key) or {}
     return construct(JobConfig, values, "")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,70 +24,54 @@ log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from hybrid_retrieval.models.encoder import Encoder
 
+READ_AS_TRAINED = ("documents", "overlap", "dtype")
+"""Keys of `evaluation` that are the run's own where the command line does not say otherwise: its figures come out again."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What is scored, on what, and how."""
+
+    evaluation: EvaluationConfig
+    paths: PathsConfig
+    benchmark: dict[str, Any]
+    dataset: dict[str, Any]
+    retriever: dict[str, Any]
+    model: dict[str, Any] | None = None
+    checkpoint: str | None = None
+    strict: bool = False
+
 
 def main(composed: DictConfig) -> None:
-    """One encoder, or baselines alone, on the chosen benchmarks, into a directory of its own."""
+    """One encoder, or retrievers alone, on the chosen benchmarks, into a directory of its own."""
     trained = _run_directory(composed)
     saved = run_record.read_config(trained) if trained else {}
-    if not composed.dataset:
-        composed.dataset = saved.get("dataset", {})
-    plain: Any = {"model": None, **cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))}
-    paths = construct(PathsConfig, plain["paths"], "paths")
-    evaluation = as_trained(construct(EvaluationConfig, plain["evaluation"], "evaluation"), saved)
-    if not isinstance(plain["strict"], bool):
-        raise InputError(f"strict={plain['strict']!r} has the wrong type; expected true or false")
-    if trained is None and not plain["model"] and not evaluation.baselines:
-        raise InputError("nothing to score: give checkpoint=RUN_DIR, model=NAME or evaluation.baselines=[bm25]")
+    config = _checked(composed, saved)
+    evaluation, paths = config.evaluation, config.paths
+    if trained is None and not config.model and not config.retriever:
+        raise InputError("nothing to score: give checkpoint=RUN_DIR, model=NAME or retriever=[bm25]")
 
     from hybrid_retrieval import benchmarking
     from hybrid_retrieval.reporting import report_run
 
-    hydra = HydraConfig.get()
-    directory = Path(hydra.runtime.output_dir)
-    if (directory / run_record.METRICS).exists():
-        raise InputError(f"{directory} holds results already: choose another hydra.run.dir")
-    if (directory / "checkpoints").exists():
-        raise InputError(f"{directory} holds a training run that is not finished: choose another hydra.run.dir")
-    for left in ("baselines", "runs", "embeddings"):  # of an evaluation that was killed, maybe with other settings
-        shutil.rmtree(directory / left, ignore_errors=True)
-    encoder = load(trained, plain, evaluation, paths)
-    benchmarks = benchmarking.load_benchmarks(plain["benchmark"], evaluation, paths, asked_by_name("benchmark"))
-    what = {"checkpoint": str(trained.resolve())} if trained else {"model": plain["model"]}
-    chosen = {} if trained else {"choices": {"model": str(hydra.runtime.choices.get("model") or "baselines")}}
-    record = {
-        **saved,
-        **chosen,
-        **{key: plain[key] for key in ("benchmark", "paths")},
-        "evaluation": asdict(evaluation),
-        **what,
-    }
-    write_text(directory / run_record.CONFIG, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+    directory = _clean_directory()
+    retrievers = benchmarking.load_retrievers(config.retriever)
+    encoder = _encoder(trained, config)
+    benchmarks = benchmarking.load_benchmarks(config.benchmark, evaluation, paths, asked_by_name("benchmark"))
+    learns = config.dataset and benchmarking.learn_from_text(retrievers)
+    source = build(config.dataset, "dataset", paths=paths) if learns else None
+    benchmarking.check_retrievers(retrievers, benchmarks, evaluation, source, encoder is not None)
+    _write_record(directory, config, trained, saved)
     facts: dict[str, Any] = {"benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()}}
     if trained:
         from hybrid_retrieval.training.checkpoint import checkpoint_path
 
         facts["checkpoint"] = str(checkpoint_path(trained, evaluation.checkpoint))
     run_record.write_environment(directory, facts)
-    source = build(plain["dataset"], "dataset", paths=paths) if plain["dataset"] and evaluation.debias else None
-    run_record.write_metrics(
-        directory, benchmarking.score_benchmarks(encoder, benchmarks, evaluation, paths, directory, source)
-    )
+    figures = benchmarking.score_benchmarks(encoder, retrievers, benchmarks, evaluation, paths, directory, source)
+    run_record.write_metrics(directory, figures)
     report_run(directory)
     print(f"run directory: {directory}")
-
-
-def as_trained(evaluation: EvaluationConfig, saved: dict[str, Any]) -> EvaluationConfig:
-    """How the run itself read texts, where the command line does not say otherwise: its figures come out again."""
-    given = {override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task}
-    before = saved.get("evaluation") or {}
-    changed = {
-        key: before[key]
-        for key in ("documents", "overlap", "dtype")
-        if key in before and before[key] != getattr(evaluation, key) and f"evaluation.{key}" not in given
-    }
-    if changed:
-        log.info("as in the run: %s", ", ".join(f"evaluation.{key}={value}" for key, value in changed.items()))
-    return replace(evaluation, **changed)
 
 
 def _run_directory(composed: DictConfig) -> Path | None:
@@ -96,30 +81,110 @@ def _run_directory(composed: DictConfig) -> Path | None:
     if composed.get("model"):
         raise InputError(f"checkpoint={composed.checkpoint} brings its own model: give checkpoint= or model=, not both")
     trained = Path(str(composed.checkpoint)).expanduser()
-    if not (trained / "config.yaml").exists():
+    if not (trained / run_record.CONFIG).exists():
         raise InputError(f"checkpoint={trained} is not a run directory: it holds no config.yaml")
     return trained
 
 
-def load(trained: Path | None, plain: dict[str, Any], evaluation: EvaluationConfig, paths: PathsConfig) -> Encoder | None:
-    """The encoder to score, where it is best used; None for baselines alone."""
+def _checked(composed: DictConfig, saved: Mapping[str, Any]) -> EvaluateConfig:
+    """The config with its types checked, and with what it takes from that of a trained run."""
+    composed.dataset = composed.dataset or saved.get("dataset", {})
+    plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+    plain["evaluation"] = _as_trained(construct(EvaluationConfig, plain["evaluation"], "evaluation"), saved)
+    plain["paths"] = construct(PathsConfig, plain["paths"], "paths")
+    return construct(EvaluateConfig, {"retriever": {}, **plain}, "")
+
+
+def _as_trained(evaluation: EvaluationConfig, saved: Mapping[str, Any]) -> EvaluationConfig:
+    """How the run itself read texts (`READ_AS_TRAINED`)."""
+    given = {override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task}
+    before = saved.get("evaluation") or {}
+    changed = {
+        key: before[key]
+        for key in READ_AS_TRAINED
+        if key in before and before[key] != getattr(evaluation, key) and f"evaluation.{key}" not in given
+    }
+    if changed:
+        log.info("as in the run: %s", ", ".join(f"evaluation.{key}={value}" for key, value in changed.items()))
+    return replace(evaluation, **changed)
+
+
+def _clean_directory() -> Path:
+    """The run directory, without what an evaluation left that was killed, maybe with other settings."""
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    if (directory / run_record.METRICS).exists():
+        raise InputError(f"{directory} holds results already: choose another hydra.run.dir")
+    if (directory / "checkpoints").exists():
+        raise InputError(f"{directory} holds a training run that is not finished: choose another hydra.run.dir")
+    for left in ("baselines", "runs", "embeddings"):
+        shutil.rmtree(directory / left, ignore_errors=True)
+    return directory
+
+
+def _encoder(trained: Path | None, config: EvaluateConfig) -> Encoder | None:
+    """The encoder to score, where it is best used; None for retrievers alone."""
     from torch import nn
 
-    from hybrid_retrieval import benchmarking
     from hybrid_retrieval.training.checkpoint import load_encoder, scoring_device
 
     if trained is not None:
-        return load_encoder(trained, evaluation.checkpoint, plain["strict"])
-    if not plain["model"]:
+        return load_encoder(trained, config.evaluation.checkpoint, config.strict)
+    if not config.model:
         return None
-    encoder = benchmarking.load_model(plain["model"], paths, plain["strict"])
+    encoder = _published(config.model, config.paths, config.strict)
     if isinstance(encoder, nn.Module):
         return encoder.to(scoring_device())
-    if evaluation.devices > 1:
-        raise InputError(
-            f"evaluation.devices={evaluation.devices}: an endpoint is asked by one process; model.concurrency=N asks more"
-        )
+    devices = config.evaluation.devices
+    if devices > 1:
+        raise InputError(f"evaluation.devices={devices}: an endpoint is asked by one process; model.concurrency=N asks more")
     return encoder
+
+
+def _published(node: Mapping[str, Any], paths: PathsConfig, strict: bool) -> Encoder:
+    """A published encoder, or an endpoint, as a config of the group ``model`` names it.
+
+    Raises:
+        InputError: it has no weights before it is trained, or its directory says that it is used otherwise.
+    """
+    from hybrid_retrieval.models.encoder import Model
+    from hybrid_retrieval.models.sentence_transformer import as_saved
+    from hybrid_retrieval.models.transformer import PretrainedTransformer
+
+    if isinstance(node.get("projection"), int):
+        raise InputError(f"model.projection={node['projection']} is a layer that only training gives weights; choose null")
+    model = build(node, "model", paths=paths)
+    if not isinstance(model, Model):
+        model.strict = strict
+        return cast("Encoder", model)
+    encoder = model.build(model.tokenizer(Untrained()))
+    encoder.strict = strict
+    if isinstance(model, PretrainedTransformer):
+        encoder.settings = as_saved(model.directory, encoder.settings)
+    return encoder.eval()
+
+
+class Untrained:
+    """Stands for the training text of a model that is not trained."""
+
+    @property
+    def key(self) -> Any:
+        raise InputError("this model= has no weights before it is trained; choose a published one, or checkpoint=RUN_DIR")
+
+    def sample(self, characters: int) -> list[str]:
+        del characters
+        return list(self.key)
+
+
+def _write_record(directory: Path, config: EvaluateConfig, trained: Path | None, saved: Mapping[str, Any]) -> None:
+    """``config.yaml``: that of a trained run, with what was chosen here."""
+    if trained:
+        what: dict[str, Any] = {"checkpoint": str(trained.resolve())}
+    else:
+        model = HydraConfig.get().runtime.choices.get("model") or "baselines"
+        what = {"model": config.model, "choices": {"model": str(model)}}
+    here = {"benchmark": config.benchmark, "paths": asdict(config.paths), "evaluation": asdict(config.evaluation)}
+    record = {**saved, **here, "retriever": config.retriever, **what}
+    write_text(directory / run_record.CONFIG, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
 
 
 if __name__ == "__main__":

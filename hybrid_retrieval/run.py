@@ -174,7 +174,8 @@ def run(
         fit.fit(job, run_dir, prepared, start_from, [])
         return None
     benchmarks = benchmarking.load_benchmarks(job.benchmark, job.evaluation, job.paths, benchmarks_by_name)
-    benchmarking.check(benchmarks, job.evaluation, prepared.source, encoder=True)
+    retrievers = benchmarking.load_retrievers(job.retriever)
+    benchmarking.check_retrievers(retrievers, benchmarks, job.evaluation, prepared.source, encoder=True)
     if job.strict:
         benchmarking.check_texts(prepared.module.encoder, benchmarks)
     collections = {name: benchmark.collection for name, benchmark in benchmarks.items()}
@@ -197,7 +198,9 @@ def run(
     with open_loggers(job, choices, sweep) as loggers:
         figures = fit.fit(job, run_dir, prepared, start_from, loggers)
         encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict, str(job.trainer.get("accelerator", "auto")))
-        metrics = benchmarking.score_benchmarks(encoder, benchmarks, job.evaluation, job.paths, run_dir, prepared.source)
+        metrics = benchmarking.score_benchmarks(
+            encoder, retrievers, benchmarks, job.evaluation, job.paths, run_dir, prepared.source
+        )
         run_record.write_metrics(run_dir, metrics | overlap | {f"train/{name}": value for name, value in figures.items()})
         close(run_dir)
         Publish(run_dir).results(loggers)

@@ -242,10 +242,11 @@ def test_evaluate_reads_texts_as_the_run_did_and_leaves_an_unfinished_run_alone(
     assert (run / "checkpoints").exists()
 
 
-def test_what_debiasing_lacks_is_said_before_anything_is_encoded(trained: Path, in_process: Command, tmp_path: Path) -> None:
-    lir, place = "evaluation.debias=[lir]", f"hydra.run.dir={tmp_path / 'd'}"
-    done = in_process("evaluate", f"checkpoint={trained}", "benchmark=held_out", lir, "evaluation.documents=chunks", place)
-    assert_one_line(done, "needs an embedding a document")
-    done = in_process("evaluate", "evaluation.baselines=[random]", "dataset=synthetic", "benchmark=held_out", lir, place)
-    assert_one_line(done, "works on an encoder's embeddings")
+def test_what_a_retriever_lacks_is_said_before_anything_is_encoded(trained: Path, in_process: Command, tmp_path: Path) -> None:
+    common = ["benchmark=held_out", f"hydra.run.dir={tmp_path / 'd'}"]
+    run = f"checkpoint={trained}"
+    done = in_process("evaluate", run, *common, "retriever=lir", "evaluation.documents=chunks")
+    assert_one_line(done, "retriever=lir needs an embedding a document")
+    done = in_process("evaluate", *common, "dataset=synthetic", "retriever=[random,center]")
+    assert_one_line(done, "retriever=center works on an encoder's embeddings")
     assert not (tmp_path / "d" / "per_query.parquet").exists()

@@ -166,7 +166,7 @@ def test_empty_prompts_say_nothing(in_process: Command, save: Save, benchmark: s
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ([], ["checkpoint=RUN_DIR", "model=NAME", "evaluation.baselines"]),
+        ([], ["checkpoint=RUN_DIR", "model=NAME", "retriever="]),
         (["model=static"], ["no weights", "checkpoint=RUN_DIR"]),
         (["model=tiny"], ["no weights", "checkpoint=RUN_DIR"]),
         (["model=e5_small", "model.path=nowhere"], ["model.path=nowhere"]),
@@ -175,9 +175,11 @@ def test_empty_prompts_say_nothing(in_process: Command, save: Save, benchmark: s
         (["model=api", "model.batch_size=0"], ["model.batch_size=0"]),
         (["model=api", "model.key_variable=NOT_SET_ANYWHERE"], ["NOT_SET_ANYWHERE"]),
         (["model=e5_small", "checkpoint=somewhere"], ["checkpoint=somewhere", "model="]),
-        (["evaluation.baselines=[bm52]"], ["evaluation.baselines", "'bm25'"]),
-        (["evaluation.baselines=bm25"], ["evaluation.baselines", "list"]),
-        (["evaluation.baselines=[bm25]", "evaluation.bm25_b=2"], ["evaluation.bm25_b"]),
+        (["retriever=[bm52]"], ["retriever", "'bm25'"]),
+        (["retriever=bm25", "retriever.bm25.b=2"], ["retriever.bm25.b=2"]),
+        (["retriever=bm25", "retriever.bm25.k2=2"], ["retriever.bm25.k2"]),
+        (["retriever=lir", "model=api"], ["retriever=lir", "dataset="]),
+        (["retriever=random", "strict=maybe"], ["strict='maybe'", "bool"]),
     ],
 )
 def test_what_cannot_be_scored_is_one_line(in_process: Command, benchmark: str, arguments: list[str], parts: list[str]) -> None:
@@ -192,7 +194,7 @@ def test_an_endpoint_is_not_trained(in_process: Command) -> None:
 def test_baselines_alone_and_beside_an_encoder_have_the_same_figures(
     in_process: Command, weights: Path, benchmark: str, tmp_path: Path
 ) -> None:
-    arguments = ["benchmark=beir_parallel", benchmark, "evaluation.baselines=[bm25,random]"]
+    arguments = ["benchmark=beir_parallel", benchmark, "retriever=[bm25,random]"]
     alone = in_process("evaluate", *arguments, "hydra.run.dir=alone")
     assert alone.returncode == 0, alone.stderr
     beside = in_process(
@@ -232,7 +234,7 @@ def test_a_baseline_is_compared_like_a_run(
 ) -> None:
     from hybrid_retrieval.compare import main
 
-    in_process("evaluate", "benchmark=beir_parallel", benchmark, "evaluation.baselines=[bm25,random]", "hydra.run.dir=scored")
+    in_process("evaluate", "benchmark=beir_parallel", benchmark, "retriever=[bm25,random]", "hydra.run.dir=scored")
     folder = tmp_path / "scored" / "baselines"
     out = tmp_path / "difference.json"
     assert main([str(folder / "random"), str(folder / "bm25"), "--replicates=50", f"--out={out}"]) == 0
@@ -245,7 +247,7 @@ def test_a_baseline_is_compared_like_a_run(
 def test_a_run_scores_its_baselines_too(in_process: Command, job: Callable[..., Any], tmp_path: Path) -> None:
     from tests.conftest import SMALL
 
-    done = in_process("run", *SMALL, "model=static", "hydra.run.dir=run", "evaluation.baselines=[bm25]")
+    done = in_process("run", *SMALL, "model=static", "hydra.run.dir=run", "retriever=bm25")
     assert done.returncode == 0, done.stderr
     assert "Cr. · bm25" in done.stdout
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

@@ -171,7 +171,7 @@ def test_the_metadata_are_the_encoders(bi_encoder: BiEncoder) -> None:
     next(bi_encoder.parameters()).data[0] += 1
     assert MtebEncoder(bi_encoder, "mine/tiny").mteb_model_meta.revision != before
     plain = MtebEncoder(Given(), "given").mteb_model_meta
-    assert (plain.revision, plain.n_parameters, plain.similarity_fn_name.value) == (None, None, "dot")
+    assert (plain.n_parameters, plain.similarity_fn_name.value) == (None, "dot")
 
 
 def test_similarity_is_the_dot_product() -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from mteb.models import ModelMeta
+from mteb.models.model_meta import ScoringFunction
+from mteb.similarity_functions import dot_score, pairwise_dot_score
 from mteb.types import PromptType
 
 from hybrid_retrieval.evaluation.scoring.embeddings import EmbeddingStore, Fingerprinted
@@ -67,49 +68,31 @@ class MtebEncoder:
             return self.encoder.encode(texts, role, label)
         return np.array(self.store.embed(self.encoder, texts, role, label), np.float32)
 
-    def similarity(self, embeddings1: Array, embeddings2: Array) -> torch.Tensor:
+    def similarity(self, embeddings1: Array, embeddings2: Array) -> Array:
         """Dot products, [rows of the first, rows of the second]: an encoder's scores."""
-        return _rows(embeddings1) @ _rows(embeddings2).T
+        return dot_score(embeddings1, embeddings2)
 
-    def similarity_pairwise(self, embeddings1: Array, embeddings2: Array) -> torch.Tensor:
+    def similarity_pairwise(self, embeddings1: Array, embeddings2: Array) -> Array:
         """Dot products of equal rows, [rows]."""
-        return (_rows(embeddings1) * _rows(embeddings2)).sum(-1)
+        return pairwise_dot_score(embeddings1, embeddings2)
 
     @cached_property
     def mteb_model_meta(self) -> ModelMeta:
         """What is known of the encoder. The revision is a digest of its weights and settings, where it can say."""
-        bi_encoder = self.encoder if isinstance(self.encoder, BiEncoder) else None
-        settings = bi_encoder.settings if bi_encoder else None
-        weights = list(bi_encoder.parameters()) if bi_encoder else []
-        size = sum(weight.numel() * weight.element_size() for weight in weights)
-        return ModelMeta(
-            loader=None,
-            name=self.name,
-            revision=self._revision(),
-            release_date=None,
-            languages=None,
-            n_parameters=sum(weight.numel() for weight in weights) if bi_encoder else None,
-            memory_usage_mb=size / 2**20 if bi_encoder else None,
-            max_tokens=settings.longest if settings else None,
-            embed_dim=bi_encoder.dimensions if bi_encoder else None,
-            license=None,
-            open_weights=None,
-            public_training_code=None,
-            public_training_data=None,
-            framework=["PyTorch"] if bi_encoder else [],
-            similarity_fn_name=cast(Any, "cosine" if settings and settings.normalize else "dot"),
-            use_instructions=bool(settings.query_prefix or settings.passage_prefix) if settings else None,
-            training_datasets=None,
-        )
-
-    def _revision(self) -> str | None:
-        if not isinstance(self.encoder, Fingerprinted):
-            return None
-        both = f"{self.encoder.fingerprint('query')} {self.encoder.fingerprint('passage')}"
-        return hashlib.sha256(both.encode()).hexdigest()[:16]
-
-
-def _rows(embeddings: Array) -> torch.Tensor:
-    """float32 [rows, dimensions]; one vector is a row."""
-    rows = torch.as_tensor(embeddings, dtype=torch.float32)
-    return rows if rows.ndim > 1 else rows[None]
+        encoder = self.encoder
+        known: dict[str, Any] = {"name": self.name, "similarity_fn_name": ScoringFunction.DOT_PRODUCT}
+        if isinstance(encoder, Fingerprinted):
+            both = f"{encoder.fingerprint('query')} {encoder.fingerprint('passage')}"
+            known["revision"] = hashlib.sha256(both.encode()).hexdigest()[:16]
+        if isinstance(encoder, BiEncoder):
+            settings, weights = encoder.settings, list(encoder.parameters())
+            known |= {
+                "n_parameters": sum(weight.numel() for weight in weights),
+                "memory_usage_mb": sum(weight.numel() * weight.element_size() for weight in weights) / 2**20,
+                "max_tokens": settings.longest,
+                "embed_dim": encoder.dimensions,
+                "framework": ["PyTorch"],
+                "similarity_fn_name": ScoringFunction.COSINE if settings.normalize else ScoringFunction.DOT_PRODUCT,
+                "use_instructions": bool(settings.query_prefix or settings.passage_prefix),
+            }
+        return ModelMeta.create_empty(known)

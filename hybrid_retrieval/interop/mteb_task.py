@@ -7,6 +7,7 @@ against the whole pool. What mteb cuts at a depth is cut there: its mAP looks at
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import defaultdict
 from functools import cached_property
@@ -19,6 +20,7 @@ from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.evaluation.benchmarks.belebele import VARIANT, VARIANTS
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.scoring.embeddings import text_digest
 from hybrid_retrieval.evaluation.settings import SETTINGS
@@ -27,28 +29,6 @@ SPLIT = "test"
 DEPTHS = (1, 3, 5, 10, 20, 100)
 """mteb's cut-offs, besides the depth of the search."""
 
-SCRIPTS = {
-    "Arab": "ar:ara fa:fas ur:urd",
-    "Beng": "bn:ben",
-    "Cyrl": "bg:bul ru:rus sr:srp uk:ukr",
-    "Deva": "hi:hin mr:mar ne:nep",
-    "Grek": "el:ell",
-    "Hang": "ko:kor",
-    "Hans": "zh:zho zh_cn:zho",
-    "Hant": "zh_hk:zho zh_tw:zho",
-    "Hebr": "he:heb",
-    "Jpan": "ja:jpn",
-    "Khmr": "km:khm",
-    "Latn": "ca:cat cs:ces da:dan de:deu en:eng es:spa et:est eu:eus fi:fin fr:fra gl:glg hr:hrv hu:hun id:ind it:ita lt:lit "
-    "lv:lav ms:msa nl:nld no:nor pl:pol pt:por pt_br:por ro:ron sk:slk sl:slv sv:swe sw:swa tr:tur vi:vie yo:yor",
-    "Taml": "ta:tam",
-    "Telu": "te:tel",
-    "Thai": "th:tha",
-}
-LANGUAGES = {
-    name: f"{code}-{script}" for script, names in SCRIPTS.items() for name, code in (pair.split(":") for pair in names.split())
-}
-"""ISO 639-3 and script, as mteb names languages."""
 UNDETERMINED = "und-Zyyy"
 
 
@@ -98,7 +78,8 @@ class CollectionTask(AbsTaskRetrieval):
     def _languages(self, view: tuple[int, int | None]) -> list[str]:
         """Mteb's names of the languages of the queries, and of the corpus where it has one."""
         names = [self.collection.languages[index] for index in dict.fromkeys(view) if index is not None]
-        return [LANGUAGES.get(name, _variant(name)) for name in names]
+        variants = [VARIANTS.get(name, name) for name in names]  # FLORES' names are mteb's but for a sign
+        return [one.replace("_", "-") if VARIANT.fullmatch(one) else UNDETERMINED for one in variants]
 
     def load_data(self, num_proc: int | None = None, **more: Any) -> None:
         """Make mteb's data of the subsets that are asked for; nothing is downloaded."""
@@ -144,19 +125,15 @@ def digest(collection: RetrievalCollection) -> str:
 
 def _views(collection: RetrievalCollection, setting: str) -> dict[str, tuple[int, int | None]]:
     """By subset: the languages of queries and of the corpus, None for the pool; those without a judgement are left out."""
-    languages = range(len(collection.languages))
-    pairs: list[tuple[int, int | None]]
+    names, languages = collection.languages, range(len(collection.languages))
     if setting == "multilingual":
-        pairs = [(asked, None) for asked in languages]
+        views: dict[str, tuple[int, int | None]] = {names[asked]: (asked, None) for asked in languages}
+    elif setting == "monolingual":
+        views = {names[asked]: (asked, asked) for asked in languages}
     else:
-        same = setting == "monolingual"
-        pairs = [(asked, answered) for asked in languages for answered in languages if (asked == answered) == same]
-    names = collection.languages
-    return {
-        names[asked] if answered in (None, asked) else f"{names[asked]}-{names[answered or 0]}": (asked, answered)
-        for asked, answered in pairs
-        if len(_judged(collection, asked, answered))
-    }
+        pairs = itertools.permutations(languages, 2)
+        views = {f"{names[asked]}-{names[answered]}": (asked, answered) for asked, answered in pairs}
+    return {name: view for name, view in views.items() if len(_judged(collection, *view))}
 
 
 def _judged(collection: RetrievalCollection, asked: int, answered: int | None) -> Ints:
@@ -172,12 +149,6 @@ def _main_score(collection: RetrievalCollection, depth: int) -> str:
     """The first of mAP, nDCG@10 and MRR that the collection reports, in mteb's name."""
     names = {"map": f"map_at_{depth}", "ndcg@10": "ndcg_at_10", "mrr@100": "mrr_at_100", "mrr": f"mrr_at_{depth}"}
     return next((names[measure] for measure in names if measure in collection.measures), "ndcg_at_10")
-
-
-def _variant(language: str) -> str:
-    """FLORES' names (``swh_Latn``) are mteb's but for a sign; of others nothing is said."""
-    code, _, script = language.partition("_")
-    return f"{code}-{script}" if len(code) == 3 and script.istitle() else UNDETERMINED
 
 
 def _dataset(ids: Any, texts: Any) -> Dataset:

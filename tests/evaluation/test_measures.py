@@ -107,17 +107,16 @@ def test_rank_distance_equals_brute_force(make_collection, tied_scorer) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, 1000, 1 << 20])
-def test_blocks_do_not_change_the_ranks(size: int, make_collection, tied_scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_do_not_change_the_ranks(size: int, make_collection, tied_scorer) -> None:
     collection = make_collection(3, queries=40)
     scorer = tied_scorer(collection, 3)
     whole = ranks.count_ranks(scorer, collection)
-    monkeypatch.setattr(ranks, "BLOCK_SCORES", size)
-    parts = ranks.count_ranks(scorer, collection)
+    parts = ranks.count_ranks(scorer, collection, block_scores=size)
     np.testing.assert_array_equal(whole.pool, parts.pool)
     np.testing.assert_array_equal(whole.language, parts.language)
 
 
-def test_few_judged_queries_among_many_get_the_same_ranks(make_collection, tied_scorer, monkeypatch) -> None:
+def test_few_judged_queries_among_many_get_the_same_ranks(make_collection, tied_scorer) -> None:
     collection = make_collection(4, queries=60)
     scorer = tied_scorer(collection, 4)
     kept = np.isin(collection.query, np.unique(collection.query)[::17])
@@ -139,8 +138,7 @@ def test_few_judged_queries_among_many_get_the_same_ranks(make_collection, tied_
             return block
 
     whole = ranks.count_ranks(scorer, collection)
-    monkeypatch.setattr(ranks, "BLOCK_SCORES", 2 * len(collection.corpus))
-    found = ranks.count_ranks(Watched(), few)
+    found = ranks.count_ranks(Watched(), few, block_scores=2 * len(collection.corpus))
     np.testing.assert_array_equal(whole.pool[kept], found.pool)
     np.testing.assert_array_equal(whole.language[kept], found.language)
     assert max(heights) <= 4  # scores held at once stay within twice the block

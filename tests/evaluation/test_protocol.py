@@ -69,13 +69,12 @@ def test_embeddings_that_are_not_finite_are_refused(value: float, side: str) -> 
         DenseScorer(**matrices)
 
 
-def test_scores_are_the_dot_products_packed_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_are_the_dot_products_packed_or_not() -> None:
     rng = np.random.default_rng(0)
     queries, corpus = (rng.standard_normal((rows, 37), np.float32) for rows in (50, 203))
     exact = queries.astype(np.float64) @ corpus.T.astype(np.float64)
     for limit in (1 << 30, 0):
-        monkeypatch.setattr("hybrid_retrieval.evaluation.scoring.scorer.PACKED_BYTES", limit)
-        scorer = DenseScorer(queries, corpus)
+        scorer = DenseScorer(queries, corpus, packed_bytes=limit)
         for start, stop in ((0, 50), (7, 8), (3, 20)):
             np.testing.assert_allclose(
                 scorer.against(slice(0, len(scorer.corpus)))(start, stop).numpy(), exact[start:stop], rtol=0, atol=2e-5

@@ -6,128 +6,94 @@ Questions and passages are parallel across 122 variants of languages: 900 questi
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
-from typing import Any
 
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.errors import InputError, nearest
-from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
-from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFiles, expect_counts
+from hybrid_retrieval.data.source import choose_languages
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.evaluation.benchmarks.benchmark import Judgements, Topics
+from hybrid_retrieval.evaluation.benchmarks.published_files import (
+    HubDataset,
+    PublishedBenchmark,
+    PublishedFile,
+    PublishedFiles,
+    expect_count,
+)
 from hybrid_retrieval.evaluation.benchmarks.stored_corpus import read_json
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 
 log = logging.getLogger(__name__)
 
-NAME = "belebele"
 DATASET, REVISION = "facebook/belebele", "75b399394a9803252cfec289d103de462763db7c"
-QUESTIONS: int | None = 900
 PASSAGES = 488
 
-FLORES = {
-    "Arab": "acm apc arb ars ary arz ckb pbt pes snd urd",
-    "Armn": "hye",
-    "Beng": "asm ben",
-    "Cyrl": "bul kaz khk kir mkd rus srp tgk ukr",
-    "Deva": "hin mar npi",
-    "Ethi": "amh tir",
-    "Geor": "kat",
-    "Grek": "ell",
-    "Gujr": "guj",
-    "Guru": "pan",
-    "Hang": "kor",
-    "Hans": "zho",
-    "Hant": "zho",
-    "Hebr": "heb",
-    "Jpan": "jpn",
-    "Khmr": "khm",
-    "Knda": "kan",
-    "Laoo": "lao",
-    "Latn": "afr als arb azj bam ben cat ceb ces dan deu eng est eus fin fra fuv gaz grn hat hau hin hrv hun ibo ilo ind isl "
-    "ita jav kac kea kin lin lit lug luo lvs mlt mri nld nob npi nso nya plt pol por ron sin slk slv sna som sot spa "
-    "ssw sun swe swh tgl tsn tso tur urd uzn vie war wol xho yor zsm zul",
-    "Mlym": "mal",
-    "Mymr": "mya shn",
-    "Orya": "ory",
-    "Sinh": "sin",
-    "Taml": "tam",
-    "Telu": "tel",
-    "Thai": "tha",
-    "Tibt": "bod",
+SHORT_NAMES = {
+    "Arab": "ar:arb fa:pes ur:urd",
+    "Beng": "bn:ben",
+    "Cyrl": "bg:bul ru:rus sr:srp uk:ukr",
+    "Deva": "hi:hin mr:mar ne:npi",
+    "Grek": "el:ell",
+    "Hang": "ko:kor",
+    "Hans": "zh:zho zh_cn:zho",
+    "Hant": "zh_hk:zho zh_tw:zho",
+    "Hebr": "he:heb",
+    "Jpan": "ja:jpn",
+    "Khmr": "km:khm",
+    "Latn": "ca:cat cs:ces da:dan de:deu en:eng es:spa et:est eu:eus fi:fin fr:fra gl:glg hr:hrv hu:hun id:ind it:ita lt:lit "
+    "lv:lvs ms:zsm nl:nld no:nob pl:pol pt:por pt_br:por ro:ron sk:slk sl:slv sv:swe sw:swh tr:tur vi:vie yo:yor",
+    "Taml": "ta:tam",
+    "Telu": "te:tel",
+    "Thai": "th:tha",
 }
-"""The variants by script: FLORES-200 names them <language>_<script>."""
-
-VARIANTS = [f"{code}_{script}" for script, codes in FLORES.items() for code in codes.split()]
-
-SHORT = {
-    "ar": "arb_Arab",
-    "bn": "ben_Beng",
-    "de": "deu_Latn",
-    "el": "ell_Grek",
-    "en": "eng_Latn",
-    "es": "spa_Latn",
-    "fi": "fin_Latn",
-    "fr": "fra_Latn",
-    "hi": "hin_Deva",
-    "id": "ind_Latn",
-    "it": "ita_Latn",
-    "ja": "jpn_Jpan",
-    "ko": "kor_Hang",
-    "pt": "por_Latn",
-    "ru": "rus_Cyrl",
-    "sw": "swh_Latn",
-    "te": "tel_Telu",
-    "th": "tha_Thai",
-    "tr": "tur_Latn",
-    "vi": "vie_Latn",
-    "zh": "zho_Hans",
+VARIANTS = {
+    short: f"{code}_{script}"
+    for script, names in SHORT_NAMES.items()
+    for short, code in (name.split(":") for name in names.split())
 }
-"""What the other benchmarks call them; a variant without a short name is asked for by its own."""
+"""FLORES-200's names, <language in ISO 639-3>_<script>, of languages by what the other benchmarks call them."""
+VARIANT = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 
 
-class Belebele(Benchmark):
+class Belebele(PublishedBenchmark):
     """``belebele/data/<variant>.jsonl`` below ``paths.data``, or from the hub."""
+
+    name = "belebele"
+    questions = 900
 
     def __init__(self, paths: PathsConfig, languages: list[str]) -> None:
         """
         Args:
             languages: short names or variants; metric keys have them as they are written here.
         """
-        self._languages = sorted(set(languages))
-        known = [*SHORT, *VARIANTS]
-        for language in self._languages:
-            if language not in known:
-                raise InputError(f"benchmark.{NAME}.languages asks for {language!r}, which it lacks{nearest(language, known)}")
-        variants = [SHORT.get(language, language) for language in self._languages]
-        if not variants or len(set(variants)) < len(variants):
-            raise InputError(f"benchmark.{NAME}.languages={languages} is empty or names a variant twice")
-        places = {language: f"data/{variant}.jsonl" for language, variant in zip(self._languages, variants, strict=True)}
-        self._files = PublishedFiles.of_hub(paths, NAME, DATASET, REVISION, places)
-
-    def at_hand(self) -> bool:
-        return self._files.at_hand()
-
-    def provenance(self) -> dict[str, Any]:
-        return self._files.provenance()
+        key = f"benchmark.{self.name}.languages"
+        others = [language for language in languages if VARIANT.fullmatch(language)]
+        self.languages = choose_languages(languages, [*VARIANTS, *VARIANTS.values(), *others], key)
+        variants = [VARIANTS.get(language, language) for language in self.languages]
+        if len(set(variants)) < len(variants):
+            raise InputError(f"{key}={languages} names a variant twice")
+        files = {one: PublishedFile(f"data/{variant}.jsonl") for one, variant in zip(self.languages, variants, strict=True)}
+        self.files = PublishedFiles(paths, self.name, HubDataset(DATASET, REVISION), files)
 
     def load(self) -> RetrievalCollection:
         queries, corpus, answers = {}, {}, {}
-        for language in self._languages:
-            file = self._files.path(language)
+        for language in self.languages:
+            file = self.files.path(language)
             queries[language], corpus[language], answers[language] = read_variant(file)
-            expect_counts(file, {"questions": QUESTIONS}, {"questions": len(queries[language])})
+            expect_count(file, "questions", len(queries[language]), self.questions)
             if len(corpus[language]) != PASSAGES:
-                log.info("%s %s: %d distinct passages of %d", NAME, language, len(corpus[language]), PASSAGES)
-        return RetrievalCollection.parallel(NAME, queries, corpus, answers)
+                log.info("%s %s: %d distinct passages of %d", self.name, language, len(corpus[language]), PASSAGES)
+        return RetrievalCollection.parallel(self.name, queries, corpus, answers)
 
 
-def read_variant(file: Path) -> tuple[list[tuple[str, str]], list[tuple[str, str]], list[tuple[str, str, int]]]:
+def read_variant(file: Path) -> tuple[Topics, Topics, Judgements]:
     """Questions (id, text), distinct passages (id, text), and the passage of each question.
 
     A question's id, ``<link>#<number>``, is the same in all variants; a passage's id is its number in the file.
     """
-    queries: list[tuple[str, str]] = []
+    queries: Topics = []
     passages: dict[str, str] = {}
-    answers: list[tuple[str, str, int]] = []
+    answers: Judgements = []
     for number, record in read_json(file):
         try:
             link, question, text, passage = (record[key] for key in ("link", "question_number", "question", "flores_passage"))

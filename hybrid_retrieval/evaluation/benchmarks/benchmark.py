@@ -7,6 +7,11 @@ from typing import Any
 
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 
+Topics = list[tuple[str, str]]
+"""Of queries or passages: (id, text)."""
+Judgements = list[tuple[str, str, int]]
+"""(query id, passage id, grade)."""
+
 
 class Benchmark(ABC):
     """A benchmark by name. Constructors take config values and the job's ``paths``; nothing is read before `load`."""

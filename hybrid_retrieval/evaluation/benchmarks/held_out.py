@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ class HeldOut(Benchmark):
 
     def provenance(self) -> dict[str, Any]:
         pairs = self.source.pairs()
-        return {"set": pairs.name, "split": self.split, **_plain(pairs.meta["provenance"])}
+        return {"set": pairs.name, "split": self.split, **pairs.meta["provenance"]}
 
 
 def split_collection(pairs: ParallelPairs, split: str, name: str, items: int | None = None) -> RetrievalCollection:
@@ -83,7 +82,3 @@ def _side(table: TextTable, groups: Ints) -> tuple[Side, Ints]:
     rows = np.sort(of_groups[of_groups >= 0])
     side = Side(table.texts(rows), table.ids(rows), table.languages[rows])
     return side, np.where(of_groups >= 0, np.searchsorted(rows, of_groups), -1)
-
-
-def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(record)

@@ -15,8 +15,14 @@ from typing import Any
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.errors import InputError, choice
-from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
-from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFile, PublishedFiles, expect_counts
+from hybrid_retrieval.evaluation.benchmarks.benchmark import Judgements, Topics
+from hybrid_retrieval.evaluation.benchmarks.published_files import (
+    PublishedBenchmark,
+    PublishedFile,
+    PublishedFiles,
+    Website,
+    expect_count,
+)
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 
 PUBLISHER = "https://raw.githubusercontent.com/google-research-datasets/lareqa"
@@ -66,11 +72,12 @@ RELEASES = {
 
 CANDIDATES = ("sentence", "sentence_in_context")
 
-Rows = list[tuple[str, str]]
 
-
-class Lareqa(Benchmark):
+class Lareqa(PublishedBenchmark):
     """One of the two sets, from the user's folder or from the publisher."""
+
+    releases = RELEASES
+    publisher = PUBLISHER
 
     def __init__(self, paths: PathsConfig, name: str, languages: list[str] | None = None, candidate: str = "sentence") -> None:
         """
@@ -79,37 +86,36 @@ class Lareqa(Benchmark):
             languages: all by default.
             candidate: sentence, or sentence_in_context: the sentence followed by its paragraph.
         """
-        choice(f"benchmark.{name}.name", name, RELEASES)
+        choice(f"benchmark.{name}.name", name, self.releases)
         choice(f"benchmark.{name}.candidate", candidate, CANDIDATES)
-        self.name, self.candidate, self.release = name, candidate, RELEASES[name]
-        self._languages = choose_languages(languages, list(self.release.files), f"benchmark.{name}.languages")
-        url = f"{PUBLISHER}/{self.release.revision}/{self.release.folder}"
+        self.name, self.candidate, self.release = name, candidate, self.releases[name]
+        self.languages = choose_languages(languages, list(self.release.files), f"benchmark.{name}.languages")
+        folder = self.release.folder
         files = {
-            language: PublishedFile(f"{language}.json", f"{url}/{language}.json", self.release.files[language][2])
-            for language in self._languages
+            language: PublishedFile(f"{folder}/{language}.json", f"{language}.json", self.release.files[language][2])
+            for language in self.languages
         }
-        self._files = PublishedFiles.of(paths, name, self.release.folder, PUBLISHER, self.release.revision, files)
-
-    def at_hand(self) -> bool:
-        return self._files.at_hand()
+        website = Website(self.publisher, self.release.revision)
+        self.files = PublishedFiles(paths, name, website, files, folder)
 
     def provenance(self) -> dict[str, Any]:
-        return {**self._files.provenance(), "candidate": self.candidate}
+        return {**super().provenance(), "candidate": self.candidate}
 
     def load(self) -> RetrievalCollection:
-        queries: dict[str, Rows] = {}
-        corpus: dict[str, Rows] = {}
-        answers: dict[str, list[tuple[str, str, int]]] = {}
-        for language in self._languages:
-            file = self._files.path(language)
+        queries: dict[str, Topics] = {}
+        corpus: dict[str, Topics] = {}
+        answers: dict[str, Judgements] = {}
+        for language in self.languages:
+            file = self.files.path(language)
             queries[language], corpus[language], answer = read_language(file, self.candidate == "sentence_in_context")
-            published = dict(zip(("questions", "sentences"), self.release.files[language][:2], strict=True))
-            expect_counts(file, published, {"questions": len(queries[language]), "sentences": len(corpus[language])})
+            questions, sentences, _ = self.release.files[language]
+            expect_count(file, "questions", len(queries[language]), questions)
+            expect_count(file, "sentences", len(corpus[language]), sentences)
             answers[language] = [(query, sentence, 1) for query, sentence in answer.items()]
         return RetrievalCollection.parallel(self.name, queries, corpus, answers)
 
 
-def read_language(file: Path, in_context: bool = False) -> tuple[Rows, Rows, dict[str, str]]:
+def read_language(file: Path, in_context: bool = False) -> tuple[Topics, Topics, dict[str, str]]:
     """Questions (id, text), sentences (id, text) in the file's order, and the sentence that answers each question.
 
     A sentence's id is its number in the file.
@@ -117,8 +123,8 @@ def read_language(file: Path, in_context: bool = False) -> tuple[Rows, Rows, dic
     Args:
         in_context: a sentence's text is followed by its paragraph.
     """
-    queries: Rows = []
-    sentences: Rows = []
+    queries: Topics = []
+    sentences: Topics = []
     answer: dict[str, str] = {}
     try:
         for article in json.loads(file.read_text(encoding="utf-8"))["data"]:

@@ -14,65 +14,64 @@ from typing import Any
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
-from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFile, PublishedFiles, expect_counts
+from hybrid_retrieval.evaluation.benchmarks.benchmark import Judgements, Topics
+from hybrid_retrieval.evaluation.benchmarks.published_files import (
+    PublishedBenchmark,
+    PublishedFile,
+    PublishedFiles,
+    Website,
+    expect_count,
+)
 from hybrid_retrieval.evaluation.benchmarks.stored_corpus import read_json
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 
 log = logging.getLogger(__name__)
 
-NAME = "mkqa"
 PUBLISHER = "https://raw.githubusercontent.com/apple/ml-mkqa"
 REVISION = "651b8cc85c407270b024157aff06ee6ab8c4fc6d"
 FILE = "mkqa.jsonl.gz"
-EXAMPLES: int | None = 10_000
 CODES = "ar da de en es fi fr he hu it ja km ko ms nl no pl pt ru sv th tr vi zh_cn zh_hk zh_tw"
 WITHOUT_TEXT = ("unanswerable", "long_answer")
 """Types of answers that have no text."""
 
-Rows = list[tuple[str, str]]
 
-
-class Mkqa(Benchmark):
+class Mkqa(PublishedBenchmark):
     """``mkqa/mkqa.jsonl.gz`` below ``paths.data``, or from the publisher."""
+
+    name = "mkqa"
+    examples = 10_000
 
     def __init__(self, paths: PathsConfig, languages: list[str] | None = None) -> None:
         """
         Args:
             languages: all by default.
         """
-        self._languages = choose_languages(languages, CODES.split(), f"benchmark.{NAME}.languages")
-        files = {"all": PublishedFile(FILE, f"{PUBLISHER}/{REVISION}/dataset/{FILE}")}
-        self._files = PublishedFiles.of(paths, NAME, NAME, PUBLISHER, REVISION, files)
-
-    def at_hand(self) -> bool:
-        return self._files.at_hand()
-
-    def provenance(self) -> dict[str, Any]:
-        return self._files.provenance()
+        self.languages = choose_languages(languages, CODES.split(), f"benchmark.{self.name}.languages")
+        website = Website(PUBLISHER, REVISION)
+        self.files = PublishedFiles(paths, self.name, website, {"all": PublishedFile(f"dataset/{FILE}", FILE)})
 
     def load(self) -> RetrievalCollection:
-        file = self._files.path("all")
-        queries: dict[str, Rows] = {language: [] for language in self._languages}
-        texts: dict[str, dict[str, str]] = {language: {} for language in self._languages}
-        answers: dict[str, list[tuple[str, str, int]]] = {language: [] for language in self._languages}
+        file = self.files.path("all")
+        queries: dict[str, Topics] = {language: [] for language in self.languages}
+        texts: dict[str, dict[str, str]] = {language: {} for language in self.languages}
+        answers: dict[str, Judgements] = {language: [] for language in self.languages}
         left_out: Counter[str] = Counter()
         count = 0
         for count, record in read_json(file):
-            id_, asked, answered = _fields(file, count, record, self._languages)
+            id_, asked, answered = _fields(file, count, record, self.languages)
             if not any(answered.values()):
-                left_out[record["answers"][self._languages[0]][0].get("type", "untyped")] += 1
+                left_out[record["answers"][self.languages[0]][0].get("type", "untyped")] += 1
                 continue
-            for language in self._languages:
+            for language in self.languages:
                 queries[language].append((id_, asked[language]))
                 left_out[f"no text in {language}"] += not answered[language]
                 known = texts[language]
                 answers[language] += [(id_, known.setdefault(text, str(len(known))), 1) for text in answered[language]]
-        expect_counts(file, {"examples": EXAMPLES}, {"examples": count})
+        expect_count(file, "examples", count, self.examples)
         said = ", ".join(f"{reason} {number:,}" for reason, number in sorted(left_out.items()) if number)
-        log.info("left out of %s: %s", NAME, said or "nothing")
+        log.info("left out of %s: %s", self.name, said or "nothing")
         corpus = {language: [(id_, text) for text, id_ in known.items()] for language, known in texts.items()}
-        return RetrievalCollection.parallel(NAME, queries, corpus, answers)
+        return RetrievalCollection.parallel(self.name, queries, corpus, answers)
 
 
 def _fields(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFiles
-from hybrid_retrieval.evaluation.benchmarks.stored_corpus import Judgements, StoredCorpus, Topics, read_topics
+from hybrid_retrieval.evaluation.benchmarks.published_files import HubDataset, PublishedFile, PublishedFiles
+from hybrid_retrieval.evaluation.benchmarks.stored_corpus import StoredCorpus
 
 DATASET, REVISION = "Shitao/MLDR", "f3837caa8004c6b49954bb6b511d424222eb9161"
 
-PUBLISHED: dict[str, tuple[int | None, int | None]] = {
+PUBLISHED = {
     "ar": (200, 7_607),
     "de": (200, 10_000),
     "en": (800, 200_000),
@@ -31,29 +31,16 @@ class Mldr(StoredCorpus):
 
     name = "mldr"
     measures = ("ndcg@10", "recall@100")
+    published = PUBLISHED
 
     def __init__(self, paths: PathsConfig, languages: list[str] | None = None) -> None:
-        """
-        Args:
-            languages: all by default.
-        """
-        super().__init__(paths, PUBLISHED, languages)
+        super().__init__(paths, languages)
         self.topics, self.corpora = (
-            PublishedFiles.of_hub(
+            PublishedFiles(
                 paths,
                 self.name,
-                DATASET,
-                REVISION,
-                {language: f"mldr-v1.0-{language}/{file}" for language in self.languages},
+                HubDataset(DATASET, REVISION),
+                {language: PublishedFile(f"mldr-v1.0-{language}/{file}.jsonl.gz") for language in self.languages},
             )
-            for file in ("test.jsonl.gz", "corpus.jsonl.gz")
+            for file in ("test", "corpus")
         )
-
-    def corpus_keys(self, language: str) -> list[str]:
-        return [language]
-
-    def expected(self, language: str) -> dict[str, int | None]:
-        return dict(zip(("queries", "passages"), PUBLISHED[language], strict=True))
-
-    def read_topics(self, language: str) -> tuple[Topics, Judgements]:
-        return read_topics(self.topics.path(language))

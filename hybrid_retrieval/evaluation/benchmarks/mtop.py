@@ -9,9 +9,8 @@ Ids that are not shared become ``<language>-<id>``, since equal ids of queries a
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +19,13 @@ import pyarrow.compute as pc
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.errors import InputError, choice
-from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
-from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFiles, expect_counts
+from hybrid_retrieval.evaluation.benchmarks.published_files import (
+    HubDataset,
+    PublishedBenchmark,
+    PublishedFile,
+    PublishedFiles,
+    expect_count,
+)
 from hybrid_retrieval.evaluation.benchmarks.stored_corpus import read_json
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Side, join
 
@@ -32,23 +36,15 @@ REVISIONS = {
     "domain": "d80d48c1eb48d3562165c59d59d0034df9fff0bf",
 }
 """Of mteb/mtop_intent and mteb/mtop_domain on the hub."""
-UTTERANCES: dict[str, int | None] = {"de": 3549, "en": 4386, "es": 2998, "fr": 3193, "hi": 2789, "th": 2765}
-"""In the test part."""
 SHARED = 0.95
 """Share of the pairs with the same id that must agree in their label, for ids to be those of translations."""
 
 
-@dataclass(frozen=True)
-class Utterances:
-    """One test part: ids, texts and labels, by line."""
-
-    ids: list[str]
-    texts: list[str]
-    labels: list[str]
-
-
-class Mtop(Benchmark):
+class Mtop(PublishedBenchmark):
     """``mtop_<task>/<language>/test.jsonl`` below ``paths.data``, or from the hub."""
+
+    utterances: Mapping[str, int] = {"de": 3549, "en": 4386, "es": 2998, "fr": 3193, "hi": 2789, "th": 2765}
+    """In the test part."""
 
     def __init__(self, paths: PathsConfig, task: str, languages: list[str] | None = None) -> None:
         """
@@ -58,33 +54,26 @@ class Mtop(Benchmark):
         """
         choice("benchmark.mtop.task", task, REVISIONS)
         self.name = f"mtop_{task}"
-        self._languages = choose_languages(languages, list(UTTERANCES), f"benchmark.{self.name}.languages")
-        places = {language: f"{language}/test.jsonl" for language in self._languages}
-        self._files = PublishedFiles.of_hub(paths, self.name, f"mteb/{self.name}", REVISIONS[task], places)
-
-    def at_hand(self) -> bool:
-        return self._files.at_hand()
-
-    def provenance(self) -> dict[str, Any]:
-        return self._files.provenance()
+        self.languages = choose_languages(languages, list(self.utterances), f"benchmark.{self.name}.languages")
+        files = {language: PublishedFile(f"{language}/test.jsonl") for language in self.languages}
+        self.files = PublishedFiles(paths, self.name, HubDataset(f"mteb/{self.name}", REVISIONS[task]), files)
 
     def load(self) -> RetrievalCollection:
-        found = {language: read_utterances(self._files.path(language)) for language in self._languages}
+        found = {language: read_utterances(self.files.path(language)) for language in self.languages}
         for language, part in found.items():
-            expected = {"utterances": UTTERANCES[language]}
-            expect_counts(f"benchmark {self.name}: {language}", expected, {"utterances": len(part.ids)})
-        rows = {language: list(zip(part.ids, part.texts, strict=True)) for language, part in found.items()}
-        side = Side.of(self.name, self._languages, rows)
-        label = numbers([label for part in found.values() for label in part.labels])
+            expect_count(f"benchmark {self.name}: {language}", "utterances", len(part), self.utterances[language])
+        label = numbers([label for part in found.values() for _, _, label in part])
+        rows = {language: [(id_, text) for id_, text, _ in part] for language, part in found.items()}
+        side = Side.of(self.name, self.languages, rows)
         excluded = same_ids(side)
         if not self._shared(excluded, label):
             rows = {language: [(f"{language}-{id_}", text) for id_, text in part] for language, part in rows.items()}
-            side = Side.of(self.name, self._languages, rows)
+            side = Side.of(self.name, self.languages, rows)
             excluded = same_ids(side)
         query, document = related(label, excluded)
         return RetrievalCollection(
             name=self.name,
-            languages=tuple(self._languages),
+            languages=tuple(self.languages),
             queries=side,
             corpus=side,
             query=query,
@@ -142,9 +131,9 @@ def numbers(values: list[str]) -> Ints:
     return encoded
 
 
-def read_utterances(file: Path) -> Utterances:
-    """A file with ``id``, ``text`` and ``label_text`` a line (an ``id`` that is missing is the line's number)."""
-    found = Utterances([], [], [])
+def read_utterances(file: Path) -> list[tuple[str, str, str]]:
+    """(id, text, label) of a file with ``id``, ``text`` and ``label_text`` a line; a missing id is the line's number."""
+    found = []
     for number, record in read_json(file):
         try:
             id_, text, label = record.get("id", number), record["text"], record["label_text"]
@@ -152,6 +141,5 @@ def read_utterances(file: Path) -> Utterances:
             raise InputError(f"{file}, line {number}: {error.args[0]} is missing; expected id, text and label_text") from error
         if not (isinstance(id_, (str, int)) and isinstance(text, str) and isinstance(label, str)):
             raise InputError(f"{file}, line {number}: id, text or label_text is of the wrong type")
-        for column, value in ((found.ids, str(id_)), (found.texts, text), (found.labels, label)):
-            column.append(value)
+        found.append((str(id_), text, label))
     return found

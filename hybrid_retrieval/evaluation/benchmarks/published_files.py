@@ -5,21 +5,77 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hybrid_retrieval.cache import Cache, file_state
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
+from hybrid_retrieval.hub import Hub
 
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS, READ_SECONDS = 4, 30
-HUB = "https://huggingface.co/datasets"
 LARGE = 1 << 26
 """Bytes from which a file's checksum is kept."""
 SHA256 = "sha256.txt"
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """A data set on the hub at one revision; the hub's client keeps what was fetched."""
+
+    repository: str
+    revision: str
+    hub: Hub = field(default_factory=Hub)
+
+    @property
+    def address(self) -> str:
+        """Of its page."""
+        return f"https://huggingface.co/datasets/{self.repository}"
+
+    def cached(self, path: str, downloads: Path) -> Path | None:
+        """A file that was fetched before."""
+        del downloads
+        return self.hub.cached(self.repository, path, self.revision)
+
+    def fetch(self, path: str, sha256: str | None, downloads: Path, advice: str) -> Path:
+        """A file from the network; an InputError that ends with the `advice` where it cannot be had."""
+        del sha256, downloads  # the revision fixes the content
+        return self.hub.dataset_file(self.repository, path, self.revision, advice)
+
+
+@dataclass(frozen=True)
+class Website:
+    """Files at ``<address>/<revision>/<path>``; what was fetched is kept in a folder `downloads`."""
+
+    address: str
+    revision: str
+
+    def cached(self, path: str, downloads: Path) -> Path | None:
+        """As of `HubDataset`."""
+        return downloads / path if (downloads / path).is_file() else None
+
+    def fetch(self, path: str, sha256: str | None, downloads: Path, advice: str) -> Path:
+        """As of `HubDataset`."""
+        import pooch
+        import requests
+
+        url, target = f"{self.address}/{self.revision}/{path}", downloads / path
+        try:
+            pooch.retrieve(
+                url,
+                known_hash=f"sha256:{sha256}" if sha256 else None,
+                fname=target.name,
+                path=target.parent,
+                downloader=pooch.HTTPDownloader(progressbar=True, timeout=(CONNECT_SECONDS, READ_SECONDS)),
+            )
+        except (requests.RequestException, OSError, ValueError) as error:
+            reason = str(error).splitlines()[0][:120] if isinstance(error, ValueError) else type(error).__name__
+            raise InputError(f"{url} cannot be fetched from its publisher ({reason}): {advice}") from error
+        return target
 
 
 @dataclass(frozen=True)
@@ -27,13 +83,13 @@ class PublishedFile:
     """A file as it was published.
 
     Attributes:
-        place: its path below the set's folder.
-        url: where the publisher has it.
+        path: at the publisher.
+        place: below the set's folder in ``paths.data``; the path by default.
         sha256: None where only the revision is pinned.
     """
 
-    place: str
-    url: str
+    path: str
+    place: str | None = None
     sha256: str | None = None
 
 
@@ -43,36 +99,16 @@ class PublishedFiles:
 
     Attributes:
         name: of the benchmark.
-        publisher, revision: for the record.
-        local: the folder with the user's copies, which is only read.
-        cache: where fetched files go, and the checksums of large ones.
+        folder: below ``paths.data``, with the user's copies; the benchmark's name by default.
+        large: bytes from which a checksum is kept.
     """
 
+    paths: PathsConfig
     name: str
-    publisher: str
-    revision: str
-    local: Path | None
-    cache: Cache
+    publisher: HubDataset | Website
     files: Mapping[str, PublishedFile]
-
-    @classmethod
-    def of(
-        cls, paths: PathsConfig, name: str, folder: str, publisher: str, revision: str, files: Mapping[str, PublishedFile]
-    ) -> PublishedFiles:
-        """Below `folder` of ``paths.data``, or fetched into ``paths.cache``."""
-        local = Path(paths.data).expanduser() / folder if paths.data else None
-        return cls(name, publisher, revision, local, Cache.at(paths.cache), files)
-
-    @property
-    def downloads(self) -> Path:
-        """Where fetched files go."""
-        return self.cache.root / "downloads" / self.name / self.revision
-
-    @classmethod
-    def of_hub(cls, paths: PathsConfig, name: str, dataset: str, revision: str, places: Mapping[str, str]) -> PublishedFiles:
-        """Files of a data set on the hub at their `places`, also below the folder `name` of ``paths.data``."""
-        files = {key: PublishedFile(place, hub_url(dataset, revision, place)) for key, place in places.items()}
-        return cls.of(paths, name, name, f"{HUB}/{dataset}", revision, files)
+    folder: str | None = None
+    large: int = LARGE
 
     def at_hand(self) -> bool:
         """Whether no file must be fetched."""
@@ -80,10 +116,12 @@ class PublishedFiles:
 
     def find(self, key: str) -> Path | None:
         """Where a file is on this machine."""
-        for folder in (self.local, self.downloads):
-            if folder is not None and (folder / self.files[key].place).is_file():
-                return folder / self.files[key].place
-        return None
+        return self.local_copy(key) or self.publisher.cached(self.files[key].path, self._downloads)
+
+    def local_copy(self, key: str) -> Path | None:
+        """Where the user has a file."""
+        copy = Path(self.paths.data).expanduser() / self._place(key) if self.paths.data else None
+        return copy if copy and copy.is_file() else None
 
     def path(self, key: str) -> Path:
         """Where a file is, fetched if need be; another content than the published one is said in the log.
@@ -91,11 +129,19 @@ class PublishedFiles:
         Raises:
             InputError: it is not at hand and cannot be fetched.
         """
-        found = self.find(key) or self._fetch(self.files[key])
-        published = self.files[key].sha256
-        if published is not None and checksum(found, self.cache) != published:
+        file = self.files[key]
+        advice = f"benchmark={self.name} reads it at {self._place(key)} below the folder paths.data (HYBRID_RETRIEVAL_DATA)"
+        found = self.find(key) or self.publisher.fetch(file.path, file.sha256, self._downloads, advice)
+        if file.sha256 is not None and self.checksum(found) != file.sha256:
             log.warning("benchmark %s: %s is not the published one", self.name, found)
         return found
+
+    def _place(self, key: str) -> Path:
+        return Path(self.folder or self.name) / (self.files[key].place or self.files[key].path)
+
+    @property
+    def _downloads(self) -> Path:
+        return Path(self.paths.cache).expanduser() / "downloads" / self.name / self.publisher.revision
 
     def provenance(self) -> dict[str, Any]:
         """Publisher, revision and the checksums of the files that are really there (published ones, where none is).
@@ -103,62 +149,43 @@ class PublishedFiles:
         ``as_published`` is None where a checksum to compare with is not known.
         """
         paths = {key: self.find(key) for key in self.files}
-        found = {key: self.files[key].sha256 if path is None else checksum(path, self.cache) for key, path in paths.items()}
+        found = {key: self.files[key].sha256 if path is None else self.checksum(path) for key, path in paths.items()}
         known = {key: file.sha256 for key, file in self.files.items() if file.sha256 is not None}
         agrees = all(found[key] == published for key, published in known.items())
         return {
-            "publisher": self.publisher,
-            "revision": self.revision,
+            "publisher": self.publisher.address,
+            "revision": self.publisher.revision,
             "as_published": False if not agrees else True if len(known) == len(self.files) else None,
             "sha256": found,
         }
 
-    def _fetch(self, file: PublishedFile) -> Path:
-        import pooch
-        import requests
+    def checksum(self, file: Path) -> str:
+        """SHA-256; a large file is read again only when it has changed."""
+        state = file_state(file)
+        if state[1] < self.large:
+            return hashlib.sha256(file.read_bytes()).hexdigest()
 
-        target = self.downloads / file.place
-        try:
-            pooch.retrieve(
-                file.url,
-                known_hash=f"sha256:{file.sha256}" if file.sha256 else None,
-                fname=target.name,
-                path=target.parent,
-                downloader=pooch.HTTPDownloader(progressbar=True, timeout=(CONNECT_SECONDS, READ_SECONDS)),
-            )
-        except (requests.RequestException, OSError, ValueError) as error:
-            place = self.local / file.place if self.local else Path(file.place)
-            raise InputError(
-                f"benchmark={self.name} cannot be fetched from its publisher ({_reason(error)}): put {file.url} at {place} "
-                "below the folder paths.data (HYBRID_RETRIEVAL_DATA)"
-            ) from error
-        return target
+        def make(directory: Path) -> None:
+            with file.open("rb") as stream:
+                (directory / SHA256).write_text(hashlib.file_digest(stream, "sha256").hexdigest())
+
+        return (Cache.at(self.paths.cache).build("checksums", state, make) / SHA256).read_text()
 
 
-def hub_url(dataset: str, revision: str, path: str) -> str:
-    """A file of a data set on the hub."""
-    return f"{HUB}/{dataset}/resolve/{revision}/{path}"
+class PublishedBenchmark(Benchmark):
+    """A benchmark out of published files."""
+
+    name: str
+    files: PublishedFiles
+
+    def at_hand(self) -> bool:
+        return self.files.at_hand()
+
+    def provenance(self) -> dict[str, Any]:
+        return self.files.provenance()
 
 
-def checksum(file: Path, cache: Cache) -> str:
-    """SHA-256; a large file is read again only when it has changed."""
-    state = file_state(file)
-    if state[1] < LARGE:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-
-    def make(directory: Path) -> None:
-        with file.open("rb") as stream:
-            (directory / SHA256).write_text(hashlib.file_digest(stream, "sha256").hexdigest())
-
-    return (cache.build("checksums", state, make) / SHA256).read_text()
-
-
-def expect_counts(file: object, expected: Mapping[str, int | None], found: Mapping[str, int]) -> None:
-    """Refuse a set with other counts than the published (None: not known)."""
-    for what, count in expected.items():
-        if count is not None and found[what] != count:
-            raise InputError(f"{file} has {found[what]:,} {what}; published were {count:,}")
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0][:120] if isinstance(error, ValueError) else type(error).__name__
+def expect_count(file: object, what: str, found: int, published: int | None) -> None:
+    """Refuse a set with another number of things than was published (None: not known)."""
+    if published is not None and found != published:
+        raise InputError(f"{file} has {found:,} {what}; published were {published:,}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,8 +14,8 @@ from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.data.sources.beir_parallel import read_lines
 from hybrid_retrieval.data.stored_texts import Passages, write_passages
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
-from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFiles, expect_counts
+from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark, Judgements, Topics
+from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFiles, expect_count
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.progress import track
 
@@ -25,58 +24,54 @@ log = logging.getLogger(__name__)
 VERSION = 1
 COUNTS = "counts.json"
 
-Topics = list[tuple[str, str]]
-Judgements = list[tuple[str, str, int]]
-
 
 class StoredCorpus(Benchmark):
-    """A query of a language and the passages of that language; subclasses say where the files are and read the topics."""
+    """A query of a language and the passages of that language.
+
+    A subclass says in its constructor where the `topics` and the `corpora` are; a key of either is a language, or begins with a
+    language and a slash.
+    """
 
     name: ClassVar[str]
     measures: ClassVar[tuple[str, ...]]
-    languages: Sequence[str]
+    published: Mapping[str, tuple[int | None, int | None]]
+    """Queries and passages by language."""
     topics: PublishedFiles
     corpora: PublishedFiles
 
-    def __init__(self, paths: PathsConfig, published: Mapping[str, Any], languages: list[str] | None) -> None:
-        """Choose of the `published` languages (all by default)."""
-        self._cache_path = paths.cache
-        self.languages = choose_languages(languages, list(published), f"benchmark.{self.name}.languages")
+    def __init__(self, paths: PathsConfig, languages: list[str] | None = None) -> None:
+        """
+        Args:
+            languages: all by default.
+        """
+        self.cache_path = paths.cache
+        self.languages = choose_languages(languages, list(self.published), f"benchmark.{self.name}.languages")
 
-    @abstractmethod
-    def corpus_keys(self, language: str) -> list[str]:
-        """The files of `corpora` with the passages of a language."""
-
-    @abstractmethod
-    def expected(self, language: str) -> dict[str, int | None]:
-        """How many ``queries`` and ``passages`` were published."""
-
-    @abstractmethod
     def read_topics(self, language: str) -> tuple[Topics, Judgements]:
         """Queries (id, text), and (query id, passage id, grade)."""
+        return read_topics(self.topics.path(language))
 
     def at_hand(self) -> bool:
         return self.topics.at_hand() and self.corpora.at_hand()
+
+    def provenance(self) -> dict[str, Any]:
+        return {"topics": self.topics.provenance(), "corpora": self.corpora.provenance()}
 
     def load(self) -> RetrievalCollection:
         queries: dict[str, Topics] = {}
         judgements: dict[tuple[str, str], Judgements] = {}
         for language in self.languages:
             queries[language], judgements[language, language] = self.read_topics(language)
-            expected = {"queries": self.expected(language)["queries"]}
-            expect_counts(f"benchmark {self.name}: {language}", expected, {"queries": len(queries[language])})
+            where, published = f"benchmark {self.name}: {language}", self.published[language][0]
+            expect_count(where, "queries", len(queries[language]), published)
         # The topics are read first: what is wrong with them shows before hours of download.
         corpus = {language: self._passages(language) for language in self.languages}
         return RetrievalCollection.build(self.name, queries, corpus, judgements, self.measures)
 
     def _passages(self, language: str) -> Passages:
-        files = [self.corpora.path(key) for key in self.corpus_keys(language)]
-        expected = self.expected(language)["passages"]
+        files = [self.corpora.path(key) for key in self.corpora.files if key.partition("/")[0] == language]
         label = f"{self.name} {language}: storing passages"
-        return store_passages(Cache.at(self._cache_path), files, label, expected)
-
-    def provenance(self) -> dict[str, Any]:
-        return {"topics": self.topics.provenance(), "corpora": self.corpora.provenance()}
+        return store_passages(Cache.at(self.cache_path), files, label, self.published[language][1])
 
 
 def store_passages(cache: Cache, files: Sequence[Path], label: str, expected: int | None = None) -> Passages:
@@ -102,7 +97,7 @@ def store_passages(cache: Cache, files: Sequence[Path], label: str, expected: in
                     yield id_, text
 
         count = write_passages(directory, track(rows(), label, expected), source)
-        expect_counts(source, {"passages": expected}, {"passages": count})
+        expect_count(source, "passages", count, expected)
         (directory / COUNTS).write_text(json.dumps({"passages": count, "empty": empty}))
 
     key = {"version": VERSION, "expected": expected, "files": [file_state(file) for file in files]}

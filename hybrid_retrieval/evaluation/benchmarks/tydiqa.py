@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
-from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFile, PublishedFiles, expect_counts
+from hybrid_retrieval.evaluation.benchmarks.benchmark import Judgements, Topics
+from hybrid_retrieval.evaluation.benchmarks.published_files import (
+    PublishedBenchmark,
+    PublishedFile,
+    PublishedFiles,
+    Website,
+    expect_count,
+)
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 
-NAME, FOLDER = "tydiqa", "tydiqa-goldp"
 PUBLISHER, REVISION = "https://storage.googleapis.com/tydiqa", "v1.1"
 WHOLE = "tydiqa-goldp-v1.1-dev.json"
 """The publisher's file, with all languages."""
@@ -30,12 +35,14 @@ LANGUAGE_CODES = {
     "english": "en",
     "finnish": "fi",
     "indonesian": "id",
+    "japanese": "ja",
     "korean": "ko",
     "russian": "ru",
     "swahili": "sw",
     "telugu": "te",
+    "thai": "th",
 }
-"""By what the ids of questions start with."""
+"""By the names that TyDi's files and the ids of their questions have; GoldP lacks Japanese and Thai."""
 
 PUBLISHED: dict[str, tuple[int, int, str | None]] = {
     "ar": (921, 842, "77ee56d46345f5480e94a6c09c10ae4b8a56535ab4b82dc182ded9fe2d77a89f"),
@@ -51,48 +58,44 @@ PUBLISHED: dict[str, tuple[int, int, str | None]] = {
 """Questions, distinct passages, and the SHA-256 of the language's file."""
 
 
-class Tydiqa(Benchmark):
+class Tydiqa(PublishedBenchmark):
     """``tydiqa-goldp/tydiqa.goldp.<language>.dev.json`` below ``paths.data``, or the publisher's one file, there or fetched."""
+
+    name = "tydiqa"
+    published = PUBLISHED
 
     def __init__(self, paths: PathsConfig, languages: list[str] | None = None) -> None:
         """
         Args:
             languages: all by default.
         """
-        self._languages = choose_languages(languages, list(PUBLISHED), f"benchmark.{NAME}.languages")
+        self.languages = choose_languages(languages, list(self.published), f"benchmark.{self.name}.languages")
         by_language = {
-            language: PublishedFile(
-                f"tydiqa.goldp.{language}.dev.json", f"{PUBLISHER}/{REVISION}/{WHOLE}", PUBLISHED[language][2]
-            )
-            for language in self._languages
+            language: PublishedFile(WHOLE, f"tydiqa.goldp.{language}.dev.json", self.published[language][2])
+            for language in self.languages
         }
-        whole = {"all": PublishedFile(WHOLE, f"{PUBLISHER}/{REVISION}/{WHOLE}")}
-        split, joined = (PublishedFiles.of(paths, NAME, FOLDER, PUBLISHER, REVISION, files) for files in (by_language, whole))
-        self._files = split if split.at_hand() else joined
-
-    def at_hand(self) -> bool:
-        return self._files.at_hand()
-
-    def provenance(self) -> dict[str, Any]:
-        return self._files.provenance()
+        website = Website(PUBLISHER, REVISION)
+        self.files = PublishedFiles(paths, self.name, website, by_language, "tydiqa-goldp")
+        if not all(self.files.local_copy(language) for language in self.languages):
+            self.files = replace(self.files, files={"all": PublishedFile(WHOLE)})
 
     def load(self) -> RetrievalCollection:
-        queries: dict[str, list[tuple[str, str]]] = {language: [] for language in self._languages}
-        passages: dict[str, dict[str, str]] = {language: {} for language in self._languages}
-        answers: dict[str, list[tuple[str, str, int]]] = {language: [] for language in self._languages}
-        for key in self._files.files:
-            for language, id_, question, context in read_questions(self._files.path(key)):
+        queries: dict[str, Topics] = {language: [] for language in self.languages}
+        passages: dict[str, dict[str, str]] = {language: {} for language in self.languages}
+        answers: dict[str, Judgements] = {language: [] for language in self.languages}
+        for key in self.files.files:
+            for language, id_, question, context in read_questions(self.files.path(key)):
                 if language not in queries:
                     continue
                 queries[language].append((id_, question))
                 passage = passages[language].setdefault(context, str(len(passages[language])))
                 answers[language].append((id_, passage, 1))
-        for language in self._languages:
-            expected = dict(zip(("questions", "passages"), PUBLISHED[language][:2], strict=True))
-            found = {"questions": len(queries[language]), "passages": len(passages[language])}
-            expect_counts(f"benchmark {NAME}: {language}", expected, found)
+        for language in self.languages:
+            where, (questions, distinct, _) = f"benchmark {self.name}: {language}", self.published[language]
+            expect_count(where, "questions", len(queries[language]), questions)
+            expect_count(where, "passages", len(passages[language]), distinct)
         corpus = {language: [(id_, text) for text, id_ in found.items()] for language, found in passages.items()}
-        return RetrievalCollection.parallel(NAME, queries, corpus, answers, MEASURES)
+        return RetrievalCollection.parallel(self.name, queries, corpus, answers, MEASURES)
 
 
 def read_questions(file: Path) -> Iterator[tuple[str, str, str, str]]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 
+from hybrid_retrieval.config import not_negative, share
 from hybrid_retrieval.evaluation.collection import RetrievalCollection, Side
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
 from hybrid_retrieval.evaluation.retrievers.text_analysis import Analyser
@@ -40,6 +40,10 @@ class BM25(Retriever):
 
     k1: float = 0.9
     b: float = 0.4
+
+    def __post_init__(self) -> None:
+        not_negative("retriever.bm25.k1", self.k1)
+        share("retriever.bm25.b", self.b)
 
     def index(self, collection: RetrievalCollection, label: str = "") -> Index:
         vocabulary: Vocabulary = {"": 0}
@@ -109,8 +113,8 @@ def _terms(collection: RetrievalCollection, side: Side, label: str = "") -> Iter
 
 def counts(texts: Iterable[Sequence[int]], size: int) -> sparse.csr_matrix:
     """float32 [texts, size]: how often each text has each term."""
-    rows = [np.unique(np.array(text, np.int64), return_counts=True) for text in texts]
-    ends = np.cumsum([0, *(len(ids) for ids, _ in rows)])
-    columns: Any = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in rows)])
-    values: Any = np.concatenate([np.empty(0, np.int64), *(number for _, number in rows)])
-    return sparse.csr_matrix((values.astype(np.float32), columns, ends), shape=(len(rows), size))
+    rows = [np.array(text, np.int64) for text in texts]
+    terms = np.concatenate([np.empty(0, np.int64), *rows])
+    found = sparse.csr_matrix((np.ones(len(terms), np.float32), terms, np.cumsum([0, *map(len, rows)])), (len(rows), size))
+    found.sum_duplicates()
+    return found

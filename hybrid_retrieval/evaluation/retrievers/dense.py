@@ -81,3 +81,13 @@ class Dense(Retriever):
                 name = f"{label} {language} {ROLE_NAMES[role]}" if label else ""
                 parts.append(self.embed(texts, role, name))
         return join(parts)
+
+
+class OverDense(Retriever):
+    """A retriever on top of an encoder's embeddings, one a document.
+
+    Attributes:
+        dense: the encoder; set before anything is indexed.
+    """
+
+    dense: Dense

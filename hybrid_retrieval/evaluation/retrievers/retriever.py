@@ -1,8 +1,14 @@
-"""What every way to score a collection offers."""
+"""Ways to score a collection, and what one of them may need beside it.
+
+A retriever is a file here and a config of the group ``retriever``, with its options as the constructor's arguments. One that
+works on an encoder's embeddings is an `hybrid_retrieval.evaluation.retrievers.dense.OverDense`, one that is fitted on training
+text a `LearnsFromText`; a class may be both.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
@@ -31,3 +37,15 @@ class Retriever(ABC):
     @abstractmethod
     def index(self, collection: RetrievalCollection, label: str = "") -> Index:
         """Read all texts, each once; with a `label`, progress and what was lost of them are shown under that name."""
+
+
+class LearnsFromText(Retriever):
+    """A retriever that is fitted on training text in every language of the benchmark.
+
+    Attributes:
+        texts: passages of each language that it asks for.
+        text: these passages by language; set before anything is indexed.
+    """
+
+    texts: int
+    text: Mapping[str, Sequence[str]]

@@ -19,45 +19,8 @@ from functools import cache
 
 import Stemmer
 
-STEMMERS = {
-    "ar": "arabic",
-    "ca": "catalan",
-    "cs": "czech",
-    "da": "danish",
-    "de": "german",
-    "el": "greek",
-    "en": "english",
-    "eo": "esperanto",
-    "es": "spanish",
-    "et": "estonian",
-    "eu": "basque",
-    "fa": "persian",
-    "fi": "finnish",
-    "fr": "french",
-    "ga": "irish",
-    "hi": "hindi",
-    "hu": "hungarian",
-    "hy": "armenian",
-    "id": "indonesian",
-    "it": "italian",
-    "lt": "lithuanian",
-    "nb": "norwegian",
-    "ne": "nepali",
-    "nl": "dutch",
-    "nn": "norwegian",
-    "no": "norwegian",
-    "pl": "polish",
-    "pt": "portuguese",
-    "ro": "romanian",
-    "ru": "russian",
-    "sr": "serbian",
-    "st": "sesotho",
-    "sv": "swedish",
-    "ta": "tamil",
-    "tr": "turkish",
-    "yi": "yiddish",
-}
-"""By language; those that the installed Snowball lacks are left out."""
+STEMMERS = {"nb": "no", "nn": "no"}
+"""By language, where Snowball has it under another code of ISO 639-1."""
 
 IDEOGRAPHS = "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Han, Hiragana, Katakana."""
@@ -132,14 +95,10 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     return re.compile(rf"\w+(?:[{marks}]+\w*)*"), re.compile(f".[{marks}]*")
 
 
-@cache
-def _available() -> frozenset[str]:
-    return frozenset(Stemmer.algorithms())
-
-
 def _stemmer(language: str) -> Callable[[str], str]:
-    name = STEMMERS.get(language)
-    if name is None or name not in _available():
+    """The words as they are where the installed Snowball has no stemmer for the language."""
+    try:
+        stem: Callable[[str], str] = Stemmer.Stemmer(STEMMERS.get(language, language)).stemWord
+    except KeyError:
         return str
-    stem: Callable[[str], str] = Stemmer.Stemmer(name).stemWord
     return stem

@@ -30,16 +30,15 @@ from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.config import positive
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors
+from hybrid_retrieval.files import write_text
 from hybrid_retrieval.models.encoder import Encoder, Lost, Role
 
 DTYPES = ("float16", "float32")
 ROWS = 1 << 14
 """Texts that are encoded, flushed and marked together."""
-VERSION = 2
+VERSION = 3
 """Of what a folder holds."""
-DONE = "done.npy"
 VECTORS = "vectors.npy"
-LOST = "lost-{}.json"
 
 
 @runtime_checkable
@@ -93,8 +92,8 @@ class EmbeddingStore:
         known = self.cache.directory("embeddings", key).exists()
         folder = self.cache.build("embeddings", key, partial(job.start, self.dtype))
         try:
-            blocks = missing(folder)
-            unsaid = sorted(set(range(-(-len(texts) // self.rows))) - set(blocks)) if known else []
+            blocks = job.missing(folder)
+            unsaid = sorted(set(range(job.blocks)) - set(blocks)) if known else []
             if self.devices > 1 and len(blocks) > 1:
                 encode_together(self.devices, job, folder, blocks)
                 unsaid += blocks
@@ -120,7 +119,7 @@ class EmbeddingStore:
 
 @dataclass(frozen=True)
 class EncodingJob:
-    """Texts to encode, `rows` at a time."""
+    """Texts to encode, `rows` at a time. A block is marked as done by a file that says what was lost of its texts."""
 
     encoder: Encoder
     texts: Sequence[str]
@@ -128,13 +127,21 @@ class EncodingJob:
     label: str
     rows: int
 
+    @property
+    def blocks(self) -> int:
+        """How many there are."""
+        return -(-len(self.texts) // self.rows)
+
+    def missing(self, folder: Path) -> list[int]:
+        """Blocks that are not encoded yet."""
+        return [block for block in range(self.blocks) if not _mark(folder, block).exists()]
+
     def start(self, dtype: str, folder: Path) -> None:
         """Take the space, and write the first block; it tells the number of dimensions."""
         first = self._encode(0)
         vectors = np.lib.format.open_memmap(folder / VECTORS, "w+", dtype, (len(self.texts), first.shape[1]))
         del vectors
         _allocate(folder / VECTORS)
-        np.save(folder / DONE, np.zeros(-(-len(self.texts) // self.rows), np.uint8))
         self._write(folder, 0, first)
 
     def run(self, folder: Path, blocks: Sequence[int]) -> None:
@@ -145,12 +152,12 @@ class EncodingJob:
     def say(self, folder: Path, blocks: Sequence[int]) -> None:
         """What was lost of the texts of blocks that were encoded before, or by other processes (law 7)."""
         if self.label and blocks and isinstance(self.encoder, Accountable):
-            lost = [Lost(**json.loads((folder / LOST.format(block)).read_text())) for block in blocks]
+            lost = [Lost(**json.loads(_mark(folder, block).read_text())) for block in blocks]
             self.encoder.say(f"{self.label} (encoded before)", self.role, sum(lost, Lost()))
 
     def _encode(self, block: int) -> npt.NDArray[np.float32]:
-        several = len(self.texts) > self.rows and self.label
-        place = f" ({block + 1}/{-(-len(self.texts) // self.rows)})" if several else ""
+        """[rows of the block, dimensions]."""
+        place = f" ({block + 1}/{self.blocks})" if self.blocks > 1 and self.label else ""
         return self.encoder.encode(self.texts[block * self.rows : (block + 1) * self.rows], self.role, f"{self.label}{place}")
 
     def _write(self, folder: Path, block: int, vectors: npt.NDArray[np.float32]) -> None:
@@ -163,17 +170,12 @@ class EncodingJob:
         if bad and np.isfinite(vectors).all():
             raise InputError(f"{bad} embeddings do not fit in {stored.dtype}; evaluation.dtype=float32 keeps them whole")
         stored.flush()
-        if isinstance(self.encoder, Accountable):
-            (folder / LOST.format(block)).write_text(json.dumps(asdict(self.encoder.lost)))
-        done = np.load(folder / DONE, mmap_mode="r+")
-        done[block] = 1
-        done.flush()
+        lost = self.encoder.lost if isinstance(self.encoder, Accountable) else Lost()
+        write_text(_mark(folder, block), json.dumps(asdict(lost)))
 
 
-def missing(folder: Path) -> list[int]:
-    """Blocks that are not encoded yet."""
-    found: list[int] = np.flatnonzero(np.load(folder / DONE) == 0).tolist()
-    return found
+def _mark(folder: Path, block: int) -> Path:
+    return folder / f"block-{block}.json"
 
 
 def text_digest(texts: Sequence[str]) -> str:
@@ -215,7 +217,7 @@ def embedding_store(cache: str, dtype: str, devices: int, kept: bool) -> Iterato
 
 
 def encode_together(devices: int, job: EncodingJob, folder: Path, blocks: Sequence[int]) -> None:
-    """One process a device; each encodes every so-manieth block, and writes into the same file."""
+    """One process a device; the blocks are dealt out in turn, and all are written into the same file."""
     threads = max(1, (os.cpu_count() or 1) // devices)
     with ProcessPoolExecutor(devices, multiprocessing.get_context("spawn")) as pool:
         parts = [pool.submit(_on_device, rank, threads, job, folder, blocks[rank::devices]) for rank in range(devices)]

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
-from hybrid_retrieval.evaluation.scoring.scorer import Block, Scorer
-from hybrid_retrieval.evaluation.scoring.sort_keys import key
+from hybrid_retrieval.evaluation.scoring.scorer import Scorer
 from hybrid_retrieval.progress import track
 
 BLOCK_SCORES = 1 << 20
@@ -29,6 +28,8 @@ BLOCK_DOCUMENTS = 1 << 14
 """Documents that are prepared together, once the corpus has more than twice as many."""
 MANY = 64
 """Relevant documents of a query from which on its row is sorted."""
+LOW = 32
+"""Bits of a sort key below those of the score."""
 
 
 @dataclass(frozen=True)
@@ -46,115 +47,128 @@ class Ranks:
     score: npt.NDArray[np.float32]
 
 
-def document_blocks(documents: int) -> list[slice]:
+def document_blocks(documents: int, at_once: int = BLOCK_DOCUMENTS) -> list[slice]:
     """The blocks of documents of a pass over the corpus."""
-    if documents <= 2 * BLOCK_DOCUMENTS:
+    if documents <= 2 * at_once:
         return [slice(0, documents)]
-    return [slice(start, min(start + BLOCK_DOCUMENTS, documents)) for start in range(0, documents, BLOCK_DOCUMENTS)]
+    return [slice(start, min(start + at_once, documents)) for start in range(0, documents, at_once)]
 
 
-def count_ranks(scorer: Scorer, collection: RetrievalCollection, label: str = "") -> Ranks:
+def count_ranks(
+    scorer: Scorer,
+    collection: RetrievalCollection,
+    label: str = "",
+    block_documents: int = BLOCK_DOCUMENTS,
+    block_scores: int = BLOCK_SCORES,
+    many: int = MANY,
+) -> Ranks:
     """The ranks of all judged documents; ties go by document id, descending, as in trec_eval.
 
     Args:
         label: of a progress bar; none without it.
+        block_documents, block_scores, many: see the constants of this file; the ranks do not depend on them.
     """
-    blocks = document_blocks(len(collection.corpus))
-    count = _Count(collection)
+    blocks = document_blocks(len(collection.corpus), block_documents)
+    count = _Count(collection, block_scores)
     if len(blocks) == 1:
-        count.compare(scorer.against(blocks[0]), blocks[0], True, label)
-        return Ranks(count.pool + 1, count.language + 1, count.score)
+        whole = blocks[0]
+        block = scorer.against(whole)
+        ranges = list(count.ranges(whole.stop))
+        for start, stop, judged in track(ranges, label, len(ranges), show=bool(label)):
+            scores = block(start, stop)
+            count.note(scores, start, judged, whole)
+            if len(judged) > many * len(scores):
+                count.sort(scores, start, judged)
+            else:
+                count.compare(scores, start, judged, whole)
+        return count.ranks()
     for documents in track(blocks, f"{label} (scores)", len(blocks), show=bool(label)):
-        count.read(scorer.against(documents), documents)
+        block = scorer.against(documents)
+        # The same ranges of queries as below, so that a score is the same number in both passes.
+        for start, stop, judged in count.ranges(documents.stop - documents.start):
+            document = collection.document[judged]
+            inside = judged[(document >= documents.start) & (document < documents.stop)]
+            if len(inside):
+                count.note(block(start, stop), start, inside, documents)
     for documents in track(blocks, label, len(blocks), show=bool(label)):
-        count.compare(scorer.against(documents), documents)
-    return Ranks(count.pool + 1, count.language + 1, count.score)
+        block = scorer.against(documents)
+        for start, stop, judged in count.ranges(documents.stop - documents.start):
+            count.compare(block(start, stop), start, judged, documents)
+    return count.ranks()
 
 
 class _Count:
-    """How many documents beat each judged one, block by block."""
+    """How many documents beat each judged one, block by block. Judgements are named by their number, int64 [some]."""
 
-    def __init__(self, collection: RetrievalCollection) -> None:
-        self.collection = collection
+    def __init__(self, collection: RetrievalCollection, block_scores: int) -> None:
+        self.collection, self.block_scores = collection, block_scores
         self.of_document = collection.corpus.language[collection.document]
         self.asked = np.unique(collection.query)
         self.segments = [collection.corpus.rows(index) for index in range(len(collection.languages))]
         self.pool, self.language = (np.zeros(len(collection.query), np.int64) for _ in range(2))
         self.score = np.full(len(collection.query), -np.inf, np.float32)
 
-    def rows(self, asked: Ints, width: int) -> Iterator[tuple[int, int]]:
-        """Ranges of queries that hold those of `asked`, each of a block of scores of this width."""
-        height = max(1, BLOCK_SCORES // max(1, width))
-        for at in range(0, len(asked), height):
-            rows = asked[at : at + height]
+    def ranks(self) -> Ranks:
+        """From the counts."""
+        return Ranks(self.pool + 1, self.language + 1, self.score)
+
+    def ranges(self, width: int) -> Iterator[tuple[int, int, Ints]]:
+        """Ranges of queries (start, stop), each of a block of scores of this width, and the judgements of each."""
+        height = max(1, self.block_scores // max(1, width))
+        for at in range(0, len(self.asked), height):
+            rows = self.asked[at : at + height]
             first, last = int(rows[0]), int(rows[-1]) + 1
             # Where few of the queries are judged, each gets a block of its own.
             sparse = last - first > 2 * height
-            yield from ((row, row + 1) for row in rows.tolist()) if sparse else [(first, last)]
+            for start, stop in ((row, row + 1) for row in rows.tolist()) if sparse else [(first, last)]:
+                yield start, stop, np.arange(*np.searchsorted(self.collection.query, [start, stop]))
 
-    def read(self, block: Block, documents: slice) -> None:
-        """Note the scores of the judged documents in a block."""
-        inside = (self.collection.document >= documents.start) & (self.collection.document < documents.stop)
-        # As in `compare`: the same ranges of queries, so that a score is the same number in both passes.
-        for start, stop in self.rows(self.asked, documents.stop - documents.start):
-            left, right = np.searchsorted(self.collection.query, [start, stop])
-            if inside[left:right].any():
-                self._note(block(start, stop), start, left + np.flatnonzero(inside[left:right]), documents)
+    def note(self, scores: Tensor, start: int, judged: Ints, documents: slice) -> None:
+        """Keep the scores of judged documents, out of those of the queries from `start` on and of a block of documents."""
+        rows, columns = self.collection.query[judged] - start, self.collection.document[judged] - documents.start
+        self.score[judged] = scores[on(scores, rows), on(scores, columns)].cpu().numpy()
 
-    def _note(self, scores: Tensor, start: int, part: Ints, documents: slice) -> None:
-        rows, columns = self.collection.query[part] - start, self.collection.document[part] - documents.start
-        self.score[part] = scores[on(scores, rows), on(scores, columns)].cpu().numpy()
+    def compare(self, scores: Tensor, start: int, judged: Ints, documents: slice) -> None:
+        """Add the documents of a block that beat judged ones, whose scores are noted: two passes a judgement."""
+        for index in np.unique(self.of_document[judged]).tolist():
+            part = judged[self.of_document[judged] == index]
+            # A row of scores is copied for each judged document: not for all of many at once.
+            at_once = max(1, 4 * self.block_scores // scores.shape[1])
+            for at in range(0, len(part), at_once):
+                self._add(scores, start, part[at : at + at_once], documents, self.segments[index])
 
-    def compare(self, block: Block, documents: slice, first: bool = False, label: str = "") -> None:
-        """Add those of a block that beat the judged documents; their scores are read here where it is the `first` pass."""
-        ranges = list(self.rows(self.asked, documents.stop - documents.start))
-        for start, stop in track(ranges, label, len(ranges), show=bool(label)):
-            left, right = np.searchsorted(self.collection.query, [start, stop])
-            scores = block(start, stop)
-            if first:
-                self._note(scores, start, np.arange(left, right), documents)
-            if first and right - left > MANY * len(scores):
-                self._sort(scores, start, np.arange(left, right))
-                continue
-            for index in np.unique(self.of_document[left:right]).tolist():
-                part = left + np.flatnonzero(self.of_document[left:right] == index)
-                # A row of scores is copied for each judged document: not for all of many at once.
-                at_once = max(1, 4 * BLOCK_SCORES // scores.shape[1])
-                for at in range(0, len(part), at_once):
-                    self._add(scores, start, part[at : at + at_once], documents, self.segments[index])
-
-    def _sort(self, scores: Tensor, start: int, part: Ints) -> None:
-        """All documents of the collection are in `scores`."""
-        rows, columns = self.collection.query[part] - start, self.collection.document[part]
-        keys = key(scores, on(scores, self.collection.tie_order))
-        self.pool[part] = places(keys)[rows, columns]
+    def sort(self, scores: Tensor, start: int, judged: Ints) -> None:
+        """Count for all judgements of the queries at once; `scores` [queries, all documents]."""
+        rows, columns = self.collection.query[judged] - start, self.collection.document[judged]
+        keys = sort_key(scores, on(scores, self.collection.tie_order))
+        self.pool[judged] = places(keys)[rows, columns]
         for index, segment in enumerate(self.segments):
-            mine = self.of_document[part] == index
+            mine = self.of_document[judged] == index
             if mine.any():
-                self.language[part[mine]] = places(keys[:, segment])[rows[mine], columns[mine] - segment.start]
+                self.language[judged[mine]] = places(keys[:, segment])[rows[mine], columns[mine] - segment.start]
 
-    def _add(self, scores: Tensor, start: int, part: Ints, documents: slice, segment: slice) -> None:
+    def _add(self, scores: Tensor, start: int, judged: Ints, documents: slice, segment: slice) -> None:
         """For judged documents of one language, whose documents are `segment`."""
-        rows = self.collection.query[part] - start
+        rows = self.collection.query[judged] - start
         whole = len(rows) == len(scores) and bool((rows == np.arange(len(scores))).all())
-        scores = scores if whole else scores[on(scores, rows)]
+        scores = scores if whole else scores[on(scores, rows)]  # [judged, documents of the block]
         width = scores.shape[1]
         own = slice(*(min(max(at - documents.start, 0), width) for at in (segment.start, segment.stop)))
-        threshold = on(scores, self.score[part])[:, None]
-        beaten_by = torch.empty_like(scores)
+        threshold = on(scores, self.score[judged])[:, None]
+        beaten_by = torch.empty_like(scores)  # in the scores' own type: sums of it are several times as fast as of bool
         torch.gt(scores, threshold, out=beaten_by)
         above = beaten_by.sum(1)
-        self.pool[part] += above.long().cpu().numpy()
-        self.language[part] += beaten_by[:, own].sum(1).long().cpu().numpy()
+        self.pool[judged] += above.long().cpu().numpy()
+        self.language[judged] += beaten_by[:, own].sum(1).long().cpu().numpy()
         torch.ge(scores, threshold, out=beaten_by)
-        judged = on(scores, self.collection.document[part])
-        here = (judged >= documents.start) & (judged < documents.stop)
+        document = on(scores, self.collection.document[judged])
+        here = (document >= documents.start) & (document < documents.stop)
         tied = torch.nonzero(beaten_by.sum(1) > above + here).squeeze(1)
         if len(tied):
             order = on(scores, self.collection.tie_order)
-            earlier = order[documents] > order[judged[tied]][:, None]
+            earlier = order[documents] > order[document[tied]][:, None]
             ahead = (scores[tied] == threshold[tied]) & earlier
-            rows = part[tied.cpu().numpy()]
+            rows = judged[tied.cpu().numpy()]
             self.pool[rows] += ahead.sum(1).cpu().numpy()
             self.language[rows] += ahead[:, own].sum(1).cpu().numpy()
 
@@ -170,3 +184,22 @@ def places(keys: Tensor) -> Ints:
 def on(scores: Tensor, values: npt.NDArray[np.generic]) -> Tensor:
     """An array as a tensor where the scores are."""
     return torch.from_numpy(values).to(scores.device)
+
+
+def sort_key(scores: Tensor, order: Tensor) -> Tensor:
+    """int64 that sort by score, then by place in the order of ties (0 .. 2^32 - 1): a sort of integers is a ranking."""
+    bits = (scores + 0.0).view(torch.int32).long()  # + 0: there is one zero
+    high = torch.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
+    return (high << LOW) | order
+
+
+def score_of(keys: Tensor) -> Tensor:
+    """The float32 score of a sort key."""
+    high = keys >> LOW
+    bits = torch.where(high >= 0, high, -high | (1 << 31))
+    return torch.where(bits > 0x7FFFFFFF, bits - (1 << 32), bits).int().view(torch.float32)
+
+
+def order_of(keys: Tensor) -> Tensor:
+    """The place in the order of ties of a sort key."""
+    return keys & ((1 << LOW) - 1)

@@ -24,7 +24,7 @@ PAIRS = 1 << 16
 
 
 def best_candidates(
-    scorer: DenseScorer, queries: int, blocks: Sequence[slice], depth: int, label: str
+    scorer: DenseScorer, queries: int, blocks: Sequence[slice], depth: int, label: str = "", at_once: int = ROUGH_ROWS
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rows, documents and exact scores (float32) of candidates among which are the `depth` best of every row."""
     lengths = torch.linalg.vector_norm(torch.from_numpy(np.asarray(scorer.queries[:queries], np.float32)), dim=1)
@@ -32,8 +32,8 @@ def best_candidates(
     for part in track(blocks, label, len(blocks), show=bool(label)):
         block, bound = scorer.rough(part)
         found.widen(bound)
-        for start in range(0, queries, ROUGH_ROWS):
-            found.see(block(start, min(start + ROUGH_ROWS, queries)), start, part.start)
+        for start in range(0, queries, at_once):
+            found.see(block(start, min(start + at_once, queries)), start, part.start)
     found.settle()
     rows, documents = found.rows, found.documents
     order = torch.argsort(documents)  # as they lie in memory

@@ -44,6 +44,7 @@ class DenseScorer:
 
     Attributes:
         device: where scores are computed, and stay.
+        packed_bytes: of the largest corpus that is kept in oneDNN's form.
 
     Raises:
         InputError: an embedding is not finite.
@@ -52,19 +53,19 @@ class DenseScorer:
     queries: Vectors
     corpus: Vectors
     device: str = "cpu"
+    packed_bytes: int = PACKED_BYTES
 
     def __post_init__(self) -> None:
         for name, matrix in (("query", self.queries), ("corpus", self.corpus)):
-            starts = range(0, len(matrix), CHECKED_AT_ONCE)
             bad = 0
-            for at in starts:
+            for at in range(0, len(matrix), CHECKED_AT_ONCE):
                 bad += int((~np.isfinite(matrix[at : at + CHECKED_AT_ONCE]).all(1)).sum())
                 release(matrix, slice(at, min(at + CHECKED_AT_ONCE, len(matrix))))
             if bad:
                 raise InputError(f"{bad} of {len(matrix)} {name} embeddings are not finite")
 
     def against(self, documents: slice) -> Block:
-        whole = documents == slice(0, len(self.corpus)) and self.corpus.nbytes <= PACKED_BYTES
+        whole = documents == slice(0, len(self.corpus)) and self.corpus.nbytes <= self.packed_bytes
         packed = self._packed if whole else self._read(documents)
 
         def block(start: int, stop: int) -> Tensor:

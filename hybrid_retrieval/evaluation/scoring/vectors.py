@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -45,39 +46,45 @@ def release(vectors: Vectors | Joined, rows: slice) -> None:
 
 def join(parts: Sequence[Vectors]) -> Vectors:
     """Rows of several, one after another; in memory where they are not too many."""
-    if sum(part.nbytes for part in parts) <= JOINED_BYTES:
-        return np.concatenate(parts)
-    return cast(Vectors, Joined(parts)) if len(parts) > 1 else parts[0]
+    return parts[0] if len(parts) == 1 and parts[0].nbytes > JOINED_BYTES else Joined(parts).in_memory()
 
 
-class Joined:
-    """Memory-mapped arrays end to end: slices are read when they are asked for."""
+class LazyRows(ABC):
+    """[rows, dimensions] that are read or computed when they are asked for, by a slice or by row numbers."""
 
-    def __init__(self, parts: Sequence[Vectors]) -> None:
-        self.parts = parts
-        self.starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
-        self.dtype = parts[0].dtype
-        self.shape = (int(self.starts[-1]), parts[0].shape[1])
-        self.nbytes = sum(part.nbytes for part in parts)
+    def __init__(self, rows: int, dimensions: int, dtype: npt.DTypeLike = np.float32) -> None:
+        self.shape, self.dtype = (rows, dimensions), np.dtype(dtype)
+        self.nbytes = rows * dimensions * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        if not isinstance(rows, slice):
-            found = np.empty((len(rows), self.shape[1]), self.dtype)
-            part = np.searchsorted(self.starts, rows, "right") - 1
-            for number in np.unique(part).tolist():
-                found[part == number] = self.parts[number][rows[part == number] - self.starts[number]]
-            return found
-        start, stop, _ = rows.indices(len(self))
-        first = int(np.searchsorted(self.starts, start, "right")) - 1
-        pieces = []
-        while first < len(self.parts) and self.starts[first] < stop:
-            at = int(self.starts[first])
-            pieces.append(self.parts[first][max(start - at, 0) : stop - at])
-            first += 1
-        return np.concatenate(pieces) if pieces else self.parts[0][:0]
+    @abstractmethod
+    def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> npt.NDArray[Any]: ...
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.asarray(self[:], dtype)
+
+    def in_memory(self, limit: int = JOINED_BYTES) -> Vectors:
+        """All rows as an array, where that has no more bytes than the limit."""
+        return self[:] if self.nbytes <= limit else cast(Vectors, self)
+
+
+class Joined(LazyRows):
+    """Memory-mapped arrays end to end: slices are read when they are asked for."""
+
+    def __init__(self, parts: Sequence[Vectors]) -> None:
+        super().__init__(sum(len(part) for part in parts), parts[0].shape[1], parts[0].dtype)
+        self.parts = parts
+        self.starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+
+    def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(self))
+            inside = zip(self.parts, self.starts.tolist(), strict=False)
+            return np.concatenate([part[max(start - at, 0) : max(stop - at, 0)] for part, at in inside])
+        found = np.empty((len(rows), self.shape[1]), self.dtype)
+        part = np.searchsorted(self.starts, rows, "right") - 1
+        for number in np.unique(part).tolist():
+            found[part == number] = self.parts[number][rows[part == number] - self.starts[number]]
+        return found

@@ -18,7 +18,6 @@ import pytest
 
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.benchmarks import lareqa
 from hybrid_retrieval.evaluation.benchmarks.lareqa import Lareqa, Release, read_language
 
 DATA = os.environ.get("HYBRID_RETRIEVAL_DATA")
@@ -110,13 +109,10 @@ def test_the_relevant_sentence_is_the_one_in_which_the_answer_starts(tmp_path: P
 SMALL = {"de": squad(("Ja. Nein.", [(0, 3), (4, 9)], [("a", 0), ("b", 4)])), "en": squad(("Yes.", [(0, 4)], [("a", 0)]))}
 
 
-@pytest.fixture
-def small_release(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A published set of two small files."""
-    counts = {"de": (2, 2), "en": (1, 1)}
-    files = {name: (*counts[name], hashlib.sha256(text.encode()).hexdigest()) for name, text in SMALL.items()}
-    monkeypatch.setitem(lareqa.RELEASES, "xquad_r", Release("xquad-r", "rev", files))
-    return SMALL
+SUMS = {language: hashlib.sha256(text.encode()).hexdigest() for language, text in SMALL.items()}
+
+
+RELEASES = {"xquad_r": Release("xquad-r", "rev", {"de": (2, 2, SUMS["de"]), "en": (1, 1, SUMS["en"])})}
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:
@@ -126,12 +122,18 @@ def write(folder: Path, files: dict[str, str]) -> Path:
     return folder
 
 
-def benchmark(tmp_path: Path) -> Lareqa:
-    return Lareqa(PathsConfig(data=str(tmp_path / "data"), cache=str(tmp_path / "cache")), "xquad_r")
+def benchmark(tmp_path: Path, publisher: str = "http://127.0.0.1:9", **options: str) -> Lareqa:
+    class Small(Lareqa):
+        """A published set of two small files."""
+
+        releases = RELEASES
+
+    Small.publisher = publisher
+    return Small(PathsConfig(data=str(tmp_path / "data"), cache=str(tmp_path / "cache")), "xquad_r", **options)
 
 
-def test_a_question_is_judged_only_where_it_exists(tmp_path: Path, small_release: dict[str, str]) -> None:
-    write(tmp_path / "data" / "xquad-r", small_release)
+def test_a_question_is_judged_only_where_it_exists(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "xquad-r", SMALL)
     collection = benchmark(tmp_path).load()
     queries, documents = collection.full_ids(collection.queries), collection.full_ids(collection.corpus)
     judged = {
@@ -140,15 +142,15 @@ def test_a_question_is_judged_only_where_it_exists(tmp_path: Path, small_release
     assert judged == {("de:a", "de:0"), ("de:a", "en:0"), ("de:b", "de:1"), ("en:a", "de:0"), ("en:a", "en:0")}
 
 
-def test_another_count_than_the_published_is_an_error(tmp_path: Path, small_release: dict[str, str]) -> None:
+def test_another_count_than_the_published_is_an_error(tmp_path: Path) -> None:
     more = squad(("Yes. No.", [(0, 4), (5, 8)], [("a", 0)]))
-    write(tmp_path / "data" / "xquad-r", {**small_release, "en": more})
+    write(tmp_path / "data" / "xquad-r", {**SMALL, "en": more})
     with pytest.raises(InputError, match=r"en\.json has 2 sentences; published were 1"):
         benchmark(tmp_path).load()
 
 
-def test_other_text_with_the_same_counts_is_said_and_recorded(tmp_path: Path, small_release, caplog) -> None:
-    write(tmp_path / "data" / "xquad-r", {**small_release, "en": squad(("Yep.", [(0, 4)], [("a", 0)]))})
+def test_other_text_with_the_same_counts_is_said_and_recorded(tmp_path: Path, caplog) -> None:
+    write(tmp_path / "data" / "xquad-r", {**SMALL, "en": squad(("Yep.", [(0, 4)], [("a", 0)]))})
     one = benchmark(tmp_path)
     one.load()
     assert "en.json is not the published one" in caplog.text
@@ -160,27 +162,26 @@ def test_other_text_with_the_same_counts_is_said_and_recorded(tmp_path: Path, sm
 @pytest.mark.parametrize(
     "damage", ["", "{", "[]", '{"data": [{}]}', '{"data": 3}', SMALL["en"][:-20], '{"data": [{"paragraphs": [7]}]}']
 )
-def test_a_damaged_file_is_an_error_of_one_line(damage: str, tmp_path: Path, small_release: dict[str, str]) -> None:
-    write(tmp_path / "data" / "xquad-r", {**small_release, "en": damage})
+def test_a_damaged_file_is_an_error_of_one_line(damage: str, tmp_path: Path) -> None:
+    write(tmp_path / "data" / "xquad-r", {**SMALL, "en": damage})
     with pytest.raises(InputError, match=r"en\.json is not a SQuAD file") as caught:
         benchmark(tmp_path).load()
     assert "\n" not in str(caught.value)
 
 
-def test_an_answer_outside_of_all_sentences_is_an_error(tmp_path: Path, small_release: dict[str, str]) -> None:
-    write(tmp_path / "data" / "xquad-r", {**small_release, "en": squad(("Yes.", [(0, 4)], [("a", 4)]))})
+def test_an_answer_outside_of_all_sentences_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "xquad-r", {**SMALL, "en": squad(("Yes.", [(0, 4)], [("a", 4)]))})
     with pytest.raises(InputError, match="the answer of question a lies in no sentence"):
         benchmark(tmp_path).load()
 
 
-def test_candidates_are_sentences_or_sentences_with_their_context(tmp_path: Path, small_release: dict[str, str]) -> None:
-    write(tmp_path / "data" / "xquad-r", small_release)
-    paths = PathsConfig(data=str(tmp_path / "data"), cache=str(tmp_path / "cache"))
-    in_context = Lareqa(paths, "xquad_r", candidate="sentence_in_context")
+def test_candidates_are_sentences_or_sentences_with_their_context(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "xquad-r", SMALL)
+    in_context = benchmark(tmp_path, candidate="sentence_in_context")
     assert list(in_context.load().corpus.texts) == ["Ja. Ja. Nein.", "Nein. Ja. Nein.", "Yes. Yes."]
     assert in_context.provenance()["candidate"] == "sentence_in_context"
     with pytest.raises(InputError, match=r"benchmark\.xquad_r\.candidate='context'"):
-        Lareqa(paths, "xquad_r", candidate="context")
+        benchmark(tmp_path, candidate="context")
 
 
 def test_an_unknown_set_or_language_is_an_error() -> None:
@@ -196,55 +197,55 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A server on this machine in the publisher's place; its folder."""
+def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+    """The address of a server on this machine in the publisher's place, and its folder."""
     folder = tmp_path / "published"
     folder.mkdir()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(lareqa, "PUBLISHER", f"http://127.0.0.1:{server.server_port}")
-    yield folder
+    yield f"http://127.0.0.1:{server.server_port}", folder
     server.shutdown()
     server.server_close()
     thread.join()
 
 
-def test_files_come_from_the_publisher_once(tmp_path: Path, small_release: dict[str, str], publisher: Path) -> None:
-    published = write(publisher / "rev" / "xquad-r", small_release)
-    one = benchmark(tmp_path)
+def test_files_come_from_the_publisher_once(tmp_path: Path, publisher: tuple[str, Path]) -> None:
+    address, folder = publisher
+    published = write(folder / "rev" / "xquad-r", SMALL)
+    one = benchmark(tmp_path, address)
     assert not one.at_hand()
     first = one.load()
     assert one.at_hand()
     for file in published.iterdir():
         file.unlink()
-    again = benchmark(tmp_path).load()
+    again = benchmark(tmp_path, address).load()
     assert list(again.corpus.texts) == list(first.corpus.texts) == ["Ja.", "Nein.", "Yes."]
 
 
-def test_a_download_with_another_checksum_is_refused(tmp_path: Path, small_release, publisher: Path) -> None:
-    write(publisher / "rev" / "xquad-r", {**small_release, "en": SMALL["en"] + " "})
-    one = benchmark(tmp_path)
+def test_a_download_with_another_checksum_is_refused(tmp_path: Path, publisher: tuple[str, Path]) -> None:
+    address, folder = publisher
+    write(folder / "rev" / "xquad-r", {**SMALL, "en": SMALL["en"] + " "})
+    one = benchmark(tmp_path, address)
     with pytest.raises(InputError, match="hash") as caught:
         one.load()
     assert "\n" not in str(caught.value)
     assert not one.at_hand()
 
 
-def test_a_file_that_the_publisher_lacks_is_an_error(tmp_path: Path, small_release, publisher: Path) -> None:
+def test_a_file_that_the_publisher_lacks_is_an_error(tmp_path: Path, publisher: tuple[str, Path]) -> None:
     with pytest.raises(InputError, match=r"HTTPError.*paths\.data"):
-        benchmark(tmp_path).load()
+        benchmark(tmp_path, publisher[0]).load()
 
 
-def test_a_publisher_out_of_reach_fails_soon_and_names_the_way_on(tmp_path: Path, small_release, monkeypatch) -> None:
+def test_a_publisher_out_of_reach_fails_soon_and_names_the_way_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(lareqa, "PUBLISHER", f"http://127.0.0.1:{port}")
     start = time.monotonic()
     with pytest.raises(InputError, match=r"ConnectionError.*xquad-r.*paths\.data") as caught:
-        benchmark(tmp_path).load()
+        benchmark(tmp_path, f"http://127.0.0.1:{port}").load()
     assert time.monotonic() - start < 10
     assert "\n" not in str(caught.value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.benchmarks import mkqa
 from hybrid_retrieval.evaluation.benchmarks.mkqa import Mkqa
 
 LANGUAGES = ["en", "ja"]
@@ -29,15 +28,18 @@ EXAMPLES = [
 ]
 
 
+class Small(Mkqa):
+    examples = len(EXAMPLES)
+
+
 @pytest.fixture
-def small(monkeypatch, write) -> None:
-    monkeypatch.setattr(mkqa, "EXAMPLES", len(EXAMPLES))
+def small(write) -> None:
     write("mkqa/mkqa.jsonl.gz", EXAMPLES)
 
 
 def test_a_question_finds_the_texts_of_its_answer(small, paths, judged, caplog) -> None:
     caplog.set_level("INFO")
-    benchmark = Mkqa(paths, LANGUAGES)
+    benchmark = Small(paths, LANGUAGES)
     assert benchmark.at_hand()
     collection = benchmark.load()
     texts = dict(zip(collection.full_ids(collection.corpus), collection.corpus.texts, strict=True))
@@ -51,7 +53,7 @@ def test_a_question_finds_the_texts_of_its_answer(small, paths, judged, caplog) 
 
 
 def test_all_languages_are_26(paths) -> None:
-    assert len(Mkqa(paths)._languages) == 26
+    assert len(Mkqa(paths).languages) == 26
     with pytest.raises(InputError, match=r"benchmark\.mkqa\.languages asks for 'zh'"):
         Mkqa(paths, ["zh"])
 
@@ -59,8 +61,8 @@ def test_all_languages_are_26(paths) -> None:
 def test_damage_and_other_counts_are_errors(small, paths, write) -> None:
     write("mkqa/mkqa.jsonl.gz", EXAMPLES[:3])
     with pytest.raises(InputError, match=r"mkqa\.jsonl\.gz has 3 examples; published were 6"):
-        Mkqa(paths, LANGUAGES).load()
+        Small(paths, LANGUAGES).load()
     for damage in ({"example_id": 1}, example(1, en=[text("a")]), example(1, en=[text("a")], ja=[]), example(1, en=7, ja=7)):
         write("mkqa/mkqa.jsonl.gz", [EXAMPLES[0], damage])
         with pytest.raises(InputError, match=r"mkqa\.jsonl\.gz, line 2: not an example"):
-            Mkqa(paths, LANGUAGES).load()
+            Small(paths, LANGUAGES).load()

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.benchmarks import mtop
 from hybrid_retrieval.evaluation.benchmarks.mtop import Mtop, related
 from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
@@ -16,8 +15,12 @@ from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer, Excluding
 LANGUAGES = ("de", "en", "hi")
 
 
+class Small(Mtop):
+    utterances = dict.fromkeys(LANGUAGES, 30)
+
+
 @pytest.fixture
-def rows(monkeypatch, write):
+def rows(write):
     """Write ragged test parts, in which translations share an id or lines are numbered; (language, id, label) of each row."""
 
     def make(shared: bool, name: str = "mtop_intent") -> list[tuple[str, str, str]]:
@@ -33,7 +36,6 @@ def rows(monkeypatch, write):
             ]
             write(f"{name}/{language}/test.jsonl", records)
             found += [(language, str(record["id"]), record["label_text"]) for record in records]
-        monkeypatch.setattr(mtop, "UTTERANCES", dict.fromkeys(LANGUAGES, 30))
         return found
 
     return make
@@ -43,7 +45,7 @@ def rows(monkeypatch, write):
 def test_the_same_label_is_relevant_but_not_the_utterance_itself(shared: bool, rows, paths, judged, caplog) -> None:
     caplog.set_level("INFO")
     every = rows(shared)
-    collection = Mtop(paths, "intent").load()
+    collection = Small(paths, "intent").load()
     if not shared:
         every = [(language, f"{language}-{id_}", label) for language, id_, label in every]
     same = {(f"{a}:{i}", f"{b}:{j}") for a, i, _ in every for b, j, _ in every if i == j and (shared or a == b)}
@@ -68,7 +70,7 @@ def test_the_same_label_is_relevant_but_not_the_utterance_itself(shared: bool, r
 @pytest.mark.parametrize("shared", [True, False])
 def test_only_translations_are_one_question_in_several_languages(shared: bool, rows, paths) -> None:
     rows(shared)
-    collection = Mtop(paths, "intent").load()
+    collection = Small(paths, "intent").load()
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((len(collection.queries), 8)).astype(np.float32)
     scorer = Excluding(DenseScorer(vectors, vectors), collection.excluded)
@@ -83,23 +85,23 @@ def test_only_translations_are_one_question_in_several_languages(shared: bool, r
 
 def test_domain_and_intent_are_two_benchmarks(rows, paths) -> None:
     rows(True, "mtop_domain")
-    assert Mtop(paths, "domain").load().name == "mtop_domain"
-    assert not Mtop(paths, "intent").at_hand()
+    assert Small(paths, "domain").load().name == "mtop_domain"
+    assert not Small(paths, "intent").at_hand()
     with pytest.raises(InputError, match=r"benchmark\.mtop\.task='slot'"):
-        Mtop(paths, "slot")
+        Small(paths, "slot")
 
 
 def test_damage_and_other_counts_are_errors(rows, paths, write) -> None:
     rows(True)
     write("mtop_intent/en/test.jsonl", [{"id": 1, "text": "a", "label_text": "b"}])
     with pytest.raises(InputError, match=r"mtop_intent: en has 1 utterances; published were 30"):
-        Mtop(paths, "intent").load()
+        Small(paths, "intent").load()
     write("mtop_intent/en/test.jsonl", [{"id": 1, "text": "a"}])
     with pytest.raises(InputError, match=r"en/test\.jsonl, line 1: label_text is missing"):
-        Mtop(paths, "intent").load()
+        Small(paths, "intent").load()
     write("mtop_intent/en/test.jsonl", [{"id": 1, "text": 5, "label_text": "b"}])
     with pytest.raises(InputError, match=r"line 1: id, text or label_text is of the wrong type"):
-        Mtop(paths, "intent").load()
+        Small(paths, "intent").load()
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -9,19 +9,34 @@ import pytest
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.stored_texts import StoredTexts
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.benchmarks import miracl, mldr, mr_tydi
-from hybrid_retrieval.evaluation.benchmarks.miracl import Miracl, Release
+from hybrid_retrieval.evaluation.benchmarks.miracl import PUBLISHED, Miracl
 from hybrid_retrieval.evaluation.benchmarks.mldr import Mldr
 from hybrid_retrieval.evaluation.benchmarks.mr_tydi import MrTydi
 
 DATA = os.environ.get("HYBRID_RETRIEVAL_DATA")
 
 
-@pytest.fixture
-def small_miracl(monkeypatch, write) -> None:
+MIRACL_COUNTS = {"sw": (2, 3), "yo": (1, 2)}
+COUNTS = {"bn": (2, 3), "th": (1, 1)}
+
+
+class SmallMiracl(Miracl):
     """Two languages; corpora in shards of 2."""
-    monkeypatch.setattr(miracl, "SHARD", 2)
-    monkeypatch.setattr(miracl, "PUBLISHED", {"sw": Release(2, 3), "yo": Release(1, 2)})
+
+    published = MIRACL_COUNTS
+    shard = 2
+
+
+class SmallMrTydi(MrTydi):
+    published = COUNTS
+
+
+class SmallMldr(Mldr):
+    published = COUNTS
+
+
+@pytest.fixture
+def small_miracl(write) -> None:
     passages = {
         "sw": [
             {"docid": "1#0", "title": "Ziwa", "text": "kubwa"},
@@ -41,7 +56,7 @@ def small_miracl(monkeypatch, write) -> None:
 
 def test_miracl_is_judged_within_a_language(small_miracl, paths, judged, caplog) -> None:
     caplog.set_level("INFO")
-    benchmark = Miracl(paths)
+    benchmark = SmallMiracl(paths)
     assert benchmark.at_hand()
     collection = benchmark.load()
     # The same query id in two languages is no translation here; grade 0 is not relevant.
@@ -55,10 +70,10 @@ def test_miracl_is_judged_within_a_language(small_miracl, paths, judged, caplog)
 
 
 def test_a_corpus_is_stored_once(small_miracl, paths, tmp_path) -> None:
-    first = Miracl(paths).load()
+    first = SmallMiracl(paths).load()
     stored = sorted((tmp_path / "cache" / "passages").iterdir())
     changed = [folder.stat().st_mtime_ns for folder in stored]
-    again = Miracl(paths).load()
+    again = SmallMiracl(paths).load()
     assert list(again.corpus.texts) == list(first.corpus.texts)
     assert [folder.stat().st_mtime_ns for folder in sorted((tmp_path / "cache" / "passages").iterdir())] == changed
 
@@ -67,18 +82,18 @@ def test_miracl_refuses_what_is_not_the_set(small_miracl, paths, write, tmp_path
     shard = tmp_path / "data" / "miracl" / "miracl-corpus-v1.0-sw" / "docs-1.jsonl.gz"
     write(str(shard.relative_to(tmp_path / "data")), [{"docid": "1#0", "title": "", "text": "again"}])
     with pytest.raises(InputError, match=r"docs-0\.jsonl\.gz \.\. docs-1\.jsonl\.gz: id '1#0' occurs twice"):
-        Miracl(paths).load()
+        SmallMiracl(paths).load()
     write(str(shard.relative_to(tmp_path / "data")), [{"docid": "2#0", "text": "a"}, {"docid": "3#0", "text": "b"}])
     with pytest.raises(InputError, match=r"has 4 passages; published were 3"):
-        Miracl(paths).load()
+        SmallMiracl(paths).load()
     shard.write_bytes(shard.read_bytes()[:-9])
     with pytest.raises(InputError, match=r"docs-1\.jsonl\.gz: damaged or truncated"):
-        Miracl(paths).load()
+        SmallMiracl(paths).load()
     assert not list((tmp_path / "cache" / "passages").glob("[!.]*"))
     shard.unlink()
-    assert not Miracl(paths).at_hand()
-    assert Miracl(paths, ["yo"]).at_hand()
-    assert Miracl(paths, ["yo"]).load().languages == ("yo",)
+    assert not SmallMiracl(paths).at_hand()
+    assert SmallMiracl(paths, ["yo"]).at_hand()
+    assert SmallMiracl(paths, ["yo"]).load().languages == ("yo",)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +109,7 @@ def test_miracl_refuses_what_is_not_the_set(small_miracl, paths, write, tmp_path
 def test_damaged_topics_are_errors_of_one_line(file, content, message, small_miracl, paths, write) -> None:
     write(f"miracl/{file}.miracl-v1.0-sw-dev.tsv", content)
     with pytest.raises(InputError, match=message) as caught:
-        Miracl(paths).load()
+        SmallMiracl(paths).load()
     assert "\n" not in str(caught.value)
 
 
@@ -105,7 +120,7 @@ def test_the_published_topics_are_read_whole(tmp_path) -> None:
         pytest.skip("miracl is not in HYBRID_RETRIEVAL_DATA")
     counts = {language: benchmark.read_topics(language) for language in benchmark.languages}
     assert {language: len(topics) for language, (topics, _) in counts.items()} == {
-        language: release.queries for language, release in miracl.PUBLISHED.items()
+        language: queries for language, (queries, _) in PUBLISHED.items()
     }
     assert sum(len(topics) for topics, _ in counts.values()) == 13_495
     assert len(counts["ar"][1]) == 29_197
@@ -118,11 +133,10 @@ def test_every_corpus_has_the_published_number_of_files() -> None:
     shards = {"ar": 5, "bn": 1, "en": 66, "es": 21, "fa": 5, "fi": 4, "fr": 30, "hi": 2, "id": 3, "ja": 14, "ko": 3, "ru": 20}
     shards |= {"sw": 1, "te": 2, "th": 2, "zh": 10}
     benchmark = Miracl(PathsConfig())
-    assert {language: len(benchmark.corpus_keys(language)) for language in shards} == shards
+    files = [key.partition("/")[0] for key in benchmark.corpora.files]
+    assert {language: files.count(language) for language in shards} == shards
     assert len(benchmark.languages) == 18
-    file = benchmark.corpora.files["en/docs-65"]
-    assert file.url.endswith("miracl/miracl-corpus/resolve/d921ec7e349ce0d28daf30b2da9da5ee698bef0d/" + file.place)
-    assert file.place == "miracl-corpus-v1.0-en/docs-65.jsonl.gz"
+    assert benchmark.corpora.files["en/docs-65"].path == "miracl-corpus-v1.0-en/docs-65.jsonl.gz"
 
 
 def topic(query: str, *passages: str) -> dict[str, object]:
@@ -131,9 +145,7 @@ def topic(query: str, *passages: str) -> dict[str, object]:
 
 
 @pytest.fixture
-def small_hub(monkeypatch, write) -> None:
-    monkeypatch.setattr(mr_tydi, "PUBLISHED", {"bn": ("bengali", 2, 3), "th": ("thai", 1, 1)})
-    monkeypatch.setattr(mldr, "PUBLISHED", {"bn": (2, 3), "th": (1, 1)})
+def small_hub(write) -> None:
     for folder in ("mr_tydi/mrtydi-v1.1-bengali", "mldr/mldr-v1.0-bn"):
         write(f"{folder}/test.jsonl.gz", [topic("1", "5#0", "6#0", "5#0"), topic("2", "6#0")])
         write(f"{folder}/corpus.jsonl.gz", [{"docid": id_, "title": "T", "text": id_} for id_ in ("4#0", "5#0", "6#0")])
@@ -142,25 +154,25 @@ def small_hub(monkeypatch, write) -> None:
         write(f"{folder}/corpus.jsonl.gz", [{"docid": "5#0", "text": "ก"}])
 
 
-@pytest.mark.parametrize(("make", "measures"), [(MrTydi, ("mrr@100", "recall@100")), (Mldr, ("ndcg@10", "recall@100"))])
-def test_positive_passages_are_relevant(make, measures, small_hub, paths, judged, caplog) -> None:
+@pytest.mark.parametrize(("make", "first"), [(SmallMrTydi, "mrr@100"), (SmallMldr, "ndcg@10")])
+def test_positive_passages_are_relevant(make, first, small_hub, paths, judged, caplog) -> None:
     caplog.set_level("INFO")
     benchmark = make(paths)
     assert benchmark.at_hand()
     collection = benchmark.load()
     assert judged(collection) == {("bn:1", "bn:5#0"): 1, ("bn:1", "bn:6#0"): 1, ("bn:2", "bn:6#0"): 1, ("th:1", "th:5#0"): 1}
     assert list(collection.corpus.texts) == ["T 4#0", "T 5#0", "T 6#0", "ก"]
-    assert collection.measures == measures
+    assert collection.measures == (first, "recall@100")
     assert "1 passages are named twice for a query" in caplog.text
 
 
 def test_damaged_topics_on_the_hub_are_errors(small_hub, paths, write) -> None:
     write("mldr/mldr-v1.0-th/test.jsonl.gz", [{"query_id": "1", "query": "a"}])
     with pytest.raises(InputError, match=r"mldr-v1\.0-th/test\.jsonl\.gz, line 1: not a record with query_id"):
-        Mldr(paths).load()
+        SmallMldr(paths).load()
     write("mldr/mldr-v1.0-th/test.jsonl.gz", "")
     with pytest.raises(InputError, match=r"test\.jsonl\.gz is empty"):
-        Mldr(paths).load()
+        SmallMldr(paths).load()
     write("mldr/mldr-v1.0-th/test.jsonl.gz", [topic("1", "5#0")])
     for damage, message in (
         ("{", "line 1: not JSON"),
@@ -169,12 +181,12 @@ def test_damaged_topics_on_the_hub_are_errors(small_hub, paths, write) -> None:
     ):
         write("mldr/mldr-v1.0-th/corpus.jsonl.gz", damage)
         with pytest.raises(InputError, match=message):
-            Mldr(paths).load()
+            SmallMldr(paths).load()
 
 
 def test_empty_passages_stay_and_are_counted(small_hub, paths, write, caplog) -> None:
     write("mldr/mldr-v1.0-bn/corpus.jsonl.gz", [{"docid": id_, "text": ""} for id_ in ("4#0", "5#0", "6#0")])
     for _ in range(2):
         caplog.clear()
-        assert len(Mldr(paths).load().corpus) == 4
+        assert len(SmallMldr(paths).load().corpus) == 4
         assert "mldr bn: storing passages: 3 of 3 passages are empty" in caplog.text

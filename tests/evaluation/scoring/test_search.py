@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from hybrid_retrieval.evaluation.scoring import ranks, rough_search, search, sort_keys
+from hybrid_retrieval.evaluation.scoring.ranks import count_ranks, document_blocks, score_of, sort_key
+from hybrid_retrieval.evaluation.scoring.rough_search import best_candidates
 from hybrid_retrieval.evaluation.scoring.scorer import ChunkMax, DenseScorer, Excluding
+from hybrid_retrieval.evaluation.scoring.search import search
 
 
 def random_scorer(seed: int, documents: int, tied: bool, queries: int = 17) -> DenseScorer:
@@ -21,13 +23,10 @@ def random_scorer(seed: int, documents: int, tied: bool, queries: int = 17) -> D
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize(("documents", "at_once"), [(60, 1 << 20), (700, 1 << 20), (700, 37), (3001, 256), (3001, 1000)])
-def test_the_best_are_those_of_a_full_sort(tied: bool, documents: int, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "BLOCK_DOCUMENTS", at_once)
-    monkeypatch.setattr(search, "BLOCK_SCORES", 5 * at_once)
-    monkeypatch.setattr(search, "rough_pays", lambda: False)
+def test_the_best_are_those_of_a_full_sort(tied: bool, documents: int, at_once: int) -> None:
     scorer = random_scorer(documents, documents, tied)
     order = np.random.default_rng(1).permutation(documents)
-    found = search.search(scorer, 17, documents, 100, order)
+    found = search(scorer, 17, documents, 100, order, block_documents=at_once, block_scores=5 * at_once, rough=False)
     scores = scorer.queries.astype(np.float64) @ scorer.corpus.T.astype(np.float64)
     for row in range(17):
         best = np.lexsort((-order, -scores[row]))[:100]
@@ -47,15 +46,13 @@ KINDS = {
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("at_once", [13, 64, 300])
-def test_rough_scores_first_lose_nothing(kind: str, dtype, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "BLOCK_DOCUMENTS", at_once)
-    monkeypatch.setattr(search, "rough_pays", lambda: True)
-    monkeypatch.setattr(rough_search, "ROUGH_ROWS", 5)
+def test_rough_scores_first_lose_nothing(kind: str, dtype, at_once: int) -> None:
     rng = np.random.default_rng(0)
     queries = np.abs(KINDS[kind](rng, 17)).astype(np.float32)
     corpus = KINDS[kind](rng, 1500).astype(dtype)
     order = rng.permutation(1500)
-    found = search.search(DenseScorer(queries, corpus), 17, 1500, 40, order)
+    scorer = DenseScorer(queries, corpus)
+    found = search(scorer, 17, 1500, 40, order, block_documents=at_once, rough=True)
     exact = queries.astype(np.float64) @ corpus.T.astype(np.float64)
     for row in range(17):
         best = np.lexsort((-order, -exact[row]))[:40]
@@ -63,6 +60,9 @@ def test_rough_scores_first_lose_nothing(kind: str, dtype, at_once: int, monkeyp
             assert found.documents[row].tolist() == best.tolist()
         np.testing.assert_allclose(exact[row, found.documents[row]], exact[row, best], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(found.scores[row], exact[row, best], rtol=1e-5, atol=1e-5)
+    rows, documents, _ = best_candidates(scorer, 17, document_blocks(1500, at_once), 40, at_once=5)
+    kept = exact[rows[rows == 3], documents[rows == 3]]
+    np.testing.assert_allclose(np.sort(kept)[::-1][:40], np.sort(exact[3])[::-1][:40], rtol=1e-5, atol=1e-5)
 
 
 def test_the_error_of_rough_scores_is_within_its_bound() -> None:
@@ -78,30 +78,29 @@ def test_the_error_of_rough_scores_is_within_its_bound() -> None:
 
 def test_without_an_order_the_first_row_wins_a_tie() -> None:
     scorer = DenseScorer(np.ones((2, 1), np.float32), np.array([[1], [2], [2], [1], [-3]], np.float32))
-    assert search.search(scorer, 2, 5, 4).documents.tolist() == [[1, 2, 0, 3]] * 2
+    assert search(scorer, 2, 5, 4).documents.tolist() == [[1, 2, 0, 3]] * 2
 
 
 def test_keys_sort_as_scores_do_and_give_them_back() -> None:
     values = torch.tensor([-torch.inf, -3.5, -1e-38, -0.0, 0.0, 1e-40, 2.0, 3e38, torch.inf])
-    keys = sort_keys.key(values, torch.arange(9))
+    keys = sort_key(values, torch.arange(9))
     assert keys.sort().indices.tolist() == list(range(9))
-    assert sort_keys.score(keys).tolist() == values.tolist()
-    zeros = sort_keys.key(torch.tensor([-0.0, 0.0]), torch.tensor([7, 7]))
+    assert score_of(keys).tolist() == values.tolist()
+    zeros = sort_key(torch.tensor([-0.0, 0.0]), torch.tensor([7, 7]))
     assert zeros[0] == zeros[1]
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_ranks_over_several_blocks_of_documents_are_those_of_one(tied, make_collection, tied_scorer, monkeypatch) -> None:
+def test_ranks_over_several_blocks_of_documents_are_those_of_one(tied, make_collection, tied_scorer) -> None:
     collection = make_collection(6, documents=90)
     scorer = tied_scorer(collection, 6)
     if not tied:
         rng = np.random.default_rng(0)
         scorer = DenseScorer(*(rng.standard_normal((len(one), 8), np.float32) for one in (scorer.queries, scorer.corpus)))
-    whole = ranks.count_ranks(scorer, collection)
+    whole = count_ranks(scorer, collection)
     for size in (7, 50):
-        monkeypatch.setattr(ranks, "BLOCK_DOCUMENTS", size)
-        assert len(ranks.document_blocks(len(collection.corpus))) > 2
-        parts = ranks.count_ranks(scorer, collection)
+        assert len(document_blocks(len(collection.corpus), size)) > 2
+        parts = count_ranks(scorer, collection, block_documents=size)
         for name in ("pool", "language"):
             np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
         np.testing.assert_allclose(whole.score, parts.score, atol=1e-5)
@@ -129,15 +128,10 @@ def test_excluded_documents_come_last_and_others_keep_their_scores() -> None:
             np.testing.assert_allclose(found, exact[start:stop, part], atol=1e-5)
 
 
-def test_many_relevant_documents_are_counted_a_part_at_a_time(make_collection, tied_scorer, monkeypatch) -> None:
+def test_many_relevant_documents_are_counted_a_part_at_a_time(make_collection, tied_scorer) -> None:
     collection = make_collection(7, documents=90)
     scorer = tied_scorer(collection, 7)
-    whole = ranks.count_ranks(scorer, collection)
-    seen = []
-    add = ranks._Count._add
-    monkeypatch.setattr(ranks._Count, "_add", lambda self, *parts: seen.append(len(parts[2])) or add(self, *parts))
-    monkeypatch.setattr(ranks, "BLOCK_SCORES", 2 * len(collection.corpus))
-    parts = ranks.count_ranks(scorer, collection)
-    assert max(seen) == 8
+    whole = count_ranks(scorer, collection)
+    parts = count_ranks(scorer, collection, block_scores=2 * len(collection.corpus))
     np.testing.assert_array_equal(whole.pool, parts.pool)
     np.testing.assert_array_equal(whole.language, parts.language)
