@@ -21,6 +21,7 @@ from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
 from hybrid_retrieval.evaluation.bias.suite import chosen
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.faiss_search import faiss_search, library, recall_of
+from hybrid_retrieval.evaluation.figures import Figures
 from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, evaluate
 from hybrid_retrieval.evaluation.retrievers.bm25 import BM25
 from hybrid_retrieval.evaluation.retrievers.debiased import Debiased, check_languages
@@ -212,16 +213,18 @@ def _score(
     directory: Path,
     suffix: str = "",
 ) -> dict[str, float]:
-    figures: dict[str, float] = {}
+    figures: list[Figures] = []
     tables: list[pa.Table] = []
     wanted = Wanted(chosen(config.bias), config.replicates)
     for name, benchmark in benchmarks.items():
         result = evaluate(retriever, benchmark.collection, f"{name}{suffix}", wanted)
-        figures |= result.metrics
+        figures.append(result.figures)
         tables.append(result.per_query())
         _keep(name, result, config, directory)
     pq.write_table(pa.concat_tables(tables, promote_options="default"), directory / PER_QUERY)
-    return figures
+    whole = Figures.joined(figures)
+    whole.write(directory)
+    return whole.metrics()
 
 
 def _keep(name: str, result: Evaluation, config: EvaluationConfig, directory: Path) -> None:

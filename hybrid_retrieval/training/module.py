@@ -77,9 +77,9 @@ class ContrastiveModule(lightning.LightningModule):
             return
         result = evaluate(Dense(SharedEncoder(self.encoder)), self.validation)
         for setting in ("monolingual", "crosslingual", "multilingual"):
-            name = f"{self.validation.name}/{setting}/map"
-            if name in result.metrics:
-                value = torch.tensor(result.metrics[name], dtype=torch.float32, device=self.device)
+            figure = result.figures.get(self.validation.name, setting, "map")
+            if figure:
+                value = torch.tensor(figure.value, dtype=torch.float32, device=self.device)
                 self.log(f"val/{setting}/map", value, sync_dist=self.trainer.world_size > 1)
 
     def configure_optimizers(self) -> Any:
