@@ -20,6 +20,7 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
 from hybrid_retrieval.evaluation.bias.suite import chosen
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.evaluation.figures import Figures
 from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, evaluate
 from hybrid_retrieval.evaluation.retrievers.dense import Dense, OverDense
 from hybrid_retrieval.evaluation.retrievers.retriever import LearnsFromText, Retriever
@@ -185,16 +186,18 @@ def _score(
     directory: Path,
     suffix: str = "",
 ) -> dict[str, float]:
-    figures: dict[str, float] = {}
+    figures: list[Figures] = []
     tables: list[pa.Table] = []
     wanted = Wanted(chosen(config.bias), config.replicates)
     for name, benchmark in benchmarks.items():
         result = evaluate(retriever, benchmark.collection, f"{name}{suffix}", wanted)
-        figures |= result.metrics
+        figures.append(result.figures)
         tables.append(result.per_query())
         _keep(name, result, config, directory)
     pq.write_table(pa.concat_tables(tables, promote_options="default"), directory / PER_QUERY)
-    return figures
+    whole = Figures.joined(figures)
+    whole.write(directory)
+    return whole.metrics()
 
 
 def _keep(name: str, result: Evaluation, config: EvaluationConfig, directory: Path) -> None:

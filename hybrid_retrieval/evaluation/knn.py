@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
+from hybrid_retrieval.evaluation.language_pairs import LanguagePair
+from hybrid_retrieval.evaluation.measures import Floats
 from hybrid_retrieval.evaluation.retrievers.retriever import Index
 from hybrid_retrieval.evaluation.scoring.scorer import Block, Scorer
 from hybrid_retrieval.evaluation.scoring.search import search
-from hybrid_retrieval.evaluation.settings import Slice
 
 NEIGHBOURS = 10
 NAME = f"knn_accuracy@{NEIGHBOURS}"
@@ -19,7 +19,7 @@ NAME = f"knn_accuracy@{NEIGHBOURS}"
 
 @dataclass(frozen=True)
 class Part:
-    """The documents of a slice as a corpus of their own."""
+    """A range of documents as a corpus of its own."""
 
     scorer: Scorer
     documents: slice
@@ -29,21 +29,20 @@ class Part:
         return self.scorer.against(slice(start + documents.start, start + documents.stop))
 
 
-def with_knn(collection: RetrievalCollection, index: Index, views: list[Slice]) -> list[Slice]:
-    """The views with one more measure, of each query: 1 where the majority of its nearest documents has its label, else 0."""
+def with_knn(collection: RetrievalCollection, index: Index, pairs: list[LanguagePair]) -> list[LanguagePair]:
+    """The pairs with one more measure, of each query: 1 where the majority of its nearest documents has its label, else 0."""
     if collection.labels is None:
-        return views
-    hits: dict[int | None, npt.NDArray[np.float64]] = {}
-    for view in views:
-        if view.corpus_language not in hits:
-            pool = view.corpus_language is None
-            scorer = index.pool if pool or index.language is None else index.language
-            rows = slice(0, len(collection.corpus)) if pool else collection.corpus.rows(view.corpus_language or 0)
-            hits[view.corpus_language] = hit(collection, scorer, rows, collection.labels)
-    return [replace(view, values=view.values | {NAME: hits[view.corpus_language][view.queries]}) for view in views]
+        return pairs
+    hits: dict[str | None, Floats] = {}
+    for language in {pair.corpus_language for pair in pairs}:
+        scorer = index.pool if language is None or index.language is None else index.language
+        every = slice(0, len(collection.corpus))
+        rows = every if language is None else collection.corpus.rows(collection.languages.index(language))
+        hits[language] = hit(collection, scorer, rows, collection.labels)
+    return [pair.adding({NAME: hits[pair.corpus_language]}) for pair in pairs]
 
 
-def hit(collection: RetrievalCollection, scorer: Scorer, rows: slice, labels: tuple[Ints, Ints]) -> npt.NDArray[np.float64]:
+def hit(collection: RetrievalCollection, scorer: Scorer, rows: slice, labels: tuple[Ints, Ints]) -> Floats:
     """float64 [queries]: whether the majority of the `NEIGHBOURS` nearest of these documents has the query's label."""
     order = collection.tie_order[rows].argsort().argsort()
     top = search(Part(scorer, rows), len(collection.queries), rows.stop - rows.start, NEIGHBOURS, order)

@@ -1,20 +1,27 @@
-"""Retrieval measures from the ranks of relevant documents; per query first, aggregates derived.
+"""Measures: what each is called, which end of it is good, how it is shown, and, for those of ranks, its definition.
 
-Each measure is a function of `Relevant`: the ranks of many queries' relevant documents, grouped by query and ascending.
-Definitions are trec_eval's. Where a query has one relevant document, recall@k is the share of queries answered at k.
+A measure is found by its name in ``metrics.json``: ``map``, or with a depth ``recall@10``; `measure` parses it. Definitions are
+trec_eval's: functions of `Relevant`, per query first. A new one is one entry of `MEASURES`. Knows numpy alone, so that
+`hybrid_retrieval.reporting` may use it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_retrieval.evaluation.collection import Ints
-
+Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+SETTINGS = {"monolingual": "Mo.", "crosslingual": "Cr.", "multilingual": "Mul."}
+"""The settings of arXiv 2408.10536, in its order, with its abbreviations."""
+POOLED = ("multilingual",)
 
 
 @dataclass(frozen=True)
@@ -53,57 +60,120 @@ class Relevant:
         """Relevant documents of each query."""
         return np.bincount(self.query, minlength=self.count)
 
-
-Measure = Callable[[Relevant], Floats]
-
-
-def average_precision(relevant: Relevant) -> Floats:
-    """Mean, over a query's relevant documents, of the precision at their ranks; to full depth. In (0, 1]."""
-    found = np.arange(len(relevant.query)) - relevant.starts[relevant.query] + 1
-    return relevant.sum(found / relevant.rank) / relevant.sizes
+    @property
+    def place(self) -> Ints:
+        """Each document's number, from 1, among those of its query."""
+        return np.arange(1, len(self.query) + 1) - self.starts[self.query]
 
 
-def reciprocal_rank(depth: int | None = None) -> Measure:
+def average_precision(relevant: Relevant, depth: float = np.inf) -> Floats:
+    """Mean, over a query's relevant documents, of the precision at their ranks, 0 beyond `depth`. In [0, 1]."""
+    return relevant.sum(np.where(relevant.rank <= depth, relevant.place / relevant.rank, 0)) / relevant.sizes
+
+
+def reciprocal_rank(relevant: Relevant, depth: float = np.inf) -> Floats:
     """1 / rank of the first relevant document, 0 where it lies beyond `depth`. In [0, 1]."""
-
-    def measure(relevant: Relevant) -> Floats:
-        first = relevant.rank[relevant.starts]
-        return np.where(first <= (depth or np.inf), 1 / first, 0.0)
-
-    return measure
+    first = relevant.rank[relevant.starts]
+    return np.where(first <= depth, 1 / first, 0.0)
 
 
-def recall(depth: int) -> Measure:
-    """Share of a query's relevant documents within the first `depth`. In [0, 1]."""
-
-    def measure(relevant: Relevant) -> Floats:
-        return relevant.sum(relevant.rank <= depth) / relevant.sizes
-
-    return measure
+def recall(relevant: Relevant, depth: float = np.inf) -> Floats:
+    """Part of a query's relevant documents within the first `depth`; of one document, whether it is there. In [0, 1]."""
+    return relevant.sum(relevant.rank <= depth) / relevant.sizes
 
 
-def ndcg(depth: int) -> Measure:
+def precision(relevant: Relevant, depth: float = np.inf) -> Floats:
+    """Part of the first `depth` documents that is relevant. In [0, 1]."""
+    return relevant.sum(relevant.rank <= depth) / depth
+
+
+def ndcg(relevant: Relevant, depth: float = np.inf) -> Floats:
     """DCG over the first `depth` with gain = grade and discount log2(rank + 1), over the best possible. In [0, 1]."""
-
-    def measure(relevant: Relevant) -> Floats:
-        gain = np.where(relevant.rank <= depth, relevant.grade / np.log2(relevant.rank + 1), 0)
-        order = np.lexsort((-relevant.grade, relevant.query))
-        place = np.arange(len(relevant.query)) - relevant.starts[relevant.query] + 1
-        ideal = np.where(place <= depth, relevant.grade[order] / np.log2(place + 1), 0)
-        share: Floats = relevant.sum(gain) / relevant.sum(ideal)
-        return share
-
-    return measure
+    gain = np.where(relevant.rank <= depth, relevant.grade / np.log2(relevant.rank + 1), 0)
+    best = relevant.grade[np.lexsort((-relevant.grade, relevant.query))]
+    ideal = np.where(relevant.place <= depth, best / np.log2(relevant.place + 1), 0)
+    return np.asarray(relevant.sum(gain) / relevant.sum(ideal))
 
 
-MEASURES: dict[str, Measure] = {
-    "map": average_precision,
-    "mrr": reciprocal_rank(),
-    "mrr@10": reciprocal_rank(10),
-    "mrr@100": reciprocal_rank(100),
-    "recall@1": recall(1),
-    "recall@10": recall(10),
-    "recall@100": recall(100),
-    "ndcg@10": ndcg(10),
+@dataclass(frozen=True)
+class Measure:
+    """A measure, or, with a depth, the measure at this depth.
+
+    Attributes:
+        stem: its name without the depth.
+        heading: of its column in tables, without the depth.
+        better: the good end; None where neither is, as for a difference or a count.
+        digits: shown after the decimal point.
+        settings: in which it is defined.
+        of_ranks: from relevant documents and a depth (infinity by default) to float64 [queries]; None where it is not a
+            function of the ranks of a query's relevant documents.
+        headline: a measure of language bias that stands beside the measures of retrieval, not in a table of its own.
+    """
+
+    stem: str
+    heading: str
+    better: Literal["higher", "lower"] | None = None
+    digits: int = 4
+    settings: tuple[str, ...] = tuple(SETTINGS)
+    of_ranks: Callable[[Relevant, float], Floats] | None = None
+    headline: bool = False
+    depth: int | None = None
+
+    @property
+    def name(self) -> str:
+        """In ``metrics.json``."""
+        return self.stem if self.depth is None else f"{self.stem}@{self.depth}"
+
+    @property
+    def label(self) -> str:
+        """In tables."""
+        return self.heading if self.depth is None else f"{self.heading}@{self.depth}"
+
+    @property
+    def of_bias(self) -> bool:
+        """Of language bias, in a table of its own."""
+        return self.settings == POOLED and not self.headline
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """Its place among others: as in `MEASURES`, then by depth; the first that a benchmark has is its headline."""
+        known = list(MEASURES)
+        return known.index(self.stem) if self.stem in MEASURES else len(known), self.depth or 0, self.stem
+
+    def text(self, value: float, sign: str = "") -> str:
+        """A figure as it is shown; large ones with one digit. `sign`: ``+`` for a difference."""
+        return f"{value:{sign},.{self.digits if abs(value) < 100 else min(self.digits, 1)}f}"
+
+    def values(self, relevant: Relevant) -> Floats:
+        """float64 [queries], of a measure of ranks."""
+        assert self.of_ranks is not None, self.name
+        return self.of_ranks(relevant, self.depth or np.inf)
+
+
+MEASURES = {
+    one.stem: one
+    for one in (
+        Measure("map", "mAP", "higher", of_ranks=average_precision),
+        Measure("ndcg", "nDCG", "higher", of_ranks=ndcg),
+        Measure("mrr", "MRR", "higher", of_ranks=reciprocal_rank),
+        Measure("recall", "R", "higher", of_ranks=recall),
+        Measure("precision", "P", "higher", of_ranks=precision),
+        Measure("knn_accuracy", "kNN", "higher"),
+        Measure("rank_distance", "Rank distance", "lower", 1, POOLED, headline=True),
+        Measure("rank_distance_normalised", "Rank distance / pool", "lower", 4, POOLED),
+        Measure("peer", "PEER", "higher", 4, POOLED),
+        Measure("mrc", "MRC", "higher", 4, POOLED),
+        Measure("queries", "Queries", digits=0),
+        Measure("left_out", "Left out", digits=0),
+    )
 }
-"""What a benchmark may name."""
+"""By name without depth. A measure of language bias that is not here is called as in ``metrics.json`` and has no good end."""
+
+
+@cache
+def measure(name: str) -> Measure:
+    """The measure of a name such as ``map`` or ``precision@5``."""
+    stem, at, depth = name.partition("@")
+    if at and re.fullmatch(r"[1-9]\d*", depth):
+        return replace(MEASURES.get(stem) or Measure(stem, stem, settings=POOLED), depth=int(depth))
+    return MEASURES.get(name) or Measure(name, name, settings=POOLED)

@@ -79,9 +79,8 @@ class MultilingualRetrieval(Metric):
         if not len(collection.query):
             return {}
         index = Index(DenseScorer(queries, documents, str(self.device)), embeddings=(queries, documents))
-        metrics = score(collection, index, wanted=Wanted(self.bias)).metrics
-        names = {name: name.removeprefix(f"{collection.name}/") for name in metrics if name.count("/") == 2}
-        return {short: torch.tensor(metrics[name], device=self.device) for name, short in names.items()}
+        means = [one for one in score(collection, index, wanted=Wanted(self.bias)).figures if one.languages is None]
+        return {f"{one.setting}/{one.measure.name}": torch.tensor(one.value, device=self.device) for one in means}
 
     def _received(self, side: Role) -> tuple[Ints, Vectors]:
         """The rows that came, ascending, and float32 [rows, dimensions]."""

@@ -22,8 +22,8 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.benchmarks.belebele import VARIANT, VARIANTS
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
+from hybrid_retrieval.evaluation.measures import SETTINGS
 from hybrid_retrieval.evaluation.scoring.embeddings import text_digest
-from hybrid_retrieval.evaluation.settings import SETTINGS
 
 SPLIT = "test"
 DEPTHS = (1, 3, 5, 10, 20, 100)

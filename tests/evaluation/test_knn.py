@@ -35,9 +35,10 @@ def test_accuracy_is_that_of_a_brute_force(labelled, tied_scorer) -> None:
     scores = scorer.queries @ scorer.corpus.T
     scores[tuple(labelled.excluded.T)] = -np.inf
     order, checked = labelled.tie_order, 0
-    for view in result.views:
-        rows = slice(0, len(order)) if view.corpus_language is None else labelled.corpus.rows(view.corpus_language)
-        for query, found in zip(view.queries.tolist(), view.values[NAME].tolist(), strict=True):
+    for pair in result.pairs:
+        language = pair.corpus_language
+        rows = slice(0, len(order)) if language is None else labelled.corpus.rows(labelled.languages.index(language))
+        for query, found in zip(pair.queries.tolist(), pair.values[NAME].tolist(), strict=True):
             best = np.lexsort((-order[rows], -scores[query, rows]))[:NEIGHBOURS] + rows.start
             labels = labelled.labels[1][best]
             votes = {}

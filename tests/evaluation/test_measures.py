@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ir_measures
 import numpy as np
 import pytest
@@ -9,11 +11,12 @@ import torch
 from ir_measures.providers import registry
 
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.protocol import Evaluation, score
+from hybrid_retrieval.evaluation.language_pairs import LanguagePair
+from hybrid_retrieval.evaluation.measures import MEASURES, measure
+from hybrid_retrieval.evaluation.protocol import score
 from hybrid_retrieval.evaluation.retrievers.retriever import Index
 from hybrid_retrieval.evaluation.scoring import ranks
 from hybrid_retrieval.evaluation.scoring.scorer import Block, DenseScorer
-from hybrid_retrieval.evaluation.settings import Slice
 
 THEIRS = {
     "map": ir_measures.AP,
@@ -22,56 +25,53 @@ THEIRS = {
     "recall@10": ir_measures.R @ 10,
     "recall@100": ir_measures.R @ 100,
     "ndcg@10": ir_measures.nDCG @ 10,
+    "map@5": ir_measures.AP @ 5,
+    "precision@5": ir_measures.P @ 5,
+    "ndcg@3": ir_measures.nDCG @ 3,
+    "ndcg": ir_measures.nDCG,
 }
+"""Ours that a collection reports by itself, then others that are parsed by name."""
 
 
-def oracle(collection: RetrievalCollection, scorer: DenseScorer, view: Slice) -> dict[str, dict[str, float]]:
-    """Per query and measure, by trec_eval, over the corpus of one view."""
+def oracle(collection: RetrievalCollection, scorer: DenseScorer, pair: LanguagePair) -> dict[str, dict[str, float]]:
+    """Per query and measure, by trec_eval, over the corpus of a language pair."""
     queries, documents = collection.full_ids(collection.queries), collection.full_ids(collection.corpus)
     matrix = scorer.queries.astype(np.float64) @ scorer.corpus.T.astype(np.float64)
     everything = slice(0, len(documents))
-    corpus = everything if view.corpus_language is None else collection.corpus.rows(view.corpus_language)
+    languages = collection.languages
+    asked = languages.index(pair.query_language)
+    corpus = everything if pair.corpus_language is None else collection.corpus.rows(languages.index(pair.corpus_language))
     qrels = [
         ir_measures.Qrel(queries[query], documents[document], int(grade))
         for query, document, grade in zip(collection.query, collection.document, collection.grade, strict=True)
-        if collection.queries.language[query] == view.query_language and corpus.start <= document < corpus.stop
+        if collection.queries.language[query] == asked and corpus.start <= document < corpus.stop
     ]
     run = [
         ir_measures.ScoredDoc(queries[row], documents[column], float(matrix[row, column]))
         for row in range(len(queries))
-        if collection.queries.language[row] == view.query_language
+        if collection.queries.language[row] == asked
         for column in range(corpus.start, corpus.stop)
     ]
     found: dict[str, dict[str, float]] = {}
-    names = {str(measure): name for name, measure in THEIRS.items()}
+    names = {str(theirs): name for name, theirs in THEIRS.items()}
     for metric in registry["pytrec_eval"].iter_calc(list(THEIRS.values()), qrels, run):
         found.setdefault(metric.query_id, {})[names[str(metric.measure)]] = metric.value
     return found
 
 
-def view_of(result: Evaluation, setting: str, asked: str, answered: str | None) -> Slice:
-    languages = result.collection.languages
-    corpus = None if answered is None else languages.index(answered)
-    return next(
-        view
-        for view in result.views
-        if (view.setting, view.query_language, view.corpus_language) == (setting, languages.index(asked), corpus)
-    )
-
-
 @pytest.mark.parametrize("seed", range(4))
-def test_every_query_of_every_view_equals_ir_measures(seed: int, make_collection, tied_scorer) -> None:
-    collection = make_collection(seed)
+def test_every_query_of_every_language_pair_equals_ir_measures(seed: int, make_collection, tied_scorer) -> None:
+    collection = replace(make_collection(seed), measures=tuple(THEIRS))
     scorer = tied_scorer(collection, seed)
     result = score(collection, Index(scorer))
     names = collection.full_ids(collection.queries)
-    assert {view.setting for view in result.views} == {"monolingual", "crosslingual", "multilingual"}
-    for view in result.views:
-        theirs = oracle(collection, scorer, view)
-        assert [names[row] for row in view.queries] == sorted(theirs, key=names.index)
-        for measure in THEIRS:
-            expected = [theirs[names[row]][measure] for row in view.queries]
-            np.testing.assert_allclose(view.values[measure], expected, rtol=0, atol=1e-6, err_msg=measure)
+    assert {pair.setting for pair in result.pairs} == {"monolingual", "crosslingual", "multilingual"}
+    for pair in result.pairs:
+        theirs = oracle(collection, scorer, pair)
+        assert [names[row] for row in pair.queries] == sorted(theirs, key=names.index)
+        for name in THEIRS:
+            expected = [theirs[names[row]][name] for row in pair.queries]
+            np.testing.assert_allclose(pair.values[name], expected, rtol=0, atol=1e-6, err_msg=name)
 
 
 def test_the_random_data_really_ties_and_order_of_ties_matters(make_collection, tied_scorer) -> None:
@@ -92,11 +92,11 @@ def test_rank_distance_equals_brute_force(make_collection, tied_scorer) -> None:
     result = score(collection, Index(scorer))
     matrix = scorer.queries @ scorer.corpus.T
     names = collection.full_ids(collection.corpus)
-    for view in result.views:
-        if view.setting != "multilingual":
-            assert "rank_distance" not in view.values
+    for pair in result.pairs:
+        if pair.setting != "multilingual":
+            assert "rank_distance" not in pair.values
             continue
-        for row, value in zip(view.queries, view.values["rank_distance"], strict=True):
+        for row, value in zip(pair.queries, pair.values["rank_distance"], strict=True):
             by_id = sorted(range(len(names)), key=names.__getitem__, reverse=True)
             ordered = sorted(by_id, key=lambda document, row=row: -matrix[row, document])
             best: dict[int, int] = {}
@@ -169,31 +169,29 @@ def test_a_pair_without_judgements_has_no_figure_and_no_part_in_the_mean(make_co
     pairs = [key for key in result.metrics if key.startswith("random/crosslingual/map/")]
     assert "random/crosslingual/map/zh-ar" not in pairs
     assert len(pairs) == 11
-    assert not len(view_of(result, "crosslingual", "zh", "ar").queries)
+    (empty,) = [pair for pair in result.pairs if (pair.query_language, pair.corpus_language) == ("zh", "ar")]
+    assert not len(empty.queries)
     assert all(np.isfinite(value) for value in result.metrics.values())
 
 
 def test_macro_means_are_those_of_the_definitions(make_collection, tied_scorer) -> None:
     """Mo. over languages, Cr. over ordered pairs, Mul. over query languages; each mean of means, not of queries."""
-    collection = make_collection(6)
+    collection = replace(make_collection(6), measures=tuple(THEIRS))
     scorer = tied_scorer(collection, 6)
-    metrics = score(collection, Index(scorer)).metrics
+    result = score(collection, Index(scorer))
+    metrics = result.metrics
     assert len(set(np.bincount(collection.queries.language))) > 1
-    for measure in THEIRS:
+    for name in THEIRS:
         found: dict[str, list[float]] = {"monolingual": [], "crosslingual": [], "multilingual": []}
-        for view in score(collection, Index(scorer)).views:
-            theirs = oracle(collection, scorer, view)
+        for pair in result.pairs:
+            theirs = oracle(collection, scorer, pair)
             if theirs:
-                mean = float(np.mean([values[measure] for values in theirs.values()]))
-                found[view.setting].append(mean)
-                name = collection.languages[view.query_language]
-                if view.setting == "crosslingual":
-                    assert view.corpus_language is not None
-                    name += f"-{collection.languages[view.corpus_language]}"
-                assert metrics[f"random/{view.setting}/{measure}/{name}"] == pytest.approx(mean, abs=1e-6)
+                mean = float(np.mean([values[name] for values in theirs.values()]))
+                found[pair.setting].append(mean)
+                assert metrics[f"random/{pair.setting}/{name}/{pair.name}"] == pytest.approx(mean, abs=1e-6)
         assert [len(values) for values in found.values()] == [4, 11, 4]
         for setting, values in found.items():
-            assert metrics[f"random/{setting}/{measure}"] == pytest.approx(np.mean(values), abs=1e-6)
+            assert metrics[f"random/{setting}/{name}"] == pytest.approx(np.mean(values), abs=1e-6)
 
 
 def test_the_table_of_queries_averages_to_the_figures(make_collection, tied_scorer) -> None:
@@ -202,22 +200,36 @@ def test_the_table_of_queries_averages_to_the_figures(make_collection, tied_scor
     rows = result.per_query().to_pylist()
     assert {row["benchmark"] for row in rows} == {"random"}
     for setting in ("monolingual", "crosslingual", "multilingual"):
-        for measure in [*THEIRS, *(["rank_distance"] if setting == "multilingual" else [])]:
+        for one in [*collection.measures, *(["rank_distance"] if setting == "multilingual" else [])]:
             groups: dict[str, list[float]] = {}
             for row in rows:
                 if row["setting"] == setting:
                     asked, answered = row["query_language"], row["corpus_language"]
-                    groups.setdefault(f"{asked}-{answered}" if setting == "crosslingual" else asked, []).append(row[measure])
+                    groups.setdefault(f"{asked}-{answered}" if setting == "crosslingual" else asked, []).append(row[one])
             means = {name: float(np.nanmean(values)) for name, values in groups.items()}
             for name, mean in means.items():
-                assert result.metrics[f"random/{setting}/{measure}/{name}"] == pytest.approx(mean, abs=1e-12)
-            assert result.metrics[f"random/{setting}/{measure}"] == pytest.approx(np.mean(list(means.values())), abs=1e-12)
+                assert result.metrics[f"random/{setting}/{one}/{name}"] == pytest.approx(mean, abs=1e-12)
+            assert result.metrics[f"random/{setting}/{one}"] == pytest.approx(np.mean(list(means.values())), abs=1e-12)
     assert all((row["rank_distance"] is None) == (row["setting"] != "multilingual") for row in rows)
     known = {
         (collection.languages[language], id_)
         for language, id_ in zip(collection.queries.language, collection.queries.ids, strict=True)
     }
     assert {(row["query_language"], row["query_id"]) for row in rows} <= known
+
+
+def test_a_measure_is_parsed_by_its_name() -> None:
+    assert (measure("precision@5").label, measure("precision@5").better) == ("P@5", "higher")
+    assert measure("recall@100") == replace(MEASURES["recall"], depth=100)
+    assert (measure("rank_distance").better, measure("rank_distance").text(4514.25)) == ("lower", "4,514.2")
+    assert measure("map").text(-0.12345, "+") == "-0.1235"
+    for name in ("map", "ndcg@10", "share@10", "friedman_p", "x@0", "x@y", "@5"):
+        assert measure(name).name == name
+    unknown = measure("friedman_p")
+    assert (unknown.label, unknown.better, unknown.of_bias) == ("friedman_p", None, True)
+    names = ["recall@10", "friedman", "rank_distance", "recall@1", "mrr", "map", "precision@5"]
+    ordered = ["map", "mrr", "recall@1", "recall@10", "precision@5", "rank_distance", "friedman"]
+    assert sorted(names, key=lambda name: measure(name).order) == ordered
 
 
 def test_a_perfect_and_a_worst_ranking() -> None:

@@ -42,10 +42,10 @@ def test_a_written_run_has_the_same_figures_in_ir_measures(tmp_path: Path, make_
     }
     names = collection.full_ids(collection.queries)
     compared = 0
-    for view in score(collection, Index(scorer)).views:
-        if view.setting == "multilingual":
+    for pair in score(collection, Index(scorer)).pairs:
+        if pair.setting == "multilingual":
             for ours, measure in (("map", "AP"), ("mrr", "RR"), ("ndcg@10", "nDCG@10"), ("recall@10", "R@10")):
-                for row, value in zip(view.queries, view.values[ours], strict=True):
+                for row, value in zip(pair.queries, pair.values[ours], strict=True):
                     assert value == pytest.approx(theirs[names[row], measure], abs=1e-6)
                     compared += 1
     assert compared > 100

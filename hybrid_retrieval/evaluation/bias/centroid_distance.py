@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid_retrieval.evaluation.bias.evidence import Evidence
-from hybrid_retrieval.evaluation.bias.finding import Finding, macro_mean
+from hybrid_retrieval.evaluation.bias.evidence import Evidence, Finding
 from hybrid_retrieval.evaluation.collection import Side
 from hybrid_retrieval.evaluation.measures import Floats
 from hybrid_retrieval.evaluation.scoring.scorer import CHECKED_AT_ONCE
@@ -29,7 +28,7 @@ def centroid_distance(evidence: Evidence) -> Finding:
     for (key, side), vectors in zip(sides, evidence.embeddings, strict=True):
         means = _by_language(evidence.collection.languages, side, vectors)
         if means:
-            finding.figures.update(macro_mean(key, means))
+            finding.figures.extend(evidence.by_language(key, means))
         else:
             finding.notes.append(f"{key}: fewer than two languages, or no spread within them")
     return finding

@@ -1,13 +1,16 @@
-"""What measures of language bias may look at, and what is worked out once for several of them."""
+"""What measures of language bias look at, worked out once for all of them, and what they find."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
+from hybrid_retrieval.evaluation.figures import Figure
+from hybrid_retrieval.evaluation.measures import Floats, measure
 from hybrid_retrieval.evaluation.scoring.ranks import Ranks
 from hybrid_retrieval.evaluation.scoring.scorer import Scorer
 from hybrid_retrieval.evaluation.scoring.search import Top, search
@@ -15,6 +18,32 @@ from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 
 TOP_DEPTH = 100
 """Depth of the lists that measures of the top look at."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a measure found in the pooled setting.
+
+    Attributes:
+        figures: of languages are those of the queries' languages, and the figure without one is their macro mean, where a
+            measure does not say otherwise.
+        per_query: float64 [queries of the collection], nan where not defined; by column name.
+        notes: what has no figure, and why.
+    """
+
+    figures: list[Figure] = field(default_factory=list)
+    per_query: dict[str, Floats] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Finding]) -> Finding:
+        """All figures, columns and notes together."""
+        whole = cls()
+        for part in parts:
+            whole.figures.extend(part.figures)
+            whole.per_query.update(part.per_query)
+            whole.notes.extend(part.notes)
+        return whole
 
 
 @dataclass(frozen=True)
@@ -64,3 +93,32 @@ class Evidence:
         """The first `TOP_DEPTH` documents of every query, in trec_eval's order."""
         collection = self.collection
         return search(self.scorer, len(collection.queries), len(collection.corpus), TOP_DEPTH, collection.tie_order)
+
+    def blank(self) -> Floats:
+        """float64 [queries] of nan."""
+        return np.full(len(self.collection.queries), np.nan)
+
+    def figure(self, name: str, value: float, language: str | None = None) -> Figure:
+        """A figure of the pooled setting."""
+        return Figure(self.collection.name, "multilingual", measure(name), language, value)
+
+    def by_language(self, name: str, means: Mapping[str, float]) -> list[Figure]:
+        """The macro mean, and the figure of each language."""
+        macro = self.figure(name, float(np.mean(list(means.values()))))
+        return [macro, *(self.figure(name, value, language) for language, value in means.items())]
+
+    def query_means(self, values: Floats) -> dict[str, float]:
+        """The mean over the queries of each language that have a value."""
+        language = self.collection.queries.language
+        means = {}
+        for index, name in enumerate(self.collection.languages):
+            mine = values[(language == index) & ~np.isnan(values)]
+            if len(mine):
+                means[name] = float(mine.mean())
+        return means
+
+    def of_queries(self, columns: Mapping[str, Floats], undefined: str = "no query has a value") -> Finding:
+        """Means of values per query; `undefined` is said of a column without any value."""
+        kept = {name: values for name, values in columns.items() if not np.isnan(values).all()}
+        figures = [one for name, values in kept.items() for one in self.by_language(name, self.query_means(values))]
+        return Finding(figures, kept, [f"{name}: {undefined}" for name in columns if name not in kept])

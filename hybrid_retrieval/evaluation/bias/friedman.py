@@ -22,8 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from hybrid_retrieval.evaluation.bias.evidence import Evidence
-from hybrid_retrieval.evaluation.bias.finding import Finding
+from hybrid_retrieval.evaluation.bias.evidence import Evidence, Finding
 from hybrid_retrieval.evaluation.collection import Ints
 from hybrid_retrieval.evaluation.measures import Floats
 
@@ -41,20 +40,22 @@ class Friedman:
 def friedman(evidence: Evidence) -> Finding:
     """Over questions, and over those asked in each language."""
     collection, rows = evidence.collection, evidence.judged
-    figures: dict[str, float] = {}
-    row_means = _means(np.searchsorted(rows, collection.query), evidence, len(rows))
-    asked = collection.queries.language[rows]
-    for index in np.unique(asked).tolist():
-        test = friedman_test(row_means[asked == index])
-        if test:
-            figures |= _figures(test, f"/{collection.languages[index]}")
     numbers, question = np.unique(evidence.question[collection.query], return_inverse=True)
-    test = friedman_test(_means(question, evidence, len(numbers)))
-    if not test:
+    whole = friedman_test(_means(question, evidence, len(numbers)))
+    if not whole:
         return Finding(notes=["friedman: no question has relevant documents in two languages"])
-    places = zip(collection.languages, test.mean_rank.tolist(), strict=True)
-    means = {f"friedman_mean_rank/{name}": place for name, place in places if not np.isnan(place)}
-    return Finding(_figures(test) | means | figures)
+    asked, row_means = collection.queries.language[rows], _means(np.searchsorted(rows, collection.query), evidence, len(rows))
+    languages = np.unique(asked).tolist()
+    tests = {collection.languages[index]: friedman_test(row_means[asked == index]) for index in languages}
+    figures = [
+        evidence.figure(name, value, language)
+        for language, test in [(None, whole), *tests.items()]
+        if test
+        for name, value in (("friedman", test.statistic), ("friedman_p", test.p), ("friedman_w", test.w))
+    ]
+    places = zip(collection.languages, whole.mean_rank.tolist(), strict=True)
+    figures += [evidence.figure("friedman_mean_rank", place, name) for name, place in places if not np.isnan(place)]
+    return Finding(figures)
 
 
 def friedman_test(values: Floats) -> Friedman | None:
@@ -88,7 +89,3 @@ def _means(block: Ints, evidence: Evidence, blocks: int) -> Floats:
     with np.errstate(invalid="ignore"):
         means: Floats = (total / size).reshape(blocks, count)
     return means
-
-
-def _figures(test: Friedman, suffix: str = "") -> dict[str, float]:
-    return {f"friedman{suffix}": test.statistic, f"friedman_p{suffix}": test.p, f"friedman_w{suffix}": test.w}

@@ -16,8 +16,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from hybrid_retrieval.evaluation.bias.evidence import Evidence
-from hybrid_retrieval.evaluation.bias.finding import Finding, blank, macro_mean
+from hybrid_retrieval.evaluation.bias.evidence import Evidence, Finding
 from hybrid_retrieval.evaluation.collection import Ints
 from hybrid_retrieval.evaluation.measures import Floats
 
@@ -45,13 +44,13 @@ def language_probe(evidence: Evidence) -> Finding:
         if found is None:
             finding.notes.append(f"{key}: fewer than two languages, or fewer than {FOLDS} groups of translations")
             continue
-        shares = {
+        accuracy = {
             evidence.collection.languages[index]: float(found[language[chosen] == index].mean())
             for index in np.unique(language[chosen]).tolist()
         }
-        finding.figures.update(macro_mean(key, shares) | {f"{key}_chance": 1 / len(shares)})
+        finding.figures.extend([*evidence.by_language(key, accuracy), evidence.figure(f"{key}_chance", 1 / len(accuracy))])
         if key == "language_probe":
-            finding.per_query[key] = blank(evidence)
+            finding.per_query[key] = evidence.blank()
             finding.per_query[key][chosen] = found
     return finding
 

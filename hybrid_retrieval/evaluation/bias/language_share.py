@@ -13,48 +13,47 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid_retrieval.evaluation.bias.evidence import Evidence
-from hybrid_retrieval.evaluation.bias.finding import Finding, blank, macro_mean, query_means
+from hybrid_retrieval.evaluation.bias.evidence import Evidence, Finding
 from hybrid_retrieval.evaluation.measures import Floats
 
 
-def share(evidence: Evidence, depth: int) -> Finding:
+def language_share(evidence: Evidence, depth: int) -> Finding:
     """Shares of the document languages, and how far they are from what is expected."""
     if not len(evidence.judged):
         return Finding(notes=[f"share@{depth}: no query has a relevant document"])
-    shares, expected, holding = _shares(evidence, depth), _expected(evidence), _holding(evidence)
+    languages, found, expected = evidence.collection.languages, _found(evidence, depth), _expected(evidence)
+    holding = np.flatnonzero(expected).tolist()
     finding = Finding()
     for index in holding:
-        column = f"share@{depth}/{evidence.collection.languages[index]}"
-        values = blank(evidence)
-        values[evidence.judged] = shares[:, index]
-        finding.per_query[column] = values
-        finding.figures[column] = float(np.mean(list(query_means(evidence, values).values())))
-    uniform = np.zeros(len(expected))
-    uniform[holding] = 1 / len(holding)
+        values = evidence.blank()
+        values[evidence.judged] = found[:, index]
+        finding.per_query[f"share@{depth}/{languages[index]}"] = values
+        mean = float(np.mean(list(evidence.query_means(values).values())))
+        finding.figures.append(evidence.figure(f"share@{depth}", mean, languages[index]))
+    uniform = np.where(expected > 0, 1 / len(holding), 0)
     asked = evidence.collection.queries.language[evidence.judged]
     for key, wanted in ((f"share_deviation@{depth}", expected), (f"share_deviation_uniform@{depth}", uniform)):
         deviation = {
-            evidence.collection.languages[index]: float(np.abs(shares[asked == index].mean(0) - wanted).sum() / 2)
+            languages[index]: float(np.abs(found[asked == index].mean(0) - wanted).sum() / 2)
             for index in np.unique(asked).tolist()
         }
-        finding.figures.update(macro_mean(key, deviation))
+        finding.figures.extend(evidence.by_language(key, deviation))
     return finding
 
 
 def own_language_preference(evidence: Evidence, depth: int) -> Finding:
     """Share of the query's own language, less what is expected."""
-    values = blank(evidence)
+    values = evidence.blank()
     asked = evidence.collection.queries.language[evidence.judged]
     expected = _expected(evidence)[asked]
-    own = _shares(evidence, depth)[np.arange(len(asked)), asked] - expected
+    own = _found(evidence, depth)[np.arange(len(asked)), asked] - expected
     values[evidence.judged] = np.where(expected > 0, own, np.nan)
     undefined = "no query is in a language of the corpus"
-    return Finding.of_queries(evidence, {f"own_language_preference@{depth}": values}, undefined)
+    return evidence.of_queries({f"own_language_preference@{depth}": values}, undefined)
 
 
-def _shares(evidence: Evidence, depth: int) -> Floats:
-    """float64 [judged queries, languages]."""
+def _found(evidence: Evidence, depth: int) -> Floats:
+    """float64 [judged queries, languages]: how much of the first documents each language has."""
     language, count = evidence.collection.corpus.language, len(evidence.collection.languages)
     found = evidence.top.scores[evidence.judged, :depth] > -np.inf
     place = np.arange(len(evidence.judged))[:, None] * count + language[evidence.top.documents[evidence.judged, :depth]]
@@ -63,11 +62,6 @@ def _shares(evidence: Evidence, depth: int) -> Floats:
 
 
 def _expected(evidence: Evidence) -> Floats:
-    """float64 [languages]: of the corpus."""
+    """float64 [languages]: how much of the corpus each language has."""
     sizes = np.bincount(evidence.collection.corpus.language, minlength=len(evidence.collection.languages))
     return np.asarray(sizes / sizes.sum(), np.float64)
-
-
-def _holding(evidence: Evidence) -> list[int]:
-    """Languages that have documents."""
-    return [int(index) for index in np.unique(evidence.collection.corpus.language)]

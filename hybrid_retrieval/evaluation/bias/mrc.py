@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hybrid_retrieval.evaluation.bias.evidence import Evidence
-from hybrid_retrieval.evaluation.bias.finding import Finding, blank
+from hybrid_retrieval.evaluation.bias.evidence import Evidence, Finding
 from hybrid_retrieval.evaluation.collection import Ints
 from hybrid_retrieval.evaluation.measures import Floats
 from hybrid_retrieval.evaluation.scoring.scorer import Block
@@ -38,11 +37,11 @@ def mrc(evidence: Evidence) -> Finding:
     question = evidence.question[evidence.judged]
     numbers, sizes = np.unique(question, return_counts=True)
     asked_twice = np.flatnonzero(np.isin(question, numbers[sizes > 1]))
-    values = blank(evidence)
+    values = evidence.blank()
     if len(asked_twice):
         rows = evidence.judged[asked_twice]
         values[rows] = _correlations(evidence, rows, question[asked_twice])
-    return Finding.of_queries(evidence, {"mrc": values}, "no question is asked in two languages")
+    return evidence.of_queries({"mrc": values}, "no question is asked in two languages")
 
 
 def sample(documents: int) -> list[slice]:

@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from hybrid_retrieval.evaluation.bias.evidence import Evidence
-from hybrid_retrieval.evaluation.bias.finding import Finding, blank
+from hybrid_retrieval.evaluation.bias.evidence import Evidence, Finding
 from hybrid_retrieval.evaluation.collection import Ints
 from hybrid_retrieval.evaluation.measures import Floats
 
@@ -43,9 +42,9 @@ def peer(evidence: Evidence, depth: int | None = None) -> Finding:
         lost = rank > depth
         rank[lost] = depth + (np.bincount(level, lost, len(query))[level[lost]] + 1) / 2
     p = _p_values(rank, level, cell, of_cell)
-    values = blank(evidence)
+    values = evidence.blank()
     values[evidence.judged] = (np.bincount(query, p) / np.maximum(np.bincount(query), 1))[evidence.judged]
-    finding = Finding.of_queries(evidence, {name: values})
+    finding = evidence.of_queries({name: values})
     if constant.any():
         finding.notes.append(f"{name}: for {constant.sum()} of {len(constant)} queries it is the same for any ranking")
     return finding

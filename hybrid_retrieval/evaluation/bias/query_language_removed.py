@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hybrid_retrieval.evaluation.bias.evidence import Evidence
-from hybrid_retrieval.evaluation.bias.finding import Finding, blank
+from hybrid_retrieval.evaluation.bias.evidence import Evidence, Finding
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.measures import Floats, Relevant, average_precision
 from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
@@ -36,12 +35,12 @@ def drop_without_own_language(evidence: Evidence) -> Finding:
         return Finding(notes=[f"drop_without_own_language: {undefined}"])
     without = count_ranks(OwnLanguageHidden(evidence.scorer, collection), rest).pool
     drop = _precision(evidence, collection, evidence.ranks.pool) - _precision(evidence, rest, without)
-    return Finding.of_queries(evidence, {"drop_without_own_language_map": drop}, undefined)
+    return evidence.of_queries({"drop_without_own_language_map": drop}, undefined)
 
 
 def _precision(evidence: Evidence, collection: RetrievalCollection, rank: Ints) -> Floats:
     """float64 [queries], nan where nothing is relevant."""
-    values = blank(evidence)
+    values = evidence.blank()
     relevant, rows = Relevant.grouped(collection.query, rank, collection.grade)
     values[rows] = average_precision(relevant)
     return values

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid_retrieval.evaluation.bias.evidence import Evidence
-from hybrid_retrieval.evaluation.bias.finding import Finding, blank
+from hybrid_retrieval.evaluation.bias.evidence import Evidence, Finding
 from hybrid_retrieval.evaluation.measures import Floats
 
 UNDEFINED = "not printed: no query has relevant documents in two languages"
@@ -19,18 +18,18 @@ UNDEFINED = "not printed: no query has relevant documents in two languages"
 
 def rank_distance(evidence: Evidence) -> Finding:
     """In ranks."""
-    return Finding.of_queries(evidence, {"rank_distance": spread(evidence)}, UNDEFINED)
+    return evidence.of_queries({"rank_distance": spread(evidence)}, UNDEFINED)
 
 
 def rank_distance_normalised(evidence: Evidence) -> Finding:
-    """As a share of the pool."""
-    share = spread(evidence) / len(evidence.collection.corpus)
-    return Finding.of_queries(evidence, {"rank_distance_normalised": share}, UNDEFINED)
+    """In parts of the pool."""
+    columns = {"rank_distance_normalised": spread(evidence) / len(evidence.collection.corpus)}
+    return evidence.of_queries(columns, UNDEFINED)
 
 
 def spread(evidence: Evidence) -> Floats:
     """float64 [queries], nan where nothing is relevant in a second language."""
-    collection, values = evidence.collection, blank(evidence)
+    collection, values = evidence.collection, evidence.blank()
     cell = collection.query * len(collection.languages) + collection.corpus.language[collection.document]
     cells, number = np.unique(cell, return_inverse=True)
     best = np.full(len(cells), len(collection.corpus) + 1)

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hybrid_retrieval.evaluation.bias.evidence import Evidence
-from hybrid_retrieval.evaluation.bias.finding import Finding, blank
+from hybrid_retrieval.evaluation.bias.evidence import Evidence, Finding
 from hybrid_retrieval.evaluation.collection import Ints
 from hybrid_retrieval.evaluation.measures import Floats
 from hybrid_retrieval.evaluation.scoring.ranks import BLOCK_SCORES, document_blocks
@@ -37,7 +36,7 @@ def score_gap(evidence: Evidence) -> Finding:
         "score_gap_standardised": gap / spread,
         "score_gap_non_relevant_standardised": rest / spread,
     }
-    return Finding.of_queries(evidence, columns, "no query has documents of one kind in its own and in another language")
+    return evidence.of_queries(columns, "no query has documents of one kind in its own and in another language")
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def _relevant_gap(evidence: Evidence) -> Floats:
             means.append(total / count)
     gap = means[0] - means[1]
     defined = ~np.isnan(gap)
-    rows, values = of_level[defined], blank(evidence)
+    rows, values = of_level[defined], evidence.blank()
     count = np.bincount(rows, minlength=len(values))
     some = count > 0
     values[some] = np.bincount(rows, gap[defined], minlength=len(values))[some] / count[some]
@@ -112,7 +111,7 @@ def _rest_gap(evidence: Evidence, totals: _Totals) -> Floats:
     place = (collection.query[found], collection.corpus.language[collection.document[found]])
     np.subtract.at(total, place, evidence.ranks.score[found].astype(np.float64))
     np.subtract.at(count, place, 1)
-    rows, values = evidence.judged, blank(evidence)
+    rows, values = evidence.judged, evidence.blank()
     asked = collection.queries.language[rows]
     own, own_count = total[rows, asked], count[rows, asked]
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.bias.centroid_distance import centroid_distance
-from hybrid_retrieval.evaluation.bias.evidence import TOP_DEPTH, Evidence
-from hybrid_retrieval.evaluation.bias.finding import Finding
+from hybrid_retrieval.evaluation.bias.evidence import TOP_DEPTH, Evidence, Finding
 from hybrid_retrieval.evaluation.bias.friedman import friedman
 from hybrid_retrieval.evaluation.bias.language_probe import language_probe
-from hybrid_retrieval.evaluation.bias.language_share import own_language_preference, share
+from hybrid_retrieval.evaluation.bias.language_share import language_share, own_language_preference
 from hybrid_retrieval.evaluation.bias.mrc import mrc
 from hybrid_retrieval.evaluation.bias.peer import peer
 from hybrid_retrieval.evaluation.bias.query_language_removed import drop_without_own_language
 from hybrid_retrieval.evaluation.bias.rank_distance import rank_distance, rank_distance_normalised
 from hybrid_retrieval.evaluation.bias.score_gap import score_gap
+from hybrid_retrieval.evaluation.measures import measure
 
 BiasMeasure = Callable[[Evidence], Finding]
 
@@ -27,8 +26,8 @@ BIAS: dict[str, BiasMeasure] = {
     "peer": peer,
     "friedman": friedman,
     "mrc": mrc,
-    "share@10": partial(share, depth=10),
-    "share@100": partial(share, depth=100),
+    "share@10": partial(language_share, depth=10),
+    "share@100": partial(language_share, depth=100),
     "own_language_preference@10": partial(own_language_preference, depth=10),
     "own_language_preference@100": partial(own_language_preference, depth=100),
     "score_gap": score_gap,
@@ -38,18 +37,17 @@ BIAS: dict[str, BiasMeasure] = {
 }
 """What ``all`` means."""
 
-AT_DEPTH: dict[str, Callable[..., Finding]] = {
-    "share": share,
-    "own_language_preference": own_language_preference,
-    "peer": peer,
+AT_DEPTH: dict[str, tuple[Callable[..., Finding], float]] = {
+    "share": (language_share, TOP_DEPTH),
+    "own_language_preference": (own_language_preference, TOP_DEPTH),
+    "peer": (peer, float("inf")),
 }
-"""What takes a depth of one's own: ``share@20``."""
+"""What takes a depth of one's own, as in ``share@20``, and the largest."""
 
 
 def chosen(value: str | Sequence[str]) -> list[str]:
     """The names that ``evaluation.bias`` asks for: one, a list, ``all`` or ``none``; checked."""
-    names = [value] if isinstance(value, str) else list(value)
-    names = [name for name in names if name != "none"]
+    names = [name for name in ([value] if isinstance(value, str) else value) if name != "none"]
     bias_measures(names)
     return names
 
@@ -58,29 +56,25 @@ def bias_measures(names: Sequence[str]) -> dict[str, BiasMeasure]:
     """The measures of these names, in their order; ``all`` is every one of `BIAS`.
 
     Raises:
-        InputError: a name is unknown, or a depth is beyond `TOP_DEPTH`.
+        InputError: a name is unknown, or a depth is too large.
     """
-    chosen: dict[str, BiasMeasure] = {}
+    found: dict[str, BiasMeasure] = {}
     for name in names:
+        asked = measure(name)
         if name == "all":
-            chosen |= BIAS
+            found |= BIAS
         elif name in BIAS:
-            chosen[name] = BIAS[name]
+            found[name] = BIAS[name]
+        elif asked.depth and asked.stem in AT_DEPTH:
+            function, largest = AT_DEPTH[asked.stem]
+            if asked.depth > largest:
+                raise InputError(f"evaluation.bias={name!r}: the depth must be at most {largest}")
+            found[name] = partial(function, depth=asked.depth)
         else:
-            chosen[name] = _at_depth(name)
-    return chosen
-
-
-def _at_depth(name: str) -> BiasMeasure:
-    match = re.fullmatch(r"(\w+)@([1-9]\d*)", name)
-    if match is None or match[1] not in AT_DEPTH:
-        choice("evaluation.bias", name, ["all", "none", *BIAS])
-        raise AssertionError(name)
-    if match[1] != "peer" and int(match[2]) > TOP_DEPTH:
-        raise InputError(f"evaluation.bias={name!r}: the depth must be at most {TOP_DEPTH}")
-    return partial(AT_DEPTH[match[1]], depth=int(match[2]))
+            choice("evaluation.bias", name, ["all", "none", *BIAS])
+    return found
 
 
 def bias_suite(evidence: Evidence, names: Sequence[str]) -> Finding:
     """What the measures of these names find."""
-    return Finding.joined([measure(evidence) for measure in bias_measures(names).values()])
+    return Finding.joined([one(evidence) for one in bias_measures(names).values()])

@@ -9,7 +9,7 @@ from scipy import stats
 from hybrid_retrieval.evaluation.bias.friedman import friedman_test
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from tests.evaluation.bias.conftest import order_of
+from tests.evaluation.bias.brute_force import flat, order_of
 
 LANGUAGES = ("de", "en", "ru")
 
@@ -78,7 +78,7 @@ def test_over_questions_and_over_those_of_a_language(ranked) -> None:
     collection = parallel(15)
     scores = np.random.default_rng(5).random((45, 45)) + np.repeat([0.3, 0.1, 0], 15)
     evidence = ranked(collection, scores)
-    figures = bias_suite(evidence, ["friedman"]).figures
+    figures = flat(bias_suite(evidence, ["friedman"]))
     places = {row: order_of(evidence, row) for row in range(45)}
     rank = np.array([[[places[15 * a + q].index(15 * b + q) + 1 for b in range(3)] for q in range(15)] for a in range(3)])
     for index, language in enumerate(LANGUAGES):
@@ -98,7 +98,7 @@ def test_over_questions_and_over_those_of_a_language(ranked) -> None:
 def test_own_language_preference_cancels_over_questions_but_not_within_a_language(ranked) -> None:
     collection = parallel(40)
     scores = np.random.default_rng(6).random((120, 120)) + 2 * np.kron(np.eye(3), np.ones((40, 40)))
-    figures = bias_suite(ranked(collection, scores), ["friedman"]).figures
+    figures = flat(bias_suite(ranked(collection, scores), ["friedman"]))
     assert min(figures[f"friedman_w/{language}"] for language in LANGUAGES) > 0.7
     assert figures["friedman_w"] < 0.2
 
@@ -107,5 +107,5 @@ def test_without_relevant_documents_in_two_languages_it_says_so(ranked) -> None:
     rows = {language: [("1", "")] for language in LANGUAGES}
     judged = {(language, language): [("1", "1", 1)] for language in LANGUAGES}
     found = bias_suite(ranked(RetrievalCollection.build("alone", rows, rows, judged), np.eye(3)), ["friedman"])
-    assert not found.figures
+    assert not flat(found)
     assert found.notes == ["friedman: no question has relevant documents in two languages"]

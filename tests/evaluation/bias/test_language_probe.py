@@ -9,6 +9,7 @@ from hybrid_retrieval.evaluation.bias import language_probe as module
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
+from tests.evaluation.bias.brute_force import flat
 
 LANGUAGES = ("de", "en", "ru")
 
@@ -33,9 +34,9 @@ def test_shifted_languages_are_told_apart_and_equal_ones_are_not(gather) -> None
     far = bias_suite(gather(collection, DenseScorer(*vectors(collection, 10))), ["language_probe"])
     near = bias_suite(gather(collection, DenseScorer(*vectors(collection, 0))), ["language_probe"])
     for key in ("language_probe", "language_probe_corpus"):
-        assert far.figures[key] == 1
-        assert near.figures[key] == pytest.approx(1 / 3, abs=0.06)
-        assert near.figures[f"{key}_chance"] == pytest.approx(1 / 3)
+        assert flat(far)[key] == 1
+        assert flat(near)[key] == pytest.approx(1 / 3, abs=0.06)
+        assert flat(near)[f"{key}_chance"] == pytest.approx(1 / 3)
 
 
 def test_figures_are_macro_means_of_the_queries_and_chance_does_not_follow_the_sizes(gather) -> None:
@@ -44,10 +45,10 @@ def test_figures_are_macro_means_of_the_queries_and_chance_does_not_follow_the_s
     column = found.per_query["language_probe"]
     means = [column[collection.queries.rows(index)].mean() for index in range(3)]
     assert set(np.unique(column)) == {0, 1}
-    assert [found.figures[f"language_probe/{name}"] for name in LANGUAGES] == pytest.approx(means)
-    assert found.figures["language_probe"] == pytest.approx(np.mean(means))
+    assert [flat(found)[f"language_probe/{name}"] for name in LANGUAGES] == pytest.approx(means)
+    assert flat(found)["language_probe"] == pytest.approx(np.mean(means))
     near = bias_suite(gather(collection, DenseScorer(*vectors(collection, 0))), ["language_probe"])
-    assert near.figures["language_probe/ru"] > 0.15  # one that goes by the sizes never says the rarest
+    assert flat(near)["language_probe/ru"] > 0.15  # one that goes by the sizes never says the rarest
 
 
 def test_folds_keep_translations_together() -> None:
@@ -114,7 +115,7 @@ def test_without_embeddings_or_languages_it_says_so(gather) -> None:
     collection = parallel(30)
     evidence = gather(collection, DenseScorer(*vectors(collection, 1)))
     found = bias_suite(replace(evidence, embeddings=None), ["language_probe", "centroid_distance"])
-    assert not found.figures
+    assert not flat(found)
     assert [note.split(":")[0] for note in found.notes] == ["language_probe", "centroid_distance"]
     few = parallel(3)
     assert not bias_suite(gather(few, DenseScorer(*vectors(few, 1))), ["language_probe"]).figures
@@ -136,5 +137,5 @@ def test_centroid_distances_by_hand(gather) -> None:
         "centroid_distance/ru": 9 / 2,
         "centroid_distance": 4,
     }
-    assert found.figures == pytest.approx(expected)
+    assert flat(found) == pytest.approx(expected)
     assert found.notes == ["centroid_distance_corpus: fewer than two languages, or no spread within them"]

@@ -11,7 +11,7 @@ from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
-from tests.evaluation.bias.conftest import expect
+from tests.evaluation.bias.brute_force import expect, flat
 
 
 def brute_force(evidence: Evidence, columns: slice | np.ndarray = slice(None)) -> dict[int, float]:
@@ -64,7 +64,7 @@ def test_equal_and_reversed_lists_by_hand(ranked) -> None:
     corpus = {"de": [(str(number), "") for number in range(5)]}
     collection = RetrievalCollection.build("hand", queries, corpus, {(one, "de"): [("q", "0", 1)] for one in queries})
     found = bias_suite(ranked(collection, [[5, 4, 3, 2, 1], [50, 40, 30, 20, 10], [1, 2, 3, 4, 5]]), ["mrc"])
-    assert found.figures == pytest.approx({"mrc": -1 / 3, "mrc/de": 0, "mrc/en": 0, "mrc/ru": -1})
+    assert flat(found) == pytest.approx({"mrc": -1 / 3, "mrc/de": 0, "mrc/en": 0, "mrc/ru": -1})
 
 
 def test_a_large_pool_is_sampled_in_runs(make_collection, gather, monkeypatch) -> None:
@@ -86,5 +86,5 @@ def test_equal_ids_of_a_collection_without_cross_language_judgements_are_not_tra
     rows = {language: [("1", "")] for language in ("de", "en")}
     judged = {(language, language): [("1", "1", 1)] for language in rows}
     found = bias_suite(ranked(RetrievalCollection.build("topics", rows, rows, judged), np.eye(2)), ["mrc"])
-    assert not found.figures
+    assert not flat(found)
     assert found.notes == ["mrc: no question is asked in two languages"]

@@ -9,7 +9,7 @@ from scipy import stats
 from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from tests.evaluation.bias.conftest import expect, order_of
+from tests.evaluation.bias.brute_force import expect, flat, order_of
 
 
 def collection_of(documents: dict[str, int], relevant: dict[str, list[tuple[int, int]]]) -> RetrievalCollection:
@@ -66,7 +66,7 @@ def test_where_the_relevant_documents_come_first_it_is_scipys_test(ranked) -> No
     # Ranks 1, 4, 6 in German and 2, 3, 5, 7 in English.
     evidence = ranked(collection, [[99, 96, 94, 1, 2, 98, 97, 95, 93, 3, 4]])
     expected = stats.kruskal([1, 4, 6], [2, 3, 5, 7]).pvalue
-    assert bias_suite(evidence, ["peer"]).figures["peer"] == pytest.approx(expected, abs=1e-12)
+    assert flat(bias_suite(evidence, ["peer"]))["peer"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_between_other_documents_it_is_what_the_authors_implementation_gives(ranked) -> None:
@@ -75,22 +75,22 @@ def test_between_other_documents_it_is_what_the_authors_implementation_gives(ran
     collection = collection_of({"de": 3, "en": 8, "ru": 1}, relevant)
     places = [1, 5, 9, 2, 8, 3, 4, 6, 7, 10, 11, 12]
     found = bias_suite(ranked(collection, [[-place for place in places]]), ["peer"])
-    assert found.figures["peer"] == pytest.approx(0.3250249887946756, abs=1e-12)
+    assert flat(found)["peer"] == pytest.approx(0.3250249887946756, abs=1e-12)
 
 
 def test_a_fair_and_an_unfair_list_by_hand(ranked) -> None:
     collection = collection_of({"de": 2, "en": 2}, {"de": [(0, 1), (1, 1)], "en": [(0, 1), (1, 1)]})
     fair = ranked(collection, [[4, 1, 3, 2]])  # ranks 1, 4 and 2, 3: equal means, H = 0
-    assert bias_suite(fair, ["peer"]).figures == {"peer": 1, "peer/en": 1}
+    assert flat(bias_suite(fair, ["peer"])) == {"peer": 1, "peer/en": 1}
     unfair = ranked(collection, [[4, 3, 2, 1]])  # 1, 2 and 3, 4: H = 3 * 4 / 5
-    assert bias_suite(unfair, ["peer"]).figures["peer"] == pytest.approx(stats.chi2.sf(2.4, 1), abs=1e-12)
+    assert flat(bias_suite(unfair, ["peer"]))["peer"] == pytest.approx(stats.chi2.sf(2.4, 1), abs=1e-12)
 
 
 def test_levels_of_relevance_are_tested_apart_and_weigh_the_same(ranked) -> None:
     rows = [(0, 1), (1, 1), (2, 3), (3, 3)]
     collection = collection_of({"de": 4, "en": 4}, {"de": rows, "en": rows})
     evidence = ranked(collection, [[8, 5, 4, 3, 7, 6, 2, 1]])  # grade 1: fair; grade 3: 5, 6 and 7, 8
-    assert bias_suite(evidence, ["peer"]).figures["peer"] == pytest.approx((1 + stats.chi2.sf(2.4, 1)) / 2, abs=1e-12)
+    assert flat(bias_suite(evidence, ["peer"]))["peer"] == pytest.approx((1 + stats.chi2.sf(2.4, 1)) / 2, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_levels_of_relevance_are_tested_apart_and_weigh_the_same(ranked) -> None
 def test_what_is_the_same_for_any_ranking_is_not_printed(relevant, ranked) -> None:
     evidence = ranked(collection_of({"de": 3, "en": 3}, relevant), [[6, 5, 4, 3, 2, 1]])
     found = bias_suite(evidence, ["peer"])
-    assert not found.figures
+    assert not flat(found)
     assert not found.per_query
     assert "peer: not printed" in found.notes[0]
 

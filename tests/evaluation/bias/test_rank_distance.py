@@ -5,7 +5,7 @@ import pytest
 
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from tests.evaluation.bias.conftest import expect, order_of
+from tests.evaluation.bias.brute_force import expect, flat, order_of
 
 BOTH = ["rank_distance", "rank_distance_normalised"]
 
@@ -35,7 +35,7 @@ def test_several_answers_of_a_language_count_by_the_best_by_hand(ranked) -> None
     rows = {"de": [("0", ""), ("1", ""), ("2", "")], "en": [("0", ""), ("1", "")]}
     judged = {("de", "de"): [("q", "0", 1), ("q", "1", 1)], ("de", "en"): [("q", "0", 2), ("q", "1", 1)]}
     collection = RetrievalCollection.build("hand", {"de": [("q", "?")]}, rows, judged)
-    figures = bias_suite(ranked(collection, [[5, 1, 4, 3, 2]]), BOTH).figures
+    figures = flat(bias_suite(ranked(collection, [[5, 1, 4, 3, 2]]), BOTH))
     assert figures == pytest.approx(
         {"rank_distance": 2, "rank_distance/de": 2, "rank_distance_normalised": 0.4, "rank_distance_normalised/de": 0.4}
     )
@@ -48,6 +48,6 @@ def test_without_relevant_documents_in_two_languages_it_says_so(answers: int, ra
     judged = {(language, language): [("0", str(number), 1) for number in range(answers)] for language in rows}
     collection = RetrievalCollection.build("alone", {name: [("0", "?")] for name in rows}, rows, judged)
     found = bias_suite(ranked(collection, np.random.default_rng(0).random((2, 10))), BOTH)
-    assert not found.figures
+    assert not flat(found)
     assert not found.per_query
     assert found.notes == [f"{name}: not printed: no query has relevant documents in two languages" for name in BOTH]

@@ -8,7 +8,7 @@ from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.scoring import ranks
 from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
-from tests.evaluation.bias.conftest import expect
+from tests.evaluation.bias.brute_force import expect, flat
 
 
 def brute_force(evidence: Evidence) -> dict[str, dict[int, float]]:
@@ -62,7 +62,7 @@ def test_the_gap_is_taken_at_equal_grades_by_hand(ranked) -> None:
     judged = {("de", "de"): [("q", "0", 1), ("q", "1", 2)], ("de", "en"): [("q", "0", 1), ("q", "1", 2)]}
     collection = RetrievalCollection.build("hand", {"de": [("q", "?")]}, rows, judged)
     scores = [5, 9, 4, 2, 8, 1, 0]
-    figures = bias_suite(ranked(collection, [scores]), ["score_gap"]).figures
+    figures = flat(bias_suite(ranked(collection, [scores]), ["score_gap"]))
     assert figures["score_gap"] == figures["score_gap/de"] == 2
     assert figures["score_gap_non_relevant"] == 3.5
     assert figures["score_gap_standardised"] == pytest.approx(2 / np.std(scores))
@@ -74,5 +74,5 @@ def test_without_two_languages_to_compare_it_says_so(ranked) -> None:
         "alone", {"de": [("q", "?")]}, {"de": [("0", ""), ("1", "")]}, {("de", "de"): [("q", "0", 1)]}
     )
     found = bias_suite(ranked(collection, [[2, 1]]), ["score_gap"])
-    assert not found.figures
+    assert not flat(found)
     assert len(found.notes) == 4

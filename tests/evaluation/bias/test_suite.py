@@ -9,7 +9,7 @@ import pytest
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.bias.suite import BIAS, bias_measures, bias_suite
-from tests.evaluation.bias.conftest import macro
+from tests.evaluation.bias.brute_force import flat, macro
 
 NOT_OF_QUERIES = ("share@10/", "share@100/")
 KEY = {
@@ -25,24 +25,24 @@ def test_all_is_every_measure_and_figures_are_means_of_the_columns(make_collecti
     evidence = gather(collection, tied_scorer(collection, 0, dimensions=5))
     found = bias_suite(evidence, ["all"])
     for name in BIAS:
-        assert KEY.get(name, name) in found.figures
-    assert all(np.isfinite(value) for value in found.figures.values())
+        assert KEY.get(name, name) in flat(found)
+    assert all(np.isfinite(value) for value in flat(found).values())
     for key, column in found.per_query.items():
         assert column.shape == (len(collection.queries),)
         known = {row: column[row] for row in np.flatnonzero(~np.isnan(column)).tolist()}
         assert set(known) <= set(collection.query.tolist())
-        assert found.figures[key] == pytest.approx(macro(evidence, known)[""])
+        assert flat(found)[key] == pytest.approx(macro(evidence, known)[""])
         if not key.startswith(NOT_OF_QUERIES):
             for language, mean in macro(evidence, known).items():
-                assert found.figures[f"{key}/{language}" if language else key] == pytest.approx(mean)
+                assert flat(found)[f"{key}/{language}" if language else key] == pytest.approx(mean)
 
 
 def test_measures_alone_find_what_they_find_together(make_collection, tied_scorer, gather) -> None:
     collection = make_collection(1)
-    together = bias_suite(gather(collection, tied_scorer(collection, 1)), list(BIAS)).figures
+    together = flat(bias_suite(gather(collection, tied_scorer(collection, 1)), list(BIAS)))
     alone: dict[str, float] = {}
     for name in BIAS:
-        alone |= bias_suite(gather(collection, tied_scorer(collection, 1)), [name]).figures
+        alone |= flat(bias_suite(gather(collection, tied_scorer(collection, 1)), [name]))
     assert alone == together
 
 
@@ -64,7 +64,7 @@ def test_a_collection_without_judgements_has_no_figures_of_queries(make_collecti
     bare = replace(collection, query=nothing, document=nothing, grade=nothing)
     found = bias_suite(gather(bare, tied_scorer(bare)), ["all"])
     assert not found.per_query
-    assert {key.split("/")[0] for key in found.figures} <= {
+    assert {key.split("/")[0] for key in flat(found)} <= {
         "centroid_distance",
         "centroid_distance_corpus",
         "language_probe_corpus",

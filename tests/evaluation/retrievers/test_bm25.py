@@ -116,13 +116,14 @@ def test_equal_documents_tie_and_a_query_without_known_terms_scores_nothing(
 
 def test_ranks_in_a_language_are_those_of_its_own_index(collection: RetrievalCollection) -> None:
     """A term that is frequent in one language and rare in the other weighs differently in the two."""
-    views = evaluate(BM25(), collection)
+    pairs = evaluate(BM25(), collection).pairs
     queries, documents = terms_of(collection, collection.queries), terms_of(collection, collection.corpus)
     order = collection.tie_order
-    for view in views.views:
-        rows = slice(0, len(documents)) if view.corpus_language is None else collection.corpus.rows(view.corpus_language)
+    for pair in pairs:
+        language = pair.corpus_language
+        rows = slice(0, len(documents)) if language is None else collection.corpus.rows(collection.languages.index(language))
         scores = brute_force(queries, documents[rows], 0.9, 0.4).astype(np.float32).round(5)
-        for query, found in zip(view.queries.tolist(), view.values["mrr"], strict=True):
+        for query, found in zip(pair.queries.tolist(), pair.values["mrr"], strict=True):
             ranked = sorted(range(rows.start, rows.stop), key=lambda row: (-scores[query, row - rows.start], -order[row]))
             judged = set(collection.document[collection.query == query].tolist())
             first = next(rank for rank, row in enumerate(ranked, 1) if row in judged)

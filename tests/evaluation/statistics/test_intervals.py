@@ -9,10 +9,10 @@ import pytest
 import scipy.stats
 
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.evaluation.figures import Figures
+from hybrid_retrieval.evaluation.language_pairs import LanguagePair, aggregate, language_pairs, with_intervals
 from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
-from hybrid_retrieval.evaluation.settings import Slice, aggregate, slices
 from hybrid_retrieval.evaluation.statistics import resampling
-from hybrid_retrieval.evaluation.statistics.intervals import interval_figures
 from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals, panel_means
 
 
@@ -115,50 +115,50 @@ class TestCoverage:
         assert 0.92 <= self.covered(draw, 0) <= 0.975
 
 
-def views_of(collection: RetrievalCollection, scorer: object) -> list[Slice]:
-    return list(slices(collection, count_ranks(scorer, collection)))
+def pairs_of(collection: RetrievalCollection, scorer: object) -> list[LanguagePair]:
+    return list(language_pairs(collection, count_ranks(scorer, collection)))
 
 
-class TestIntervalFigures:
-    def test_every_figure_lies_between_its_bounds(self, make_collection: Callable, tied_scorer: Callable) -> None:
+def bounded(collection: RetrievalCollection, pairs: list[LanguagePair], replicates: int, seed: int) -> Figures:
+    return Figures(tuple(with_intervals(list(aggregate("random", pairs)), collection, pairs, replicates, seed)))
+
+
+class TestIntervalsOfFigures:
+    def test_every_mean_lies_between_its_bounds(self, make_collection: Callable, tied_scorer: Callable) -> None:
         collection = make_collection(queries=60)
-        views = views_of(collection, tied_scorer(collection))
-        figures = aggregate(collection, views)
-        bounds = interval_figures(collection, views, 200, 0)
-        measured = {key for key in figures if key.split("/")[2] not in ("queries", "left_out")}
-        assert {key.rpartition(".")[0] for key in bounds} == measured
-        for key in measured:
-            assert bounds[f"{key}.low"] <= figures[key] <= bounds[f"{key}.high"]
-        assert "random/crosslingual/map/de-ar.low" in bounds
-        assert "random/multilingual/map/zh.high" in bounds
+        figures = bounded(collection, pairs_of(collection, tied_scorer(collection)), 200, 0)
+        for one in figures:
+            if one.measure.name in ("queries", "left_out"):
+                assert one.low is one.high is None
+            else:
+                assert one.low <= one.value <= one.high
+        assert figures.get("random", "crosslingual", "map", "de-ar").margin > 0
+        assert figures.get("random", "multilingual", "map", "zh").margin > 0
 
     def test_translations_are_drawn_together(self, make_collection: Callable, tied_scorer: Callable) -> None:
         """Bounds are those of panels whose rows are ids, however the rows of the collection lie."""
         collection = make_collection(queries=40)
-        views = views_of(collection, tied_scorer(collection))
-        mine = [view for view in views if view.setting == "monolingual" and len(view.queries)]
-        ids = sorted({collection.queries.ids[row] for view in mine for row in view.queries})
+        pairs = pairs_of(collection, tied_scorer(collection))
+        mine = [pair for pair in pairs if pair.setting == "monolingual" and len(pair.queries)]
+        ids = sorted({collection.queries.ids[row] for pair in mine for row in pair.queries})
         # Rows are in order of first occurrence in the collection, which decides what a seed draws.
         first = {id_: row for row, id_ in reversed(list(enumerate(collection.queries.ids)))}
         ids.sort(key=first.__getitem__)
         panel = np.full((len(ids), len(mine)), np.nan)
-        for column, view in enumerate(mine):
-            for row, value in zip(view.queries, view.values["map"], strict=True):
+        for column, pair in enumerate(mine):
+            for row, value in zip(pair.queries, pair.values["map"], strict=True):
                 panel[ids.index(collection.queries.ids[row]), column] = value
         low, high = bootstrap_intervals([panel], 300, 5)[0]
-        bounds = interval_figures(collection, views, 300, 5)
-        assert bounds["random/monolingual/map.low"] == pytest.approx(low[-1])
-        assert bounds["random/monolingual/map.high"] == pytest.approx(high[-1])
+        figure = bounded(collection, pairs, 300, 5).get("random", "monolingual", "map")
+        assert (figure.low, figure.high) == pytest.approx((low[-1], high[-1]))
 
     def test_undefined_values_are_left_out(self, make_collection: Callable, tied_scorer: Callable) -> None:
         collection = make_collection(queries=40)
-        views = views_of(collection, tied_scorer(collection))
-        pooled = [view for view in views if view.setting == "multilingual"]
-        for view in pooled:
-            view.values["map"][::2] = np.nan
+        pooled = [pair for pair in pairs_of(collection, tied_scorer(collection)) if pair.setting == "multilingual"]
+        for pair in pooled:
+            pair.values["map"][::2] = np.nan
         pooled[0].values["map"][:] = np.nan
-        bounds = interval_figures(collection, pooled, 100, 0)
-        name = collection.languages[pooled[0].query_language]
-        assert f"random/multilingual/map/{name}.low" not in bounds
-        assert np.isfinite(list(bounds.values())).all()
-        assert "random/multilingual/map.low" in bounds
+        figures = bounded(collection, pooled, 100, 0)
+        assert figures.get("random", "multilingual", "map", pooled[0].query_language).low is None
+        assert np.isfinite([one.low for one in figures if one.low is not None]).all()
+        assert figures.get("random", "multilingual", "map").low is not None

@@ -1,0 +1,121 @@
+"""Figures: what an evaluation finds, one object each, until they are written to ``metrics.json`` and ``figures.parquet``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.evaluation.measures import Measure, measure
+
+FILE = "figures.parquet"
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("benchmark", "setting", "measure", "languages")),
+        *((name, pa.float64()) for name in ("value", "low", "high")),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measure of a benchmark in a setting, with the bounds of its interval where it has one.
+
+    Attributes:
+        languages: that of the queries, or ``query-corpus`` across languages; None: the macro mean.
+    """
+
+    benchmark: str
+    setting: str
+    measure: Measure
+    languages: str | None
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def key(self) -> str:
+        """In ``metrics.json``."""
+        return "/".join(part for part in (self.benchmark, self.setting, self.measure.name, self.languages) if part)
+
+    @property
+    def margin(self) -> float | None:
+        """Half the width of the interval."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures of one system on any number of benchmarks."""
+
+    every: tuple[Figure, ...] = ()
+
+    def __iter__(self) -> Iterator[Figure]:
+        return iter(self.every)
+
+    def __len__(self) -> int:
+        return len(self.every)
+
+    @classmethod
+    def joined(cls, parts: Iterable[Iterable[Figure]]) -> Figures:
+        """The figures of all parts, one after another."""
+        return cls(tuple(figure for part in parts for figure in part))
+
+    @cached_property
+    def _found(self) -> dict[tuple[str, str, str, str | None], Figure]:
+        return {(one.benchmark, one.setting, one.measure.name, one.languages): one for one in self.every}
+
+    def get(self, benchmark: str, setting: str, name: str, languages: str | None = None) -> Figure | None:
+        """A figure by the name of its measure; the macro mean by default."""
+        return self._found.get((benchmark, setting, name, languages))
+
+    def value(self, benchmark: str, setting: str, name: str, languages: str | None = None) -> float | None:
+        """The value of such a figure."""
+        found = self.get(benchmark, setting, name, languages)
+        return found.value if found else None
+
+    def by_languages(self, benchmark: str, setting: str, name: str) -> dict[str, Figure]:
+        """A measure by language or language pair."""
+        wanted = (benchmark, setting, name)
+        return {key[3]: one for key, one in self._found.items() if key[:3] == wanted and key[3] is not None}
+
+    @cached_property
+    def benchmarks(self) -> tuple[str, ...]:
+        """In alphabetical order."""
+        return tuple(sorted({one.benchmark for one in self.every}))
+
+    def measures(self, benchmark: str) -> list[Measure]:
+        """All that a benchmark has in any setting, in their order."""
+        return sorted({one.measure for one in self.every if one.benchmark == benchmark}, key=lambda one: one.order)
+
+    def metrics(self) -> dict[str, float]:
+        """As in ``metrics.json``; bounds end in ``.low`` and ``.high``."""
+        bounds = {f"{one.key}.{end}": getattr(one, end) for one in self.every for end in ("low", "high")}
+        return {one.key: one.value for one in self.every} | {key: bound for key, bound in bounds.items() if bound is not None}
+
+    def write(self, directory: Path) -> None:
+        """``figures.parquet``: a row a figure, a column an attribute."""
+        columns = {name: [getattr(one, name) for one in self.every] for name in SCHEMA.names if name != "measure"}
+        columns["measure"] = [one.measure.name for one in self.every]
+        pq.write_table(pa.table(columns, SCHEMA), directory / FILE)
+
+    @classmethod
+    def read(cls, directory: Path) -> Figures:
+        """The figures of a run directory; none where it has no such file.
+
+        Raises:
+            InputError: the file is not of that form.
+        """
+        path = directory / FILE
+        if not path.is_file():
+            return cls()
+        try:
+            rows = pq.read_table(path).select(SCHEMA.names).cast(SCHEMA).to_pylist()
+        except (pa.ArrowException, KeyError, OSError) as error:
+            raise InputError(f"{path} holds no figures: {str(error).splitlines()[0]}") from error
+        return cls(tuple(Figure(**{**row, "measure": measure(row["measure"])}) for row in rows))

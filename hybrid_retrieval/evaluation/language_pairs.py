@@ -1,0 +1,135 @@
+"""Figures of the three settings, from the ranks of one pass, by query language and corpus language.
+
+Mo.: macro mean over languages with query and corpus in that language. Cr.: macro mean over ordered pairs of different
+languages. Mul.: the pooled corpus, every translation of the answer relevant; mean over query languages.
+(arXiv 2408.10536, section 4.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
+from hybrid_retrieval.evaluation.figures import Figure
+from hybrid_retrieval.evaluation.measures import SETTINGS, Floats, Relevant, measure
+from hybrid_retrieval.evaluation.scoring.ranks import Ranks
+from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals
+
+
+@dataclass(frozen=True)
+class LanguagePair:
+    """The queries of one language against the documents of one language, or against the pool of all.
+
+    Attributes:
+        corpus_language: None for the pool.
+        queries: int64 [queries], rows of the collection that have a relevant document there.
+        left_out: queries of the language without one.
+        values: float64 [queries] by name of measure, nan where it is not defined.
+    """
+
+    query_language: str
+    corpus_language: str | None
+    queries: Ints
+    left_out: int
+    values: dict[str, Floats]
+
+    @property
+    def setting(self) -> str:
+        """Of the three."""
+        if self.corpus_language is None:
+            return "multilingual"
+        return "monolingual" if self.query_language == self.corpus_language else "crosslingual"
+
+    @property
+    def name(self) -> str:
+        """The language, or ``query-corpus`` across languages."""
+        return f"{self.query_language}-{self.corpus_language}" if self.setting == "crosslingual" else self.query_language
+
+    def adding(self, columns: Mapping[str, Floats]) -> LanguagePair:
+        """The same with more values, of [queries of the collection]."""
+        return replace(self, values=self.values | {name: values[self.queries] for name, values in columns.items()})
+
+
+def language_pairs(collection: RetrievalCollection, ranks: Ranks) -> Iterator[LanguagePair]:
+    """Every language that has queries against every language that has documents, and against the pool."""
+    languages, measures = collection.languages, [measure(name) for name in collection.measures]
+    asked, answered = collection.queries.language[collection.query], collection.corpus.language[collection.document]
+    total = np.bincount(collection.queries.language, minlength=len(languages))
+    for query_language in np.flatnonzero(total).tolist():
+        mine = asked == query_language
+        for corpus_language in [*np.unique(collection.corpus.language).tolist(), None]:
+            pool = corpus_language is None
+            part = np.flatnonzero(mine if pool else mine & (answered == corpus_language))
+            rank = (ranks.pool if pool else ranks.language)[part]
+            relevant, queries = Relevant.grouped(collection.query[part], rank, collection.grade[part])
+            yield LanguagePair(
+                languages[query_language],
+                None if pool else languages[corpus_language],
+                queries,
+                int(total[query_language]) - len(queries),
+                {one.name: one.values(relevant) for one in measures},
+            )
+
+
+def aggregate(name: str, pairs: Sequence[LanguagePair]) -> Iterator[Figure]:
+    """The figures of a benchmark: of every measure the mean of each language pair, and the macro mean.
+
+    A pair without a judged query has no figure and no part in the mean; its queries are counted as left out.
+    """
+    for setting in SETTINGS:
+        every = [pair for pair in pairs if pair.setting == setting]
+        judged = [pair for pair in every if len(pair.queries)]
+        if not judged:
+            continue
+        for one in judged[0].values:
+            means = {pair.name: float(pair.values[one].mean()) for pair in judged}
+            yield Figure(name, setting, measure(one), None, float(np.mean(list(means.values()))))
+            yield from (Figure(name, setting, measure(one), languages, value) for languages, value in means.items())
+        yield Figure(name, setting, measure("queries"), None, float(sum(len(pair.queries) for pair in judged)))
+        yield Figure(name, setting, measure("left_out"), None, float(sum(pair.left_out for pair in every)))
+
+
+def with_intervals(
+    figures: Sequence[Figure],
+    collection: RetrievalCollection,
+    pairs: Sequence[LanguagePair],
+    replicates: int,
+    seed: int,
+    confidence: float = 0.95,
+) -> Iterator[Figure]:
+    """The figures with the bounds of those that are means over queries, from one cluster bootstrap over questions a setting.
+
+    Queries with the same id are translations of one question and are drawn together. Where a benchmark gives the same id to
+    unrelated questions of different languages, intervals stay valid: independent questions in one cluster cost some precision.
+    A figure of fewer than two questions, and one that is not a number, has no bounds.
+    """
+    questions = pa.array(list(collection.queries.ids), pa.large_string()).dictionary_encode().indices.to_numpy()
+    bounds: dict[str, tuple[float, float]] = {}
+    for setting in SETTINGS:
+        judged = [pair for pair in pairs if pair.setting == setting and len(pair.queries)]
+        if not judged:
+            continue
+        suffixes = [*(f"/{pair.name}" for pair in judged), ""]
+        panels = _panels(judged, questions.astype(np.int64))
+        for one, found in zip(panels, bootstrap_intervals(list(panels.values()), replicates, seed, confidence), strict=True):
+            for suffix, low, high in zip(suffixes, *found.tolist(), strict=True):
+                if np.isfinite(low):
+                    bounds[f"{collection.name}/{setting}/{one}{suffix}"] = low, high
+    for figure in figures:
+        low, high = bounds.get(figure.key, (None, None))
+        yield replace(figure, low=low, high=high)
+
+
+def _panels(pairs: Sequence[LanguagePair], questions: Ints) -> dict[str, Floats]:
+    """By measure, float64 [questions, pairs]; rows are the questions that any of the pairs has."""
+    asked, row = np.unique(np.concatenate([questions[pair.queries] for pair in pairs]), return_inverse=True)
+    column = np.repeat(np.arange(len(pairs)), [len(pair.queries) for pair in pairs])
+    panels = {}
+    for one in pairs[0].values:
+        panels[one] = np.full((len(asked), len(pairs)), np.nan)
+        panels[one][row, column] = np.concatenate([pair.values[one] for pair in pairs])
+    return panels
