@@ -42,7 +42,7 @@ def backbone(config: PreTrainedConfig, where: str = "cpu") -> TransformerBackbon
     with torch.device(where):
         model = XLMRobertaModel(config, add_pooling_layer=False) if config is ENCODER else Qwen3Model(config)
         made = TransformerBackbone(model, 1).train()
-    kernels.install(made, made.table)
+    kernels.install(made, made.table, "default")
     return made
 
 
