@@ -100,7 +100,7 @@ def flash() -> Iterator[list[float]]:
         assert starts.dtype == torch.int32
         assert torch.equal(starts, key_starts)
         assert int(starts.diff().max()) == longest == longest_key
-        assert all(part.is_contiguous() for part in (q, k, v))
+        assert all(part.is_contiguous() and part.dtype == q.dtype for part in (q, k, v))
         window = more["window_size_left"], more["window_size_right"]
         assert causal == (window == (-1, 0))
         asked.append(dropout)
@@ -181,6 +181,17 @@ def test_texts_end_to_end_drop_attention_as_the_seed_says(checkpointing: bool, f
         backbone.eval().end_to_end(tokens)
     torch.testing.assert_close(mean, outputs[0], rtol=0, atol=0.35)
     assert float((mean - outputs[0]).mean().abs()) < 0.01
+
+
+def test_autocast_reaches_what_norms_have_left_in_single_precision(flash: list[float]) -> None:
+    """Qwen3 normalises queries and keys, not values: the operator wants one type."""
+    backbone, tokens = qwen3().eval(), random_tokens(2, LENGTHS)
+    exact = backbone.end_to_end(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        states = backbone.end_to_end(tokens)
+    assert states.dtype == torch.float32
+    torch.testing.assert_close(states, exact, rtol=0.1, atol=0.1)
+    assert len(flash) == 6
 
 
 def test_padding_is_left_out_only_on_cuda_in_half_precision() -> None:

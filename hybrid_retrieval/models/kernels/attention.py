@@ -122,7 +122,8 @@ def _unpadded(
     **_: Any,
 ) -> Tensor:
     """The same over texts laid end to end; keys and values may have fewer heads. A window counts the token itself."""
-    kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
+    device = query.device.type
+    kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
     # [1, heads, tokens, dimensions] -> [tokens, heads, dimensions]; norms and rotations may have left autocast's type
     states = [part.squeeze(0).transpose(0, 1).contiguous().to(kind) for part in (query, key, value)]
     causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
