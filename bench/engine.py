@@ -14,7 +14,6 @@ from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.data.tokens import tokenise
 from hybrid_retrieval.losses.infonce import InfoNCE
 from hybrid_retrieval.models.encoder import CHUNK_TOKENS, BiEncoder
-from hybrid_retrieval.models.linear import faster
 from hybrid_retrieval.models.tokenization import load_tokenizer
 from hybrid_retrieval.models.transformer import PretrainedTransformer
 from hybrid_retrieval.sampling.batch import PairIndices
@@ -28,12 +27,11 @@ STEPS = 1000
 
 
 def encoder(directory: Path) -> BiEncoder:
-    """The model of a directory, as the product loads it and with the linears that it would choose."""
+    """The model of a directory, as the product loads it and with the kernels that it would choose."""
     model = PretrainedTransformer(
         paths(), name="bench", path=str(directory), max_query_length=LONGEST, max_passage_length=LONGEST
     )
     built = model.build(load_tokenizer(directory))
-    built.multiply_with(faster())
     return built.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

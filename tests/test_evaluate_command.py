@@ -16,7 +16,7 @@ import yaml
 from hybrid_retrieval.models.tokenization import train_unigram
 from tests.conftest import Command
 from tests.endpoint_server import KEY, EndpointServer, unit
-from tests.models.conftest import SENTENCES, TEXTS, small_transformer, write_tokenizer
+from tests.models.small_models import SENTENCES, TEXTS, small_transformer, write_tokenizer
 from tests.test_commands import assert_one_line, last_line
 
 LANGUAGES = ("de", "en", "ru")

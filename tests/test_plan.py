@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig, Qwen3Config, Qwen3Model, XLMRobertaCo
 
 from hybrid_retrieval.config import JobConfig, config_directory
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.models import kernels
 from hybrid_retrieval.models.encoder import Tokens
 from hybrid_retrieval.models.transformer import TransformerBackbone
 from hybrid_retrieval.plan import labels
@@ -40,7 +41,9 @@ Compose = Callable[..., JobConfig]
 def backbone(config: PreTrainedConfig, where: str = "cpu") -> TransformerBackbone:
     with torch.device(where):
         model = XLMRobertaModel(config, add_pooling_layer=False) if config is ENCODER else Qwen3Model(config)
-        return TransformerBackbone(model, 1).train()
+        made = TransformerBackbone(model, 1).train()
+    kernels.install(made, made.table, "default")
+    return made
 
 
 @contextlib.contextmanager

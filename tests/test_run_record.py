@@ -74,14 +74,14 @@ def test_what_was_probed_is_taken_over_and_what_is_asked_for_is_not(job: Compose
         mine = job("resume=auto")
         return replace(mine, trainer=replace(mine.trainer, **values))
 
-    open_ = with_trainer(linear=None, chunk_tokens=None)
+    open_ = with_trainer(chunk_tokens=None)
     assert settled(tmp_path, open_) == open_
-    write_config(tmp_path, with_trainer(linear="onednn", chunk_tokens=1000), {})
+    write_config(tmp_path, with_trainer(chunk_tokens=1000), {})
     again = settled(tmp_path, open_)
-    assert (again.trainer.linear, again.trainer.chunk_tokens) == ("onednn", 1000)
+    assert again.trainer.chunk_tokens == 1000
     assert run_state(tmp_path, again) == "unfinished"
-    other = settled(tmp_path, with_trainer(linear="default", chunk_tokens=None))
-    with pytest.raises(InputError, match=r"differs in trainer\.linear$"):
+    other = settled(tmp_path, with_trainer(chunk_tokens=900))
+    with pytest.raises(InputError, match=r"differs in trainer\.chunk_tokens$"):
         run_state(tmp_path, other)
 
 

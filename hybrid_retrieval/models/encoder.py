@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from hybrid_retrieval.config import locate, positive
 from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.models import kernels
 from hybrid_retrieval.models.chunks import plan
-from hybrid_retrieval.models.linear import LINEARS, OneDnnLinear
 from hybrid_retrieval.models.pooling import POOLINGS
 from hybrid_retrieval.models.tokenization import Tokenization, first_line, load_tokenizer
 from hybrid_retrieval.progress import track
@@ -67,21 +67,10 @@ class Tokens:
         return len(self.offsets) - 1
 
     @classmethod
-    def of(cls, ragged: Ragged) -> Tokens:
-        """From ids as the tokenizer or a token store gives them, on the host."""
-        longest = int(ragged.lengths.max(initial=0))
-        return cls(torch.from_numpy(ragged.values.astype(np.int64)), torch.from_numpy(ragged.offsets), longest)
-
-    @classmethod
-    def join(cls, parts: Sequence[Tokens]) -> Tokens:
-        """Texts of several, one after another."""
-        starts = [0]
-        for part in parts:
-            starts.append(starts[-1] + len(part.ids))
-        offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts, strict=False)]
-        end = torch.tensor([starts[-1]], device=parts[0].offsets.device)
-        longest = max(part.longest for part in parts)
-        return cls(torch.cat([part.ids for part in parts]), torch.cat([*offsets, end]), longest)
+    def of(cls, ids: Ragged) -> Tokens:
+        """From ids as a tokenizer or a token store gives them, on the host."""
+        values = ids.values.astype(np.int64, copy=False)
+        return cls(torch.from_numpy(values), torch.from_numpy(ids.offsets), int(ids.lengths.max(initial=0)))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Tokens:
         """The same on another device."""
@@ -115,6 +104,24 @@ class Backbone(nn.Module, ABC):
     pads: bool = True
     """Whether texts are padded to the longest that they are encoded with, so that chunks of similar length pay."""
 
+    @property
+    @abstractmethod
+    def table(self) -> nn.Embedding:
+        """The token embeddings."""
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Its layers from the bottom up: the outermost lists of modules; none where it has no list."""
+        found: list[nn.Module] = []
+        parts: list[nn.Module] = [self]
+        while parts:
+            part = parts.pop(0)
+            if isinstance(part, nn.ModuleList):
+                found.extend(part)
+            else:
+                parts.extend(part.children())
+        return found
+
     @abstractmethod
     def forward(self, tokens: Tokens) -> Tensor:
         """States of every token, [tokens, dimensions]."""
@@ -123,9 +130,15 @@ class Backbone(nn.Module, ABC):
         """One vector a text, [texts, dimensions]."""
         return POOLINGS[pooling](self(tokens), tokens.offsets)
 
-    def layers_above(self, name: str) -> int:
-        """How many layers of a stack lie above the parameter `name`, its own included; an embedding has one more."""
-        return 0
+    def layers_above(self) -> dict[nn.Parameter, int]:
+        """How many layers lie above each parameter, its own included; what comes before the layers has one more."""
+        layers = self.layers
+        own = {parameter: len(layers) - at for at, layer in enumerate(layers) for parameter in layer.parameters()}
+        found, outside = {}, len(layers) + 1 if layers else 0
+        for parameter in self.parameters():
+            outside = 0 if parameter in own else outside
+            found[parameter] = own.get(parameter, outside)
+        return found
 
     @abstractmethod
     def save_config(self, directory: Path) -> None:
@@ -172,6 +185,9 @@ class EncoderSettings:
 class BiEncoder(nn.Module):
     """One encoder with shared weights for queries and passages (arXiv 2408.10536, section 3).
 
+    It is sped up as it is made (see `hybrid_retrieval.models.kernels`). What multiplies in it goes with its weights, so that
+    training that is resumed on another machine rounds as before.
+
     Attributes:
         strict: make an error of texts that `encode` cuts and of tokens that are unknown, instead of a line in the log.
         lost: of the texts that were tokenised last.
@@ -191,6 +207,15 @@ class BiEncoder(nn.Module):
             "query": Tokenization(tokenizer, settings.query_prefix, settings.max_query_length),
             "passage": Tokenization(tokenizer, settings.passage_prefix, settings.max_passage_length),
         }
+        self._linear = kernels.install(self, backbone.table)
+
+    def get_extra_state(self) -> Tensor:
+        """The choice of linear layers, by its place in `kernels.LINEARS`."""
+        return torch.tensor(list(kernels.LINEARS).index(self._linear), device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Multiply as the encoder did that the weights are from."""
+        self._linear = kernels.install(self, linear=list(kernels.LINEARS)[int(state)])
 
     def tokenization(self, role: Role) -> Tokenization:
         """How texts of a role become tokens."""
@@ -203,14 +228,6 @@ class BiEncoder(nn.Module):
             pooled = self.projection(pooled)
             pooled = torch.tanh(pooled) if self.settings.activation == "tanh" else pooled
         return nn.functional.normalize(pooled, dim=-1) if self.settings.normalize else pooled
-
-    def multiply_with(self, linear: str) -> None:
-        """Let the linear layers multiply with ``default`` or ``onednn``: see `hybrid_retrieval.models.linear`."""
-        choice("trainer.linear", linear, LINEARS)
-        kind = OneDnnLinear if linear == "onednn" else nn.Linear
-        for part in self.modules():
-            if type(part) in (nn.Linear, OneDnnLinear):
-                part.__class__ = kind
 
     @property
     def device(self) -> torch.device:
@@ -231,40 +248,40 @@ class BiEncoder(nn.Module):
         return result
 
     def encode_share(
-        self, ids: Sequence[npt.NDArray[np.int64]], rank: int, ranks: int, label: str = ""
+        self, ids: Ragged, rank: int, ranks: int, label: str = "", chunk_tokens: int | None = None
     ) -> npt.NDArray[np.float32]:
         """float32 [texts, dimensions]: the rows of the chunks that fall to one of `ranks`; the others are zero.
 
         The chunks are those of all texts, so that the sum over ranks is what one rank computes, bit for bit.
+
+        Args:
+            chunk_tokens: encoded at once, padding included; by default what suits the device.
         """
-        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         result = np.zeros((len(ids), self.dimensions), np.float32)
-        chunks = plan(lengths, ENCODED_AT_ONCE.get(self.device.type, CHUNK_TOKENS))[rank::ranks]
+        chunks = plan(ids.lengths, chunk_tokens or ENCODED_AT_ONCE.get(self.device.type, CHUNK_TOKENS))[rank::ranks]
         training = self.training
         self.eval()
         try:
             with torch.inference_mode():
                 for chunk in track(chunks, label, show=bool(label)):
-                    flat = np.concatenate([ids[row] for row in chunk])
-                    offsets = np.concatenate([[0], np.cumsum(lengths[chunk])])
-                    tokens = Tokens(torch.from_numpy(flat), torch.from_numpy(offsets), int(lengths[chunk].max()))
-                    result[chunk] = self(tokens.to(self.device)).float().cpu().numpy()
+                    tokens = Tokens.of(ids.gather(chunk)).to(self.device)
+                    result[chunk] = self(tokens).float().cpu().numpy()
         finally:
             self.train(training)
         return result
 
-    def tokenise(self, texts: Sequence[str], role: Role, label: str = "") -> list[npt.NDArray[np.int64]]:
-        """Ids of each text; with a label, what is lost is logged, or an InputError where `strict` (law 7)."""
-        ids: list[npt.NDArray[np.int64]] = []
-        cut = 0
-        pieces = (texts[start : start + TOKENISED_AT_ONCE] for start in range(0, len(texts), TOKENISED_AT_ONCE))
-        for part, was_cut in self.tokenization(role).chunks(pieces):
-            ids.extend(part)
-            cut += sum(was_cut)
-        tokenization, flat = self.tokenization(role), np.concatenate([np.empty(0, np.int64), *ids])
-        unknown, in_bytes = (flat == tokenization.unknown_id).sum(), np.isin(flat, tokenization.byte_ids).sum()
-        self.lost = Lost(len(ids), int(cut), len(flat), int(unknown), int(in_bytes))
-        if label and ids:
+    def tokenise(self, texts: Sequence[str], role: Role, label: str = "", at_once: int = TOKENISED_AT_ONCE) -> Ragged:
+        """int64 ids of each text; with a label, what is lost is logged, or an InputError where `strict` (law 7)."""
+        tokenization = self.tokenization(role)
+        pieces = (texts[start : start + at_once] for start in range(0, len(texts), at_once))
+        parts, cut = [Ragged.from_lists([])], 0
+        for part, was_cut in tokenization.chunks(pieces):
+            parts.append(part)
+            cut += int(was_cut.sum())
+        ids = Ragged.join(parts)
+        unknown, in_bytes = ids.values == tokenization.unknown_id, np.isin(ids.values, tokenization.byte_ids)
+        self.lost = Lost(len(ids), cut, len(ids.values), int(unknown.sum()), int(in_bytes.sum()))
+        if label and len(ids):
             self.say(label, role, self.lost)
         return ids
 

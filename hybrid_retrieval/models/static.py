@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -16,29 +15,11 @@ from torch import Tensor, nn
 
 from hybrid_retrieval.config import PathsConfig, positive
 from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings, Model, Tokens, TrainingText
-from hybrid_retrieval.models.row_sparse import RowSparseEmbedding, row_gradient
+from hybrid_retrieval.models.kernels import RowSparseEmbedding
 from hybrid_retrieval.models.trained_tokenizer import trained_tokenizer
 
 INITIAL_SCALE = 0.01
 """Standard deviation of a new table: small, so that a token that training never met says little in a mean."""
-
-
-class _MeanOfRows(torch.autograd.Function):
-    """Mean of table rows for each text, with a row-sparse gradient. No [tokens, dimensions] tensor is ever made."""
-
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, ids: Tensor, offsets: Tensor) -> Tensor:
-        ctx.save_for_backward(ids, offsets)
-        ctx.rows = len(table)
-        return nn.functional.embedding_bag(ids, table, offsets[:-1], mode="mean")
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        ids, offsets = ctx.saved_tensors
-        lengths = offsets[1:] - offsets[:-1]
-        scaled = gradients[0] / lengths[:, None]
-        text = torch.repeat_interleave(torch.arange(len(lengths), device=ids.device), lengths)
-        return row_gradient(ctx.rows, ids, text, scaled), None, None
 
 
 class StaticBackbone(Backbone):
@@ -53,14 +34,18 @@ class StaticBackbone(Backbone):
         self.embedding.lazy = True
         nn.init.normal_(self.embedding.weight, std=INITIAL_SCALE)
 
+    @property
+    def table(self) -> nn.Embedding:
+        return self.embedding
+
     def forward(self, tokens: Tokens) -> Tensor:
         states: Tensor = self.embedding(tokens.ids)
         return states
 
     def pooled(self, tokens: Tokens, pooling: str) -> Tensor:
-        if pooling != "mean":
-            return super().pooled(tokens, pooling)
-        return _MeanOfRows.apply(self.embedding.weight, tokens.ids, tokens.offsets)  # type: ignore[no-any-return,no-untyped-call]
+        if pooling == "mean" and isinstance(self.embedding, RowSparseEmbedding):
+            return self.embedding.mean(tokens.ids, tokens.offsets)
+        return super().pooled(tokens, pooling)
 
     def save_config(self, directory: Path) -> None:
         vocabulary, dimensions = self.embedding.weight.shape

@@ -24,7 +24,7 @@ from hybrid_retrieval.ragged import Ragged
 Ints = npt.NDArray[np.int64]
 
 KEPT = 1 << 19
-"""Words to remember; when there are more, all are forgotten (some 100 MB)."""
+"""Words to remember: some 100 MB."""
 LONGEST = 40
 """Characters of a word; longer ones hardly come again (scripts without spaces)."""
 
@@ -93,12 +93,13 @@ class WordMemo:
     an end, or holds an added token (which may swallow the space, or not).
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, kept: int = KEPT) -> None:
         """
         Args:
             tokenizer: one for which `words_suffice`, without padding and truncation.
+            kept: words to remember; when there are more, all are forgotten.
         """
-        self._tokenizer = tokenizer
+        self._tokenizer, self._kept = tokenizer, kept
         self._added = np.array(sorted(tokenizer.get_added_tokens_decoder()), np.int64)
         self._forget()
 
@@ -120,7 +121,7 @@ class WordMemo:
 
     def _numbers(self, words: list[str]) -> Ints:
         """The place of each word in the memo; -1 for a word that asks for its text to be encoded whole."""
-        if len(self._number) > KEPT:
+        if len(self._number) > self._kept:
             self._forget()
         fresh = [word for word in words if word not in self._number and 0 < len(word) <= LONGEST]
         known = [word for word in fresh if boundary_is_safe(word[0]) and boundary_is_safe(word[-1])]

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from hybrid_retrieval.models.dropout import Dropout
+from hybrid_retrieval.models import kernels
 from hybrid_retrieval.models.transformer import TransformerBackbone
 
 ATTENTION = "hybrid_retrieval_counted"
@@ -74,6 +74,7 @@ def chunk_cost(backbone: TransformerBackbone, precision: str, gpu: bool) -> Chun
 def _measured(backbone: TransformerBackbone, precision: str, gpu: bool) -> ChunkCost:
     with FakeTensorMode(allow_non_fake_inputs=True):
         model: Any = backbone.model.to_empty(device="cpu").train()
+        kernels.remove(model)
         layers = _counted(model, gpu)
         measured = [_measure(model, length, precision, backbone.dimensions) for length in LENGTHS]
     forward, backward, kept = (_fit([one[place] for one in measured]) for place in range(3))
@@ -100,7 +101,7 @@ def _counted(model: nn.Module, gpu: bool) -> int:
     checkpointed = 0
     for part in model.modules():
         any_part: Any = part
-        if isinstance(part, Dropout):
+        if type(part) is nn.Dropout:
             any_part.__class__ = _CountedDropout
         if gpu and isinstance(part, nn.LayerNorm):
             part.register_forward_pre_hook(_in_single)
@@ -175,7 +176,7 @@ class _Attention(torch.autograd.Function):
     """Attention as it is counted: states of [texts, heads, length, dimensions]; keys and values may have fewer heads.
 
     A fused kernel keeps its inputs, its output and a normaliser, and makes the shares again on the way back (five products in
-    place of four). Where shares are kept (`hybrid_retrieval.models.attention` on a CPU), there is a byte for each beside them.
+    place of four). Where shares are kept (`models.kernels.attention` on a CPU), there is a byte for each beside them.
     """
 
     @staticmethod

@@ -13,8 +13,7 @@ from torch import nn
 
 from hybrid_retrieval.config import positive, share
 from hybrid_retrieval.errors import choice
-from hybrid_retrieval.models import linear
-from hybrid_retrieval.models.linear import OneDnnLinear
+from hybrid_retrieval.models import kernels
 
 HERE = "cpu"
 """The name of the processor of this machine, which is probed and not looked up."""
@@ -95,7 +94,8 @@ def this_machine() -> Device:
 
 
 def _product(kind: torch.dtype) -> Callable[[], object]:
-    layer: nn.Linear = (OneDnnLinear if linear.faster() == "onednn" else nn.Linear)(PROBED_SIDE, PROBED_SIDE, dtype=kind)
+    layer = nn.Linear(PROBED_SIDE, PROBED_SIDE, dtype=kind)
+    kernels.install(layer)
     left = torch.ones(PROBED_SIDE, PROBED_SIDE, dtype=kind)
     return torch.no_grad()(lambda: layer(left))
 

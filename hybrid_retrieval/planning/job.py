@@ -19,7 +19,7 @@ from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.losses.loss import Loss
 from hybrid_retrieval.models.chunks import shares
 from hybrid_retrieval.models.encoder import BiEncoder, Model
-from hybrid_retrieval.models.row_sparse import RowSparseEmbedding
+from hybrid_retrieval.models.kernels import RowSparseEmbedding
 from hybrid_retrieval.models.transformer import TransformerBackbone
 from hybrid_retrieval.planning.cost import ChunkCost, Polynomial, chunk_cost
 from hybrid_retrieval.planning.devices import Device
@@ -248,7 +248,7 @@ def _batch(parts: Parts, costs: ChunkCost, number: int, job: JobConfig, device: 
     builder, ranks = parts.data.builder, job.trainer.world_size
     batch = builder.build(number, parts.data.train_composer.batch(number))
     lengths = [np.diff(chunk.tokens.offsets.numpy()) for chunk in batch.chunks]
-    padded = builder.chunking.budget and not _unpadded(parts.encoder, job.trainer.precision, device)
+    padded = builder.chunking.budget and not _unpadded(job.trainer.precision, device)
     work = [_padded(one) if padded else _ragged(one) for one in lengths]
     each = np.array([costs.forward.of(*one) * (2 if job.trainer.grad_cache else 1) + costs.backward.of(*one) for one in work])
     kept = np.array([costs.kept.of(*one) for one in work])
@@ -273,11 +273,9 @@ def _batch(parts: Parts, costs: ChunkCost, number: int, job: JobConfig, device: 
     )
 
 
-def _unpadded(encoder: BiEncoder, precision: str, device: Device) -> bool:
-    """Whether a GPU takes the texts end to end (see `hybrid_retrieval.models.attention.unpadded`)."""
-    config = getattr(getattr(encoder.backbone, "model", None), "config", None)
-    names = ("attention_probs_dropout_prob", "attention_dropout")
-    return not device.shared and precision != "32-true" and not any(getattr(config, name, 0) for name in names)
+def _unpadded(precision: str, device: Device) -> bool:
+    """Whether a GPU takes the texts end to end (see `hybrid_retrieval.models.kernels.attention.unpadded`)."""
+    return not device.shared and precision != "32-true"
 
 
 def _padded(lengths: Ints) -> tuple[float, float]:

@@ -16,6 +16,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from hybrid_retrieval.models.kernels import lazy_tables
+
 KEY = "averaging"
 
 
@@ -129,17 +131,6 @@ class Averaging(Callback):
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters that are trained, by name."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-
-
-def lazy_tables(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Those of which a step updates only the rows that have a gradient."""
-    found = {}
-    for path, part in module.named_modules():
-        if getattr(part, "lazy", False):
-            for name, parameter in part.named_parameters(path, recurse=False):
-                if parameter.requires_grad:
-                    found[name] = parameter
-    return found
 
 
 def _rows(parameter: nn.Parameter) -> Tensor:

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from hybrid_retrieval.config import not_negative, positive, share
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.models.encoder import Backbone
+from hybrid_retrieval.models.kernels import lazy_tables
 
 
 class RowSparseAdamW(torch.optim.AdamW):
@@ -146,15 +147,13 @@ class AdamW:
 
         The parameters of each child of the module are in groups of their own: an encoder may be sharded, its loss is not.
         """
-        above = self._layers_above(module)
+        above, lazy = self._layers_above(module), lazy_tables(module)
         members: dict[tuple[int, float, bool, str], list[Tensor]] = {}
-        for name, part in module.named_modules():
-            for parameter in part.parameters(recurse=False):
-                if parameter.requires_grad:
-                    decay = 0.0 if parameter.ndim < 2 else self.weight_decay
-                    lazy = bool(getattr(part, "lazy", False))
-                    child = name.partition(".")[0]
-                    members.setdefault((above.get(parameter, 0), decay, lazy, child), []).append(parameter)
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                decay = 0.0 if parameter.ndim < 2 else self.weight_decay
+                child = name.partition(".")[0]
+                members.setdefault((above.get(parameter, 0), decay, name in lazy, child), []).append(parameter)
         groups = [
             {"params": parameters, "lr": self.lr * self.layer_decay**layers, "weight_decay": decay, "lazy": lazy}
             for (layers, decay, lazy, _), parameters in sorted(members.items(), key=lambda item: item[0][0])
@@ -168,7 +167,7 @@ class AdamW:
         if self.layer_decay == 1:
             return {}
         backbones = [part for part in module.modules() if isinstance(part, Backbone)]
-        return {parameter: part.layers_above(name) for part in backbones for name, parameter in part.named_parameters()}
+        return {parameter: above for part in backbones for parameter, above in part.layers_above().items()}
 
     def factor(self, step: int, max_steps: int) -> float:
         """The learning rate at a step, as a share of its peak."""

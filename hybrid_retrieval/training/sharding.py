@@ -19,34 +19,22 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.models.encoder import Backbone, BiEncoder, Tokens
-from hybrid_retrieval.models.row_sparse import RowSparseEmbedding
+from hybrid_retrieval.models import kernels
+from hybrid_retrieval.models.encoder import BiEncoder, Tokens
+from hybrid_retrieval.models.kernels import RowSparseEmbedding
 from hybrid_retrieval.training.collate import Chunk, PairBatch
-
-
-def layers(backbone: Backbone) -> list[nn.Module]:
-    """The layers of a backbone, by the outermost lists of modules in it; none where it has no list."""
-    found: list[nn.Module] = []
-    parts: list[nn.Module] = [backbone]
-    while parts:
-        part = parts.pop(0)
-        if isinstance(part, nn.ModuleList):
-            found.extend(part)
-        else:
-            parts.extend(part.children())
-    return found
 
 
 def check_shardable(encoder: BiEncoder) -> None:
     """Refuse a model without layers, one with a table of which only some rows are updated in a step, and an older torch."""
     if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
         raise InputError(f"trainer.strategy=fsdp needs a later torch than {torch.__version__}: choose ddp, or upgrade torch")
-    if not layers(encoder.backbone):
+    if not encoder.backbone.layers:
         kind = type(encoder.backbone).__name__
         raise InputError(
             f"trainer.strategy=fsdp shards a model by its layers, and a {kind} has none: choose ddp, or a transformer"
         )
-    if any(getattr(part, "lazy", False) for part in encoder.modules()):
+    if kernels.lazy_tables(encoder):
         raise InputError("trainer.strategy=fsdp needs dense gradients: choose model.token_embeddings=dense or frozen, or ddp")
 
 
@@ -55,11 +43,9 @@ def shard(encoder: BiEncoder, device_type: str) -> None:
 
     All ranks hold the same weights before. Parameters become DTensors, sharded along their first dimension.
     """
-    tables: list[Any] = [part for part in encoder.modules() if isinstance(part, RowSparseEmbedding)]
-    for table in tables:
-        table.__class__ = nn.Embedding  # the same with a dense gradient
+    kernels.remove(encoder, RowSparseEmbedding)  # a shard's gradient is dense
     mesh = init_device_mesh(device_type, (dist.get_world_size(),))
-    for part in (*layers(encoder.backbone), encoder):
+    for part in (*encoder.backbone.layers, encoder):
         sharded = fully_shard(part, mesh=mesh)
         # The sum over ranks: what a rank has is its part of the gradient of the mean over the global batch.
         sharded.set_gradient_divide_factor(1.0)

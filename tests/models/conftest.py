@@ -1,4 +1,4 @@
-"""Text in several scripts, a small tokenizer trained on it, and small encoders over that."""
+"""A small tokenizer, encoders over it, and a published directory."""
 
 from __future__ import annotations
 
@@ -8,56 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer
 
-from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings, Tokens
+from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings
 from hybrid_retrieval.models.static import StaticBackbone
 from hybrid_retrieval.models.tokenization import train_unigram
-from hybrid_retrieval.models.transformer import PretrainedTransformer, TransformerBackbone
-
-SENTENCES = [
-    "The spreadsheet keeps its formulas when a sheet is copied.",
-    "Die Tabelle behält ihre Formeln, wenn ein Blatt kopiert wird.",
-    "La hoja de cálculo conserva sus fórmulas al copiar una hoja.",
-    "Таблица сохраняет формулы при копировании листа.",
-    "Le texte est mis en forme par un style de paragraphe.",
-    "Choose a paragraph style to format the text.",
-    "Wählen Sie eine Absatzvorlage, um den Text zu formatieren.",
-    "Выберите стиль абзаца, чтобы отформатировать текст.",
-]
-INSTRUCTION = "Instruct: Given a question, retrieve passages that answer it\nQuery: "
-TEXTS = [f"{one} {other}" for one in SENTENCES for other in SENTENCES]
+from tests.models.small_models import TEXTS, small_transformer, write_tokenizer, xlmr
 
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     return train_unigram(TEXTS, 500)
-
-
-def random_tokens(seed: int, lengths: list[int], vocabulary: int = 50) -> Tokens:
-    """Ragged random ids above those of special tokens, with repetitions inside of a text."""
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(5, vocabulary, (sum(lengths),), generator=generator)
-    return Tokens(ids, torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()]))
-
-
-def small_transformer(vocabulary: int, seed: int = 0, **changes: Any) -> TransformerBackbone:
-    from transformers import XLMRobertaConfig, XLMRobertaModel
-
-    torch.manual_seed(seed)
-    config = XLMRobertaConfig(
-        vocab_size=vocabulary,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=80,
-        pad_token_id=1,
-        type_vocab_size=1,
-        **changes,
-    )
-    return TransformerBackbone(XLMRobertaModel(config, add_pooling_layer=False), 1).eval()
 
 
 @pytest.fixture
@@ -72,74 +33,10 @@ def make_encoder(tokenizer: Tokenizer) -> Callable[..., BiEncoder]:
     return make
 
 
-def write_tokenizer(directory: Path, tokenizer: Tokenizer, **special: str) -> None:
-    from transformers import PreTrainedTokenizerFast
-
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **special).save_pretrained(directory)
-
-
 @pytest.fixture(scope="session")
 def xlmr_like(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
     directory = tmp_path_factory.mktemp("xlmr")
-    small_transformer(tokenizer.get_vocab_size(), seed=5, initializer_range=0.3).model.save_pretrained(directory)
+    xlmr(tokenizer.get_vocab_size(), seed=5, initializer_range=0.3).save_pretrained(directory)
     special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
     write_tokenizer(directory, tokenizer, **special)
     return directory
-
-
-def load(directory: Path, **values: Any) -> BiEncoder:
-    model = PretrainedTransformer(
-        PathsConfig(),
-        name="some/model",
-        path=str(directory),
-        **{"max_query_length": 40, "max_passage_length": 40, **values},
-    )
-
-    class NoText:
-        key = None
-
-        def sample(self, characters: int) -> list[str]:
-            raise AssertionError("a published model brings its tokenizer")
-
-    return model.build(model.tokenizer(NoText())).eval()
-
-
-def byte_pairs() -> Tokenizer:
-    """As Qwen's: byte-level, with an end token that nothing adds."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<|endoftext|>", "<|im_end|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    tokenizer.train_from_iterator(TEXTS, trainer)
-    return tokenizer
-
-
-def write_decoder(directory: Path, kind: str, tokenizer: Tokenizer, **changes: Any) -> Path:
-    """A small decoder with random weights, in the published layout."""
-    import transformers
-
-    names = {"qwen2": "Qwen2", "qwen3": "Qwen3", "llama": "Llama", "mistral": "Mistral"}
-    torch.manual_seed(3)
-    heads = {"head_dim": 8} if kind in ("qwen3", "mistral") else {}
-    config = getattr(transformers, f"{names[kind]}Config")(
-        vocab_size=tokenizer.get_vocab_size() + 3,
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=48,
-        max_position_embeddings=128,
-        initializer_range=0.2,
-        **{**heads, **changes},
-    )
-    getattr(transformers, f"{names[kind]}Model")(config).save_pretrained(directory)
-    write_tokenizer(directory, tokenizer, eos_token="<|endoftext|>")
-    return directory
-
-
-def load_decoder(directory: Path, **values: Any) -> BiEncoder:
-    settings = {"pooling": "last", "query_prefix": INSTRUCTION, "max_query_length": 60, "max_passage_length": 60}
-    return load(directory, **{**settings, **values})

@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import nn
 
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.adapters import merge_adapters
-from hybrid_retrieval.models.dropout import Dropout
 from hybrid_retrieval.models.encoder import BiEncoder
-from hybrid_retrieval.models.transformer import TransformerOptions
+from hybrid_retrieval.models.kernels.dropout import Dropout
+from hybrid_retrieval.models.transformer import PretrainedTransformer
 from hybrid_retrieval.training.checkpoint import load_encoder
-from tests.models.conftest import SENTENCES, byte_pairs, load, load_decoder, random_tokens, write_decoder
+from tests.models.small_models import SENTENCES, byte_pairs, load, load_decoder, random_tokens, write_decoder
 
 pytest.importorskip("peft")
 LORA = {"rank": 3, "alpha": 7.0, "dropout": 0.2}
@@ -176,9 +177,9 @@ def test_without_peft_there_is_one_line_that_says_so(directory: Path, monkeypatc
 )
 def test_bad_settings_are_refused_by_name(lora: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        TransformerOptions.of(lora)
+        PretrainedTransformer(PathsConfig(), "some/model", lora=lora)
 
 
 def test_sparse_embeddings_beside_adapters_are_refused() -> None:
     with pytest.raises(InputError, match=r"model\.token_embeddings=sparse trains what model\.lora freezes"):
-        TransformerOptions.of({}, token_embeddings="sparse")
+        PretrainedTransformer(PathsConfig(), "some/model", lora={}, token_embeddings="sparse")

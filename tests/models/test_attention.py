@@ -1,20 +1,21 @@
-"""Attention: texts unpadded give what padded ones give, and the function with dropout is what its definition says."""
+"""Attention: texts end to end give what padded ones give, and the function with dropout is what its definition says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
-from hybrid_retrieval.models import attention, transformer
-from hybrid_retrieval.models.attention import ATTENTION, attend
-from hybrid_retrieval.models.dropout import drawn
-from hybrid_retrieval.models.transformer import TransformerBackbone, TransformerOptions
-from tests.models.conftest import random_tokens, small_transformer
+from hybrid_retrieval.models import kernels
+from hybrid_retrieval.models.kernels.attention import ATTENTION, attend, unpadded
+from hybrid_retrieval.models.kernels.dropout import drawn
+from hybrid_retrieval.models.transformer import TransformerBackbone
+from tests.models.small_models import random_tokens, small_transformer, sped_up, xlmr
 
 LENGTHS = [3, 1, 9, 4, 4, 17, 2]
 SHAPE = {
@@ -27,14 +28,10 @@ SHAPE = {
 }
 
 
-def xlmr() -> TransformerBackbone:
-    return small_transformer(50, initializer_range=0.3)
-
-
 def bert() -> TransformerBackbone:
     from transformers import BertConfig, BertModel
 
-    return TransformerBackbone(BertModel(BertConfig(**SHAPE), add_pooling_layer=False), 0)
+    return sped_up(BertModel(BertConfig(**SHAPE), add_pooling_layer=False))
 
 
 def modernbert() -> TransformerBackbone:
@@ -42,14 +39,14 @@ def modernbert() -> TransformerBackbone:
     from transformers import ModernBertConfig, ModernBertModel
 
     config = ModernBertConfig(**SHAPE, local_attention=6, global_attn_every_n_layers=3, pad_token_id=0)
-    return TransformerBackbone(ModernBertModel(config), 0)
+    return sped_up(ModernBertModel(config))
 
 
 def qwen3(bidirectional: bool = False) -> TransformerBackbone:
     from transformers import Qwen3Config, Qwen3Model
 
     config = Qwen3Config(**SHAPE, num_key_value_heads=2, head_dim=8)
-    return TransformerBackbone(Qwen3Model(config), 0, TransformerOptions(bidirectional=bidirectional))
+    return sped_up(Qwen3Model(config), bidirectional=bidirectional)
 
 
 def mistral() -> TransformerBackbone:
@@ -57,11 +54,11 @@ def mistral() -> TransformerBackbone:
     from transformers import MistralConfig, MistralModel
 
     config = MistralConfig(**SHAPE, num_key_value_heads=2, head_dim=8, sliding_window=5)
-    return TransformerBackbone(MistralModel(config), 0)
+    return sped_up(MistralModel(config))
 
 
 KINDS: dict[str, Callable[[], TransformerBackbone]] = {
-    "xlmr": xlmr,
+    "xlmr": lambda: small_transformer(50, initializer_range=0.3),
     "bert": bert,
     "modernbert": modernbert,
     "qwen3": qwen3,
@@ -71,82 +68,145 @@ KINDS: dict[str, Callable[[], TransformerBackbone]] = {
 
 
 def text_by_text(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    starts: Tensor,
-    key_starts: Tensor,
-    longest: int,
-    longest_key: int,
-    *,
-    scale: float | None,
-    window_size: tuple[int, int],
-    enable_gqa: bool,
+    states: list[Tensor], starts: Tensor, dropout: float, seed: int, scale: float | None, window: tuple[int, int]
 ) -> Tensor:
-    """What torch's variable-length attention does, by its documentation: each text by itself."""
-    assert starts.dtype == key_starts.dtype == torch.int32
-    assert int(starts.diff().max()) == longest == longest_key
-    assert all(part.is_contiguous() for part in (query, key, value))
-    left, right = window_size
+    """Variable-length attention by its definition: each text by itself, [tokens, heads, dimensions]."""
+    draws = torch.Generator().manual_seed(seed)
+    groups = states[0].shape[1] // states[1].shape[1]
     parts = []
     for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        q, k, v = (part[start:stop].transpose(0, 1)[None] for part in (query, key, value))
+        q, k, v = (part[start:stop].transpose(0, 1) for part in states)
+        k, v = k.repeat_interleave(groups, 0), v.repeat_interleave(groups, 0)
         apart = torch.arange(stop - start) - torch.arange(stop - start)[:, None]
-        seen = torch.ones_like(apart, dtype=torch.bool)
-        seen &= (apart >= -left) if left >= 0 else seen
-        seen &= (apart <= right) if right >= 0 else seen
-        mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=enable_gqa)
-        parts.append(mixed[0].transpose(0, 1))
+        left, right = (side if side >= 0 else stop for side in window)
+        scores = (q @ k.mT) * (q.shape[-1] ** -0.5 if scale is None else scale)
+        shares = scores.masked_fill((apart < -left) | (apart > right), -torch.inf).softmax(-1)
+        kept = torch.rand(shares.shape, generator=draws) >= dropout
+        parts.append((shares * kept / (1 - dropout) @ v).transpose(0, 1))
     return torch.cat(parts)
 
 
+@pytest.fixture
+def flash() -> Iterator[list[float]]:
+    """Torch's FlashAttention operator for a CPU, by its definition, with the dropout of each call.
+
+    The backward pass has nothing but what the operator says that it gets: its inputs, and the state of the generator.
+    """
+    asked: list[float] = []
+    library = torch.library.Library("aten", "IMPL")
+
+    def forward(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, key_starts: Tensor, *rest: Any, **more: Any) -> Any:
+        longest, longest_key, dropout, causal, _ = rest
+        assert starts.dtype == torch.int32
+        assert torch.equal(starts, key_starts)
+        assert int(starts.diff().max()) == longest == longest_key
+        assert all(part.is_contiguous() and part.dtype == q.dtype for part in (q, k, v))
+        window = more["window_size_left"], more["window_size_right"]
+        assert causal == (window == (-1, 0))
+        asked.append(dropout)
+        seed = torch.empty((), dtype=torch.int64).random_()
+        mixed = text_by_text([q, k, v], starts, dropout, int(seed), more["scale"], window)
+        return mixed, q.new_empty(q.shape[1], len(q)), seed, torch.empty(0), torch.empty(0)
+
+    def backward(gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any, **more: Any) -> Any:
+        _, _, starts, _, _, _, dropout, _, seed, _ = rest
+        window = more["window_size_left"], more["window_size_right"]
+
+        def differentiate() -> tuple[Tensor, ...]:
+            leaves = [part.detach().requires_grad_() for part in (q, k, v)]
+            mixed = text_by_text(leaves, starts, dropout, int(seed), more["scale"], window)
+            return torch.autograd.grad(mixed, leaves, gradient)
+
+        with ThreadPoolExecutor(1) as apart:  # autograd is off in the thread of an operator
+            return apart.submit(differentiate).result()
+
+    library.impl("_flash_attention_forward", forward, "CPU")
+    library.impl("_flash_attention_backward", backward, "CPU")
+    yield asked
+    library._destroy()
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_unpadded_texts_give_the_states_and_gradients_of_padded_ones(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_end_to_end_give_the_states_and_gradients_of_padded_ones(kind: str, flash: list[float]) -> None:
     torch.manual_seed(0)
     backbone = KINDS[kind]().eval()
     tokens = random_tokens(2, LENGTHS)
     weights = torch.randn(sum(LENGTHS), 32)
     states, gradients = [], []
-    for packed in (False, True):
-        if packed:
-
-            def refuse(*arguments: Any, **named: Any) -> None:
-                raise AssertionError("padded attention, or a mask of all tokens by all tokens")
-
-            monkeypatch.setattr(attention, "varlen_attn", text_by_text)
-            monkeypatch.setattr(attention, "sdpa_attention_forward", refuse)
-            monkeypatch.setitem(AttentionMaskInterface._global_mapping, ATTENTION, refuse)
-            monkeypatch.setattr(transformer, "unpadded", lambda *_: True)
+    for encode in (backbone.padded, backbone.end_to_end):
+        assert not flash
         backbone.zero_grad()
-        found = backbone(tokens)
+        found = encode(tokens)
         (found * weights).sum().backward()
         states.append(found.detach())
         gradients.append({name: p.grad.to_dense() for name, p in backbone.named_parameters() if p.grad is not None})
+    assert flash == [0.0] * len(backbone.layers)
     assert len(gradients[0]) > 15
     torch.testing.assert_close(states[1], states[0], rtol=1e-4, atol=1e-4)
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-3)
 
 
-def test_unpadded_only_on_cuda_in_half_precision_without_attention_dropout() -> None:
-    cuda = torch.device("cuda")
-    model = xlmr().model
-    assert attention.varlen_attn is not None
-    assert not attention.unpadded(model, torch.device("cpu"))
-    assert not attention.unpadded(model, cuda)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_texts_end_to_end_drop_attention_as_the_seed_says(checkpointing: bool, flash: list[float]) -> None:
+    """The same loss and gradients from the same seed; the gradient is that of the loss by differences; the mean is right."""
+    model = xlmr(initializer_range=0.3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.3)
+    backbone = sped_up(model, 1, gradient_checkpointing=checkpointing)
+    tokens, weights = random_tokens(2, LENGTHS), torch.randn(sum(LENGTHS), 32)
+
+    def loss(seed: int = 1) -> Tensor:
+        torch.manual_seed(seed)
+        return (backbone.end_to_end(tokens) * weights).sum()
+
+    assert loss().item() == loss().item() != loss(2).item()
+    assert set(flash) == {0.3}
+    loss().backward()
+    parameter = backbone.model.get_parameter("encoder.layer.0.attention.self.query.weight")
+    start, along = parameter.detach().clone(), parameter.grad / parameter.grad.norm()
+    ends = []
+    for side in (0.01, -0.01):
+        parameter.data.copy_(start + side * along)
+        ends.append(loss().item())
+    assert (ends[0] - ends[1]) / 0.02 == pytest.approx(float(parameter.grad.norm()), rel=1e-2)
+    with torch.no_grad():
+        layer = backbone.layers[-1].attention.self
+        layer.register_forward_hook(lambda *arguments: outputs.append(arguments[2][0]))
+        outputs: list[Tensor] = []
+        parameter.data.copy_(start)
+        backbone.layers[0].eval()
+        for seed in range(250):
+            loss(seed)
+        mean = torch.stack(outputs).mean(0)
+        outputs.clear()
+        backbone.eval().end_to_end(tokens)
+    torch.testing.assert_close(mean, outputs[0], rtol=0, atol=0.35)
+    assert float((mean - outputs[0]).mean().abs()) < 0.01
+
+
+def test_autocast_reaches_what_norms_have_left_in_single_precision(flash: list[float]) -> None:
+    """Qwen3 normalises queries and keys, not values: the operator wants one type."""
+    backbone, tokens = qwen3().eval(), random_tokens(2, LENGTHS)
+    exact = backbone.end_to_end(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        states = backbone.end_to_end(tokens)
+    assert states.dtype == torch.float32
+    torch.testing.assert_close(states, exact, rtol=0.1, atol=0.1)
+    assert len(flash) == 6
+
+
+def test_padding_is_left_out_only_on_cuda_in_half_precision() -> None:
+    """As far as it can be told without a GPU, which must be recent, too."""
+    model = small_transformer(50).model
+    assert not unpadded(model, torch.device("cpu"))
+    assert not unpadded(model, torch.device("cuda"))
     model.to(torch.bfloat16)
-    assert attention.unpadded(model, cuda)
-    model.train()
-    assert not attention.unpadded(model, cuda)
-    model.config.attention_probs_dropout_prob = 0.0
-    assert attention.unpadded(model, cuda)
-    model.set_attn_implementation("eager")
-    assert not attention.unpadded(model, cuda)
+    assert not unpadded(model, torch.device("cpu"))
+    kernels.remove(model)
+    assert not unpadded(model, torch.device("cuda"))
 
 
 def test_it_is_registered_under_its_name() -> None:
-    assert AttentionInterface._global_mapping[ATTENTION] is attend
-    assert xlmr().model.config._attn_implementation == ATTENTION
+    assert AttentionInterface()[ATTENTION] is attend
 
 
 def inputs(heads: int = 3, length: int = 11, texts: int = 4) -> tuple[list[Tensor], Tensor]:

@@ -13,7 +13,7 @@ from hybrid_retrieval.models.chunks import plan
 from hybrid_retrieval.models.encoder import Tokens
 from hybrid_retrieval.models.pooling import POOLINGS
 from hybrid_retrieval.models.static import StaticBackbone
-from tests.models.conftest import random_tokens, small_transformer
+from tests.models.small_models import random_tokens, small_transformer
 
 LENGTHS = [3, 1, 9, 4, 4, 17, 2]
 
@@ -63,14 +63,6 @@ def test_the_fast_mean_is_the_mean_of_the_states() -> None:
     backbone = StaticBackbone(50, 8)
     tokens = random_tokens(1, LENGTHS)
     torch.testing.assert_close(backbone.pooled(tokens, "mean"), POOLINGS["mean"](backbone(tokens), tokens.offsets))
-
-
-def test_joined_tokens_are_the_texts_of_all_parts() -> None:
-    parts = [random_tokens(seed, lengths) for seed, lengths in enumerate([[2, 5], [1], [4, 4, 3]])]
-    joined = Tokens.join(parts)
-    expected = [text.tolist() for part in parts for text in texts_of(part)]
-    assert [text.tolist() for text in texts_of(joined)] == expected
-    assert len(joined) == 6
 
 
 def test_states_equal_the_padded_forward_of_transformers() -> None:

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, processors
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.encoder import BiEncoder, Tokens
-from tests.models.conftest import INSTRUCTION, SENTENCES, TEXTS, byte_pairs, load_decoder, random_tokens, write_decoder
+from tests.models.small_models import INSTRUCTION, SENTENCES, TEXTS, byte_pairs, load_decoder, random_tokens, write_decoder
 
 KINDS = ["qwen2", "qwen3", "llama", "mistral"]
 MIXED = [*SENTENCES, "a", " ".join(SENTENCES), "", "สวัสดี 🎉"]

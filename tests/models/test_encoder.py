@@ -11,11 +11,10 @@ import torch
 
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.models import encoder as encoder_module
 from hybrid_retrieval.models.encoder import BiEncoder, EncoderSettings, Tokens
 from hybrid_retrieval.models.static import StaticModel
 from hybrid_retrieval.models.transformer import ScratchTransformer
-from tests.models.conftest import SENTENCES, TEXTS
+from tests.models.small_models import SENTENCES, TEXTS, TrainingSample
 
 KINDS = ["static", "transformer"]
 VARIANTS = [
@@ -36,16 +35,17 @@ def one_by_one(encoder: BiEncoder, texts: list[str], role: str) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("settings", VARIANTS, ids=["mean", "cls", "last"])
-def test_encode_equals_forward_in_the_order_given(kind, settings, make_encoder, monkeypatch) -> None:
-    monkeypatch.setattr(encoder_module, "ENCODED_AT_ONCE", {"cpu": 100})
-    monkeypatch.setattr(encoder_module, "TOKENISED_AT_ONCE", 5)
+def test_encode_equals_forward_in_the_order_given(kind, settings, make_encoder) -> None:
     encoder = make_encoder(kind, **settings)
     texts = [*SENTENCES, "a", " ".join(SENTENCES), "", SENTENCES[0]]
     for role in ("query", "passage"):
         found = encoder.encode(texts, role)
         assert found.dtype == np.float32
         assert found.shape == (len(texts), encoder.dimensions)
-        np.testing.assert_allclose(found, one_by_one(encoder, texts, role), rtol=1e-3, atol=1e-5)
+        expected = one_by_one(encoder, texts, role)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+        in_chunks = encoder.encode_share(encoder.tokenise(texts, role, at_once=5), 0, 1, chunk_tokens=100)
+        np.testing.assert_allclose(in_chunks, expected, rtol=1e-3, atol=1e-5)
     if encoder.settings.normalize:
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
@@ -134,13 +134,6 @@ def test_a_damaged_saved_encoder_is_an_error_of_one_line(file: str, damage: str 
     assert str(tmp_path) in str(caught.value)
 
 
-class Text:
-    key = "fixed"
-
-    def sample(self, characters: int) -> list[str]:
-        return TEXTS
-
-
 def test_models_from_scratch_are_built_from_their_config(tmp_path: Path) -> None:
     paths = PathsConfig(cache=str(tmp_path))
     static = StaticModel(paths, dimensions=16, vocabulary=500)
@@ -149,9 +142,9 @@ def test_models_from_scratch_are_built_from_their_config(tmp_path: Path) -> None
     )
     for model, dimensions in ((static, 16), (scratch, 9)):
         torch.manual_seed(1)
-        encoder = model.build(model.tokenizer(Text()))
+        encoder = model.build(model.tokenizer(TrainingSample()))
         torch.manual_seed(1)
-        again = model.build(model.tokenizer(Text()))
+        again = model.build(model.tokenizer(TrainingSample()))
         long = [" ".join(TEXTS)]
         assert encoder.encode(long, "passage").shape == (1, dimensions)  # as long as positions go
         np.testing.assert_array_equal(encoder.encode(long, "query"), again.encode(long, "query"))

@@ -12,7 +12,7 @@ from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.protocol import evaluate
 from hybrid_retrieval.evaluation.retrievers.dense import Dense
 from hybrid_retrieval.models.tokenization import Tokenization
-from tests.models.conftest import SENTENCES, TEXTS
+from tests.models.small_models import SENTENCES, TEXTS
 
 LONG = " ".join(TEXTS[:12])
 UNSEGMENTED = "表格保留公式。" * 40

@@ -17,7 +17,7 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.models.tokenization import load_tokenizer
 from hybrid_retrieval.models.transformer import PretrainedTransformer
-from tests.models.conftest import SENTENCES, TEXTS, load, write_tokenizer
+from tests.models.small_models import SENTENCES, TEXTS, load, write_tokenizer
 
 MIXED = [*SENTENCES, "a", " ".join(TEXTS), "สวัสดี 🎉", "Unbekanntes Wort: Quetzalcoatlus"]
 

@@ -15,7 +15,7 @@ import pytest
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.encoder import EncoderSettings
 from hybrid_retrieval.models.sentence_transformer import as_saved
-from tests.models.conftest import SENTENCES, TEXTS, load
+from tests.models.small_models import SENTENCES, TEXTS, load
 
 Save = Callable[..., Path]
 LIMIT = 16

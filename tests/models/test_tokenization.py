@@ -8,7 +8,7 @@ import pytest
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.tokenization import Tokenization, pad_id, train_unigram
-from tests.models.conftest import SENTENCES, TEXTS
+from tests.models.small_models import SENTENCES, TEXTS
 
 UNSEEN = ["สเปรดชีตเก็บสูตรไว้", "جدول البيانات يحتفظ بالصيغ", "表格保留公式", "👩‍💻 🎉 naïve", "\U0001f1ea\U0001f1fa\x00x"]
 

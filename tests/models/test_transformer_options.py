@@ -11,9 +11,8 @@ import torch
 
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.models import kernels
 from hybrid_retrieval.models.encoder import Tokens
-from hybrid_retrieval.models.linear import OneDnnLinear
-from hybrid_retrieval.models.row_sparse import RowSparseEmbedding
 from hybrid_retrieval.models.transformer import (
     PretrainedTransformer,
     ScratchTransformer,
@@ -21,35 +20,28 @@ from hybrid_retrieval.models.transformer import (
     TransformerOptions,
 )
 from hybrid_retrieval.training.optimizers import AdamW
-from tests.models.conftest import (
-    TEXTS,
+from tests.models.small_models import (
+    TrainingSample,
     byte_pairs,
     load,
     load_decoder,
     random_tokens,
-    small_transformer,
+    sped_up,
     write_decoder,
+    xlmr,
 )
-
-
-class Text:
-    key = "fixed"
-
-    def sample(self, characters: int) -> list[str]:
-        return TEXTS
 
 
 def scratch(cache: Path, **options: Any) -> TransformerBackbone:
     model = ScratchTransformer(PathsConfig(cache=str(cache)), layers=2, hidden=16, heads=2, vocabulary=500, **options)
     torch.manual_seed(0)
-    backbone = model.build(model.tokenizer(Text())).backbone
+    backbone = model.build(model.tokenizer(TrainingSample())).backbone
     assert isinstance(backbone, TransformerBackbone)
     return backbone
 
 
 def with_options(seed: int = 0, dropout: float = 0.1, **options: Any) -> TransformerBackbone:
-    model = small_transformer(50, seed, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout).model
-    return TransformerBackbone(model, 1, TransformerOptions(**options)).train()
+    return sped_up(xlmr(50, seed, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout), 1, **options)
 
 
 def step(backbone: TransformerBackbone, tokens: Tokens) -> None:
@@ -86,7 +78,7 @@ def test_token_embeddings_are_trained_as_asked(choice: str, kind: str, tmp_path:
 def test_dense_token_embeddings_are_trained_as_torch_trains_them() -> None:
     """Row-sparse gradients and their optimizer, against transformers' own table and torch's own AdamW."""
     backbone, peer = with_options(dropout=0.0), with_options(dropout=0.0)
-    peer.model.get_input_embeddings().__class__ = torch.nn.Embedding
+    kernels.remove(peer)
     optimizer, _ = AdamW(lr=0.01, weight_decay=0.5, warmup=0.0, schedule="constant").configure(backbone, 100)
     decayed = [p for p in peer.parameters() if p.ndim > 1]
     plain = [p for p in peer.parameters() if p.ndim < 2]
@@ -110,13 +102,11 @@ def test_a_table_that_is_more_than_a_table_cannot_be_sparse() -> None:
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
             return super().forward(ids) * 3
 
-    model = small_transformer(50).model
-    table = model.get_input_embeddings()
-    assert type(table) is RowSparseEmbedding
-    table.__class__ = Scaled
+    model = xlmr()
+    model.set_input_embeddings(Scaled(50, 32))
     with pytest.raises(InputError, match=r"model\.token_embeddings=sparse: the table is a Scaled"):
-        TransformerBackbone(model, 1, TransformerOptions(token_embeddings="sparse"))
-    assert type(TransformerBackbone(model, 1).model.get_input_embeddings()) is Scaled
+        sped_up(model, 1, token_embeddings="sparse")
+    assert type(sped_up(model, 1).table) is Scaled
 
 
 @pytest.mark.parametrize("kind", ["encoder", "decoder", "lora"])
@@ -174,8 +164,9 @@ def test_layers_above_a_parameter(lora: dict[str, Any] | None, xlmr_like: Path, 
     for backbone, levels in expected.items():
         names = {name for name, _ in backbone.named_parameters()}
         assert levels.keys() <= names
-        assert {name: backbone.layers_above(name) for name in levels} == levels
-        assert {backbone.layers_above(name) for name in names} <= set(range(5))
+        above = backbone.layers_above()
+        assert {name: above[backbone.get_parameter(name)] for name in levels} == levels
+        assert set(above.values()) <= set(range(5))
 
 
 def test_published_and_scratch_models_take_the_same_options() -> None:
@@ -206,9 +197,7 @@ def test_compiled_layers_equal_eager_ones_and_are_compiled_once_for_all_lengths(
             made.append(load_decoder(directory, compile=compiled).backbone.train())
     assert made[0].state_dict().keys() == made[1].state_dict().keys()
     for backbone in made:
-        for part in backbone.modules():
-            if type(part) is torch.nn.Linear:
-                part.__class__ = OneDnnLinear
+        kernels.install(backbone, linear="onednn")
     torch._dynamo.reset()
     counters.clear()
     graphs = []

@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from hybrid_retrieval.models import word_memo
 from hybrid_retrieval.models.tokenization import Tokenization, train_unigram
 from hybrid_retrieval.models.word_memo import WordMemo, words_suffice
-from tests.models.conftest import SENTENCES, TEXTS
+from tests.models.small_models import SENTENCES, TEXTS
 
 SPACES = [" ", " ", " ", " ", "  ", "\t", "\n", "\u00a0", "\u3000", "\u200b", "\u2009", ""]
 ODD = (
@@ -106,15 +106,14 @@ def test_ordinary_text_is_not_encoded_whole(make: Callable[[], Tokenizer]) -> No
     assert not whole.any()
 
 
-def test_forgetting_changes_nothing(monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer) -> None:
-    chunks = [texts(3)[start : start + 100] for start in range(0, 1000, 100)]
-    once = [part.tolist() for part, _ in Tokenization(tokenizer, "", 32).chunks(chunks)]
-    monkeypatch.setattr(word_memo, "KEPT", 40)
-    assert [part.tolist() for part, _ in Tokenization(tokenizer, "", 32).chunks(chunks)] == once
-    memo = WordMemo(tokenizer)
-    for chunk in chunks:
-        memo.encode(chunk)
-        assert len(memo._number) <= 40 + len({word for text in chunk for word in text.split(" ")})
+def test_forgetting_changes_nothing(tokenizer: Tokenizer) -> None:
+    remembers, forgets = WordMemo(tokenizer), WordMemo(tokenizer, kept=40)
+    for start in range(0, 1000, 100):
+        chunk = texts(3)[start : start + 100]
+        for once, again in zip(remembers.encode(chunk), forgets.encode(chunk), strict=True):
+            np.testing.assert_array_equal(once, again)
+        assert len(forgets._number) <= 40 + len({word for text in chunk for word in text.split(" ")})
+    assert len(remembers._number) > 200
 
 
 def test_a_known_word_is_not_tokenised_again() -> None:

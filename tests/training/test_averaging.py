@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from hybrid_retrieval.config import TrainerConfig
-from hybrid_retrieval.models.row_sparse import RowSparseEmbedding
+from hybrid_retrieval.models.kernels import RowSparseEmbedding
 from hybrid_retrieval.training.averaging import Averaging, averaging
 from hybrid_retrieval.training.callbacks import count_steps
 from hybrid_retrieval.training.optimizers import AdamW

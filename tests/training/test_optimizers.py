@@ -11,7 +11,7 @@ from torch import nn
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.static import StaticBackbone
 from hybrid_retrieval.training.optimizers import AdamW, RowSparseAdamW, clip_gradients
-from tests.models.conftest import small_transformer
+from tests.models.small_models import small_transformer
 
 
 def as_sparse(gradient: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,8 @@ import torch
 from hybrid_retrieval import run
 from hybrid_retrieval.config import JobConfig, TrainerConfig
 from hybrid_retrieval.errors import Terminated
-from hybrid_retrieval.models.linear import OneDnnLinear, available
+from hybrid_retrieval.models import kernels
+from hybrid_retrieval.models.kernels.linear import OneDnnLinear, available
 from hybrid_retrieval.run_record import read_config
 from hybrid_retrieval.training import checkpoint, settle
 from hybrid_retrieval.training.checkpoint import read_checkpoint
@@ -26,8 +27,8 @@ needs_onednn = pytest.mark.skipif(not available(), reason="this build of torch h
 JOB = [*DROPOUT, "model.hidden=48", "resume=auto"]
 
 
-def probe_says(monkeypatch: pytest.MonkeyPatch, linear: str, chunk_tokens: int) -> None:
-    monkeypatch.setattr(settle, "faster", lambda: linear)
+def machine_is(monkeypatch: pytest.MonkeyPatch, linear: str, chunk_tokens: int) -> None:
+    monkeypatch.setattr(kernels, "preferred", lambda: linear)
     monkeypatch.setattr(settle, "CHUNK_TOKENS", chunk_tokens)
 
 
@@ -44,19 +45,20 @@ def weights(run_dir: Path) -> torch.Tensor:
 def test_a_resumed_run_multiplies_and_chunks_as_it_began(
     job: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: Command
 ) -> None:
-    probe_says(monkeypatch, "onednn", 400)
+    machine_is(monkeypatch, "onednn", 400)
     start(job(*JOB), tmp_path / "whole")
     with ended(monkeypatch, AFTER_BATCH, 6, terminate), pytest.raises(Terminated):
         start(job(*JOB), tmp_path / "resumed")
     settled = read_config(tmp_path / "resumed")["trainer"]
-    assert (settled["linear"], settled["chunk_tokens"]) == ("onednn", 400)
-    probe_says(monkeypatch, "default", 90)
+    assert settled["chunk_tokens"] == 400
+    machine_is(monkeypatch, "default", 90)
     start(job(*JOB), tmp_path / "resumed")
     assert read_config(tmp_path / "resumed")["trainer"] == settled
     assert torch.equal(weights(tmp_path / "resumed"), weights(tmp_path / "whole"))
     # Each of the two would have been seen in the weights.
-    for name, given in (("linear", ["trainer.chunk_tokens=400"]), ("chunk_tokens", ["trainer.linear=onednn"])):
-        start(job(*JOB, *given), tmp_path / name)
+    for name, linear, chunk_tokens in (("linear", "default", 400), ("chunk_tokens", "onednn", 90)):
+        machine_is(monkeypatch, linear, chunk_tokens)
+        start(job(*JOB), tmp_path / name)
         assert not torch.equal(weights(tmp_path / name), weights(tmp_path / "whole")), name
 
     loaded: list[Any] = []
@@ -68,12 +70,6 @@ def test_a_resumed_run_multiplies_and_chunks_as_it_began(
         done = in_process("evaluate", f"checkpoint={tmp_path / name}", "benchmark=held_out", f"hydra.run.dir=of_{name}")
         assert done.returncode == 0, done.stderr
         assert any(isinstance(part, OneDnnLinear) for part in loaded[-1].modules()) == expected
-
-
-def test_what_the_config_says_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settle, "faster", lambda: pytest.fail("a probe"))
-    given = TrainerConfig(accelerator="cpu", chunk_tokens=123, linear="default")
-    assert settle.settled(given) == given
 
 
 def test_a_finished_run_says_again_how_well_it_did(job: Compose, tmp_path: Path) -> None:
@@ -90,4 +86,4 @@ def test_a_gpu_takes_chunks_by_its_memory(monkeypatch: pytest.MonkeyPatch, gibib
     monkeypatch.setattr(settle, "scoring_device", lambda accelerator: torch.device("cuda"))
     card = SimpleNamespace(total_memory=int(gibibytes * 2**30))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: card)
-    assert settle.settled(TrainerConfig()) == TrainerConfig(chunk_tokens=tokens, linear="default")
+    assert settle.settled(TrainerConfig()) == TrainerConfig(chunk_tokens=tokens)

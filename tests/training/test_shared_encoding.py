@@ -17,7 +17,7 @@ from hybrid_retrieval.models import encoder as encoder_module
 from hybrid_retrieval.models.encoder import BiEncoder, EncoderSettings
 from hybrid_retrieval.models.tokenization import train_unigram
 from hybrid_retrieval.training.shared_encoding import SharedEncoder
-from tests.models.conftest import TEXTS, small_transformer
+from tests.models.small_models import TEXTS, small_transformer
 
 QUESTIONS = [text[: 20 + number] for number, text in enumerate(TEXTS)]
 

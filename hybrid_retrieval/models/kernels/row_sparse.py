@@ -43,11 +43,29 @@ class _Lookup(torch.autograd.Function):
         return row_gradient(ctx.rows, ids[places], places, outgoing), None, None
 
 
+class _MeanOfRows(torch.autograd.Function):
+    """Mean of table rows for each text, with a row-sparse gradient. No [tokens, dimensions] tensor is ever made."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor, offsets: Tensor) -> Tensor:
+        ctx.save_for_backward(ids, offsets)
+        ctx.rows = len(table)
+        return nn.functional.embedding_bag(ids, table, offsets[:-1], mode="mean")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        ids, offsets = ctx.saved_tensors
+        lengths = offsets[1:] - offsets[:-1]
+        scaled = gradients[0] / lengths[:, None]
+        text = torch.repeat_interleave(torch.arange(len(lengths), device=ids.device), lengths)
+        return row_gradient(ctx.rows, ids, text, scaled), None, None
+
+
 class RowSparseEmbedding(nn.Embedding):
     """`torch.nn.Embedding` with a row-sparse gradient; as there, the row of the padding has none.
 
     Attributes:
-        lazy: update the rows of a step only (see `hybrid_retrieval.training.optimizers`), not all as AdamW does.
+        lazy: update the rows of a step only, whose moments and decay stand still in between, not all rows as AdamW does.
     """
 
     lazy: bool = False
@@ -55,3 +73,7 @@ class RowSparseEmbedding(nn.Embedding):
     def forward(self, values: Tensor) -> Tensor:
         padding = -1 if self.padding_idx is None else self.padding_idx
         return _Lookup.apply(self.weight, values, padding)  # type: ignore[no-any-return,no-untyped-call]
+
+    def mean(self, ids: Tensor, offsets: Tensor) -> Tensor:
+        """[texts, dimensions]: the mean of each text's rows, from ragged int64 ids; the padding counts."""
+        return _MeanOfRows.apply(self.weight, ids, offsets)  # type: ignore[no-any-return,no-untyped-call]

@@ -1,13 +1,19 @@
 """The attention function that transformers models use here, under the name `ATTENTION`.
 
-It is SDPA but for two cases. Where texts come unpadded (CUDA, see `unpadded`), it is torch's variable-length attention. On a
+It is SDPA but for two cases. Where texts come end to end (CUDA, see `unpadded`), it is FlashAttention over ragged texts. On a
 CPU with attention dropout, where SDPA falls back to slow random bits and keeps three [heads, length, length] arrays a text, it
 is a function that draws cheap bits and keeps one such array and a mask of bytes.
+
+Ragged attention calls the operator beneath torch's SDPA, as `torch.nn.attention.varlen` does, because that module has no
+dropout, a jagged SDPA has no sliding window, and flash-attn is a package to compile. The operator draws its bits from the
+generator of the device, which each chunk seeds, and its backward pass replays them: randomness stays a function of
+(seed, step, chunk).
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +21,13 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from hybrid_retrieval.models.dropout import drawn
-
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # a torch without it
-    varlen_attn = None  # type: ignore[assignment]
+from hybrid_retrieval.models.kernels.dropout import drawn
 
 ATTENTION = "hybrid_retrieval"
 SCORES_AT_ONCE = 2**21
 """Attention scores held at a time in bfloat16 on a CPU: 4 MB."""
+AMPERE = (8, 0)
+"""The oldest GPUs that FlashAttention 2 runs on."""
 
 
 class _Attention(torch.autograd.Function):
@@ -72,11 +75,8 @@ def attend(
     **rest: Any,
 ) -> tuple[Tensor, None]:
     """[texts, length, heads, dimensions] from states of [texts, heads, length, dimensions], as transformers asks for it."""
-    offsets = rest.pop("cu_seq_lens_q", None)
-    longest = rest.pop("max_length_q", None)
-    if offsets is not None:
-        causal = rest.get("is_causal", getattr(module, "is_causal", False))
-        return _unpadded(query, key, value, offsets, longest, scaling, bool(causal), rest.get("sliding_window")), None
+    if "cu_seq_lens_q" in rest:
+        return _unpadded(module, query, key, value, dropout, scaling, **rest), None
     causal = attention_mask is None and rest.get("is_causal", getattr(module, "is_causal", False))
     plain = query.device.type == "cpu" and key.shape == query.shape and "position_bias" not in rest
     plain = plain and not causal and not torch.compiler.is_compiling()
@@ -108,43 +108,84 @@ def _in_bfloat16(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
 
 
 def _unpadded(
+    module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    offsets: Tensor,
-    longest: int,
+    dropout: float,
     scaling: float | None,
-    causal: bool,
-    reach: int | None,
+    *,
+    cu_seq_lens_q: Tensor,
+    max_length_q: int,
+    is_causal: bool | None = None,
+    sliding_window: int | None = None,
+    **_: Any,
 ) -> Tensor:
-    """The same over texts laid end to end: states are [1, heads, tokens, dimensions]; `reach` counts the token itself."""
-    states = [part.squeeze(0).transpose(0, 1).contiguous() for part in (query, key, value)]
-    left = -1 if reach is None else reach - 1
-    mixed: Any = varlen_attn(
-        states[0],
-        states[1],
-        states[2],
-        offsets,
-        offsets,
-        longest,
-        longest,
+    """The same over texts laid end to end; keys and values may have fewer heads. A window counts the token itself."""
+    device = query.device.type
+    kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+    # [1, heads, tokens, dimensions] -> [tokens, heads, dimensions]; norms and rotations may have left autocast's type
+    states = [part.squeeze(0).transpose(0, 1).contiguous().to(kind) for part in (query, key, value)]
+    causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
+    left = -1 if sliding_window is None else sliding_window - 1
+    right = 0 if causal else left
+    mixed: Tensor = torch.ops.aten._flash_attention_forward(
+        *states,
+        *(cu_seq_lens_q, cu_seq_lens_q),
+        *(max_length_q, max_length_q),
+        dropout,
+        (left, right) == (-1, 0),
+        False,
         scale=scaling,
-        window_size=(left, 0 if causal else left),
-        enable_gqa=key.shape[1] != query.shape[1],
-    )
-    return cast(Tensor, mixed.unsqueeze(0))
+        window_size_left=left,
+        window_size_right=right,
+    )[0]
+    return mixed.unsqueeze(0)  # [1, tokens, heads, dimensions]
 
 
-def unpadded(module: nn.Module, device: torch.device) -> bool:
-    """Whether texts may go through `module` unpadded: CUDA, half precision, no attention dropout, and a torch that can."""
-    if varlen_attn is None or device.type != "cuda":
+def ragged_arguments(offsets: Tensor, longest: int) -> dict[str, Any]:
+    """What a transformers model is given beside ids and positions, so that `attend` sees texts end to end.
+
+    Args:
+        offsets: int64 [texts + 1].
+        longest: tokens of the longest text.
+    """
+    bounds = offsets.int()
+    return {
+        # Whatever has four dimensions passes for a mask, so that none of [tokens, tokens] is made.
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=offsets.device),
+        "cu_seq_lens_q": bounds,
+        "cu_seq_lens_k": bounds,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
+
+
+def unpadded(model: nn.Module, device: torch.device) -> bool:
+    """Whether texts may go through `model` end to end: half precision on a GPU that FlashAttention runs on."""
+    config: Any = model.config
+    if device.type != "cuda" or config._attn_implementation != ATTENTION:  # it may compute attention in its own way
         return False
-    config: Any = module.config
-    if config._attn_implementation != ATTENTION:  # an architecture that computes attention in its own way
-        return False
-    half = torch.is_autocast_enabled("cuda") or next(module.parameters()).dtype in (torch.float16, torch.bfloat16)
-    dropped = max(getattr(config, name, 0) or 0 for name in ("attention_probs_dropout_prob", "attention_dropout"))
-    return half and not (module.training and dropped)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    half = torch.is_autocast_enabled("cuda") or next(model.parameters()).dtype in (torch.float16, torch.bfloat16)
+    return half and width % 8 == 0 and _has_flash(device)
+
+
+@cache
+def _has_flash(device: torch.device) -> bool:
+    return torch.backends.cuda.is_flash_attention_available() and torch.cuda.get_device_capability(device) >= AMPERE
+
+
+def install(model: Any) -> None:
+    """Let a transformers model use `attend`, where its architecture allows for that."""
+    if model.config._attn_implementation != ATTENTION:
+        model.set_attn_implementation(ATTENTION)
+
+
+def remove(model: Any) -> None:
+    """Let it use the function that transformers would choose."""
+    if model.config._attn_implementation == ATTENTION:
+        model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
 
 
 AttentionInterface.register(ATTENTION, attend)

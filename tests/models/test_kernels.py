@@ -6,12 +6,17 @@ import math
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 from torch import nn
 
-from hybrid_retrieval.models import linear
-from hybrid_retrieval.models.dropout import LEVELS, Dropout, drawn, dropout
-from hybrid_retrieval.models.linear import OneDnnLinear
-from hybrid_retrieval.models.row_sparse import RowSparseEmbedding, row_gradient
+from hybrid_retrieval.models import kernels
+from hybrid_retrieval.models.encoder import BiEncoder, EncoderSettings
+from hybrid_retrieval.models.kernels.dropout import LEVELS, Dropout, drawn, dropout
+from hybrid_retrieval.models.kernels.linear import OneDnnLinear, available, preferred
+from hybrid_retrieval.models.kernels.row_sparse import RowSparseEmbedding, row_gradient
+from tests.models.small_models import random_tokens, sped_up, xlmr
+
+needs_onednn = pytest.mark.skipif(not available(), reason="this build of torch has no oneDNN")
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9, 1 / 3])
@@ -67,15 +72,14 @@ def test_dropout_at_its_ends_and_out_of_training() -> None:
     assert dropout(torch.empty(0, 3), 0.5).shape == (0, 3)
 
 
-@pytest.mark.skipif(not linear.available(), reason="this build of torch has no oneDNN")
+@needs_onednn
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(5, 7), (2, 3, 7), (1, 7), (7,)])
 def test_linear_by_onednn_equals_float64(shape: tuple[int, ...], bias: bool) -> None:
     torch.manual_seed(0)
-    plain = nn.Linear(7, 4, bias=bias)
+    plain = OneDnnLinear(7, 4, bias=bias)
     exact = nn.Linear(7, 4, bias=bias).double()
     exact.load_state_dict(plain.state_dict())
-    plain.__class__ = OneDnnLinear
     values = torch.randn(shape, requires_grad=True)
     double = values.detach().double().requires_grad_()
     ours, theirs = plain(values), exact(double)
@@ -89,7 +93,7 @@ def test_linear_by_onednn_equals_float64(shape: tuple[int, ...], bias: bool) -> 
         torch.testing.assert_close(mine.grad.double(), other.grad, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.skipif(not linear.available(), reason="this build of torch has no oneDNN")
+@needs_onednn
 def test_linear_by_onednn_takes_what_it_is_given() -> None:
     """Values that lie otherwise in memory, other types, autocast, no rows, weights that are frozen, no gradients at all."""
     torch.manual_seed(0)
@@ -145,3 +149,45 @@ def test_a_frozen_table_has_no_gradient_and_no_ids_give_none() -> None:
     assert not table(torch.tensor([1, 2])).requires_grad
     empty = row_gradient(6, torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long), torch.empty(0, 2))
     assert not empty.to_dense().any()
+
+
+def kinds(module: nn.Module) -> list[type[nn.Module]]:
+    return [type(part) for part in module.modules()]
+
+
+def test_what_is_removed_is_the_model_as_it_came_and_it_computes_the_same() -> None:
+    model = xlmr(initializer_range=0.3)
+    before, attention = kinds(model), model.config._attn_implementation
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    backbone, tokens = sped_up(model, 1).eval(), random_tokens(0, [3, 9, 17])
+    swapped = kinds(model)
+    assert {RowSparseEmbedding, Dropout, nn.Linear if preferred() == "default" else OneDnnLinear} <= set(swapped)
+    fast = backbone(tokens)
+    kernels.remove(model, RowSparseEmbedding)
+    assert kinds(model) == [nn.Embedding if kind is RowSparseEmbedding else kind for kind in swapped]
+    kernels.remove(model)
+    assert (kinds(model), model.config._attn_implementation) == (before, attention)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    torch.testing.assert_close(backbone(tokens), fast, rtol=1e-4, atol=1e-5)
+    backbone(tokens).sum().backward()
+    assert all(not parameter.grad.is_sparse for parameter in model.parameters() if parameter.grad is not None)
+    kernels.install(backbone, backbone.table)
+    assert kinds(model) == swapped
+
+
+@needs_onednn
+@pytest.mark.parametrize("linear", ["default", "onednn"])
+def test_an_encoder_multiplies_as_the_one_did_that_its_weights_are_from(
+    linear: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 6: whatever machine its training goes on with, and would choose for itself."""
+    made = []
+    for preference in (linear, "onednn" if linear == "default" else "default"):
+        monkeypatch.setattr(kernels, "preferred", lambda choice=preference: choice)
+        made.append(BiEncoder(sped_up(xlmr(500), 1), tokenizer, EncoderSettings(projection=9)))
+    first, second = made
+    assert kinds(first) != kinds(second)
+    second.load_state_dict(first.state_dict())
+    assert kinds(first) == kinds(second)
+    assert type(second.projection) is kernels.LINEARS[linear]
+    assert preferred() == preferred.__wrapped__()
