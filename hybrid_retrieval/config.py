@@ -70,7 +70,7 @@ for _name, _resolver in RESOLVERS.items():
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """What training does beside Lightning's Trainer: chunks, validation, checkpoints, averages."""
+    """What training does beside Lightning's Trainer: chunks, validation, checkpoints."""
 
     grad_cache: bool = False
     """Encode every chunk twice and keep the activations of one: for batches that do not fit (GradCache)."""
@@ -84,12 +84,6 @@ class TrainingConfig:
     """Held-out query groups behind the validation mAP (0: skip it)."""
     checkpoint_every: int = 500
     """Steps between writes of the last checkpoint."""
-    averaging: str | None = None
-    """Validate, keep and score averages of the weights over the steps: ema or mean."""
-    averaging_decay: float = 0.999
-    """Of an ema: the part of an average that is left after a step."""
-    averaging_start: float = 0.0
-    """Part of the steps after which averaging begins."""
     workers: int = 0
     """Loader processes; 0 composes batches in the training process."""
 
@@ -99,10 +93,6 @@ class TrainingConfig:
             positive("training.chunk_tokens", self.chunk_tokens)
         for name in ("validation_batches", "validation_queries", "workers"):
             not_negative(f"training.{name}", getattr(self, name))
-        if self.averaging is not None:
-            choice("training.averaging", self.averaging, ["ema", "mean"])
-        for name in ("averaging_decay", "averaging_start"):
-            share(f"training.{name}", getattr(self, name))
         settings = ["monolingual", "crosslingual", "multilingual"]
         choice("training.monitor", self.monitor, ["val/loss", *(f"val/{setting}/map" for setting in settings)])
         if self.monitor != "val/loss" and self.validation_queries == 0:

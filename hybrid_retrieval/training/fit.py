@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger
 
 from hybrid_retrieval.config import JobConfig, TrainingConfig, build, construct, divides
@@ -21,7 +21,6 @@ from hybrid_retrieval.losses.loss import Loss
 from hybrid_retrieval.models.encoder import CHUNK_TOKENS, BiEncoder, Model
 from hybrid_retrieval.sampling.manifest import Manifest
 from hybrid_retrieval.sampling.sampler import Sampler
-from hybrid_retrieval.training.averaging import Averaging
 from hybrid_retrieval.training.callbacks import BatchManifest, Clock
 from hybrid_retrieval.training.checkpoint import scoring_device
 from hybrid_retrieval.training.datamodule import HybridDataModule
@@ -145,10 +144,6 @@ def check_devices(job: JobConfig) -> None:
         raise InputError(f"trainer.devices={job.devices}, but this machine has {torch.cuda.device_count()}")
     if job.trainer.get("precision") == "16-mixed" and device.type == "cpu":
         raise InputError("trainer.precision=16-mixed needs a GPU; on a CPU choose bf16-mixed or 32-true")
-    if job.trainer.get("strategy") == "fsdp" and job.training.averaging is not None:
-        raise InputError(
-            f"training.averaging={job.training.averaging} needs whole weights: choose trainer.strategy=ddp, or null"
-        )
 
 
 def check_lost(data: HybridDataModule, strict: bool) -> None:
@@ -198,9 +193,8 @@ def fit(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path | No
     clock = Clock()
     manifest = BatchManifest(Manifest([one.pairs.name for one in data.collate.sets], data.collate.languages), run_dir)
     chosen = callbacks(job, validates(data))
-    averaging = averaged(job.training, job.trainer["max_steps"])
     # Checkpoints are written before a step; the clock goes on after that.
-    ours = [*averaging, LastCheckpoint(run_dir / "checkpoints", job.training.checkpoint_every), clock]
+    ours = [LastCheckpoint(run_dir / "checkpoints", job.training.checkpoint_every), clock]
     watching = [*ours, Telemetry(run_dir, clock, data.train_batches), manifest, *chosen]
     arguments = trainer_arguments(job.trainer, job.world_size)
     if not validates(data):
@@ -239,6 +233,8 @@ def callbacks(job: JobConfig, validates: bool) -> list[Callback]:
         if (str(node.get("monitor", "")).startswith("val/") and not validates) or node.get("patience", 1) in (0, None):
             continue
         callback = instantiated(node, f"callbacks.{name}", Callback)
+        if isinstance(callback, WeightAveraging) and job.trainer.get("strategy") == "fsdp":
+            raise InputError(f"callbacks.{name} needs whole weights: choose trainer.strategy=ddp, or leave it out")
         if not isinstance(callback, ProgressBar) or job.trainer.get("enable_progress_bar", True):
             found.append(callback)
     return found
@@ -258,14 +254,6 @@ def instantiated(node: Mapping[str, Any], key: str, kind: type) -> Any:
     return made
 
 
-def averaged(config: TrainingConfig, max_steps: int) -> list[Callback]:
-    """The callback that ``training.averaging`` asks for, if any."""
-    if config.averaging is None:
-        return []
-    decay = 1.0 if config.averaging == "mean" else config.averaging_decay
-    return [Averaging(decay, round(config.averaging_start * max_steps))]
-
-
 def _quieten() -> None:
     """Lightning's remarks on things that are as they should be here."""
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -277,5 +265,6 @@ def _quieten() -> None:
         ".*isinstance\\(treespec, LeafSpec\\).*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*ended before the epoch ended and your dataloader is not resumable.*",
+        ".*WeightAveraging callback with a model that overrides the configure_model.*",
     ):
         warnings.filterwarnings("ignore", remark)

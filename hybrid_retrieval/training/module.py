@@ -69,14 +69,14 @@ class BiEncoderModule(lightning.LightningModule):
         self.contrast = Contrast(torch.zeros(2, 3))
         self._forward: Forward | None = None
 
-    def setup(self, stage: str) -> None:
+    def configure_model(self) -> None:
         """Build what depends on the data: the loss's own parameters, and the measures of the validation collection."""
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, HybridDataModule) and self.loss is not None:
             self.bind(data)
 
     def bind(self, data: HybridDataModule) -> None:
-        """`setup` for data that is set up; a second call does nothing."""
+        """The same for data that is set up; a second call does nothing."""
         assert self.loss is not None
         if not self.loss.widths:
             self.loss.bind(self.encoder.dimensions, data.collate.languages, data.collate.teacher_dimensions)
