@@ -8,11 +8,14 @@ import re
 import subprocess
 import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from hybrid_retrieval.config import CLOSED, config_directory, locate
 
@@ -90,22 +93,26 @@ def test_no_room_without_a_name_of_its_own() -> None:
     assert not names & {"util", "utils", "helper", "helpers", "common", "misc"}
 
 
-OPEN = ["dataset", "sampler", "model", "loss", "optimizer", "benchmark", "logger"]
+OPEN = ["dataset", "sampler", "model", "loss", "optimizer", "benchmark"]
 
 
-def node_of(path: Path) -> dict[str, Any]:
-    """A config file with what it takes from others of its group."""
-    node = yaml.safe_load(path.read_text())
-    bases = [base for base in node.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
-    return {key: value for base in bases for key, value in node_of(path.with_name(f"{base}.yaml")).items()} | node
+CHOICES = [f"{group}/{path.stem}" for group in OPEN for path in sorted((config_directory() / group).glob("*.yaml"))]
 
 
-@pytest.mark.parametrize(
-    "path", [p for g in OPEN for p in sorted((config_directory() / g).glob("[!_]*.yaml"))], ids=lambda p: p.stem
-)
-def test_every_config_fits_the_constructor_it_names(path: Path) -> None:
-    node = node_of(path)
-    target = locate(node["_target_"], path.stem)
+@cache
+def composed(choice: str) -> dict[str, Any]:
+    """The node of a choice, as in ``model/xlmr``, with all that it takes over from its bases."""
+    with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+        node: Any = OmegaConf.to_container(hydra.compose(choice))
+    while "_target_" not in node:
+        (node,) = node.values()
+    return dict(node)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_config_fits_the_constructor_it_names(choice: str) -> None:
+    node = composed(choice)
+    target = locate(node["_target_"], choice)
     assert set(node) - {"_target_", "recipe"} <= set(inspect.signature(target).parameters)
 
 
@@ -116,7 +123,7 @@ def test_every_key_of_a_closed_group_has_a_config(group: str) -> None:
 
 
 def test_every_sampler_source_and_benchmark_has_a_config() -> None:
-    named = {node_of(path)["_target_"].rpartition(".")[0] for g in OPEN for path in (config_directory() / g).glob("[!_]*.yaml")}
+    named = {composed(choice)["_target_"].rpartition(".")[0] for choice in CHOICES}
     for folder in ("data/sources", "evaluation/benchmarks"):
         for path in (PACKAGE / folder).glob("*.py"):
             if path.stem not in {"__init__", "benchmark", "published_files", "stored_corpus"}:
