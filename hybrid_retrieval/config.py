@@ -57,8 +57,21 @@ def _run_id(run_dir: str) -> str:
     return hashlib.sha256(f"{platform.node()}:{Path(run_dir).resolve()}".encode()).hexdigest()[:16]
 
 
+def help_on_groups(config_name: str) -> str:
+    """The groups of a config and their choices, in the words of the comments beside its defaults and atop each file."""
+    lines = []
+    for line in (config_directory() / f"{config_name}.yaml").read_text().splitlines():
+        if found := re.fullmatch(r"  - (?:optional )?(\w+): .*?# (.*)", line):
+            lines += ["", f"  {found[1]:<12}{found[2]}"]
+            for path in sorted((config_directory() / found[1]).glob("*.yaml")):
+                comments = [line[2:] for line in path.read_text().splitlines() if re.match("# (?!@package)", line)]
+                lines += [f"    {path.stem:<22}{comments[0]}"] if comments else []
+    return "\n".join(lines).replace("$", "$$")  # it stands in a template of Hydra's
+
+
 RESOLVERS: Mapping[str, Callable[..., Any]] = {
     "best": lambda monitor: "min" if monitor == "val/loss" else "max",  # the best value of a validation figure
+    "help_on_groups": help_on_groups,
     "run_id": _run_id,
     "sweep": _sweep_name,
     "wandb_offline": _without_account,
@@ -226,18 +239,6 @@ def config_directory() -> Path:
     package = Path(__file__).parent
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
-
-
-def help_on_groups(config_name: str) -> str:
-    """The groups of a config and their choices, in the words of the comments beside its defaults and atop each file."""
-    lines = []
-    for line in (config_directory() / f"{config_name}.yaml").read_text().splitlines():
-        if found := re.fullmatch(r"  - ([\w/]+): .*?# (.*)", line):
-            lines += ["", f"  {found[1]:<12}{found[2]}"]
-            for path in sorted((config_directory() / found[1]).glob("[!_]*.yaml")):
-                comments = [line[2:] for line in path.read_text().splitlines() if re.match("# (?!@package)", line)]
-                lines += [f"    {path.stem:<22}{comments[0]}"] if comments else []
-    return "\n".join(lines).replace("$", "$$")  # it stands in a template of Hydra's
 
 
 def job_config(composed: DictConfig) -> JobConfig:

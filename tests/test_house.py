@@ -93,7 +93,7 @@ def test_no_room_without_a_name_of_its_own() -> None:
     assert not names & {"util", "utils", "helper", "helpers", "common", "misc"}
 
 
-OPEN = ["dataset", "sampler", "model", "loss", "optimizer", "benchmark", "retriever", "logger"]
+OPEN = ["dataset", "sampler", "model", "loss", "optimizer", "benchmark", "retriever"]
 
 
 CHOICES = [f"{group}/{path.stem}" for group in OPEN for path in sorted((config_directory() / group).glob("[!_]*.yaml"))]

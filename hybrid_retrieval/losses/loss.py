@@ -75,7 +75,7 @@ class Scored(NamedTuple):
 class Loss(nn.Module, ABC):
     """A training objective. A new one is such a dataclass in a file of its own, and a config that names it.
 
-    Fields are config keys, explained in ``conf/loss/_base.yaml`` and the files beside it; parameters are made in
+    Fields are config keys, explained in ``conf/loss/base/loss.yaml`` and the files beside it; parameters are made in
     `__post_init__`, or in `bind` where they depend on the encoder.
 
     Every loss can be taken at several leading dimensions of the embeddings (Matryoshka representation learning,

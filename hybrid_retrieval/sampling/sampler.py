@@ -28,7 +28,7 @@ class Stream(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Sampler(ABC):
-    """Config of a sampler, explained in ``conf/sampler/_base.yaml``. A new one is a subclass, and a config that names it."""
+    """Config of a sampler (``conf/sampler/base/sampler.yaml``). A new one is a subclass, and a config that names it."""
 
     batch_size: int
     language_choice: str | float = "uniform"

@@ -66,7 +66,7 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig:
-    """``sampler.schedule``, explained in ``conf/sampler/_two_streams.yaml``; from `minimum` on see `Adaptive`."""
+    """``sampler.schedule``, explained in ``conf/sampler/base/two_streams.yaml``; from `minimum` on see `Adaptive`."""
 
     kind: str = "constant"
     end: float | None = None
