@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_retrieval.hashing import mix
-from hybrid_retrieval.sampling.curve import UNIT_BITS, Curve
+from hybrid_retrieval.sampling.curve import UNIT_BITS, Curve, constant
 from hybrid_retrieval.sampling.permutation import uniform
 from hybrid_retrieval.sampling.schedule import Schedule
 
@@ -34,11 +34,11 @@ class Exact:
     """
 
     def __init__(self, schedule: Schedule, *key: int, turns: int = 1) -> None:
-        self.schedule, self._turns = schedule, turns
+        self.schedule, self.key, self.turns = schedule, key, turns
         self._phase = int(mix(*key)) >> (64 - UNIT_BITS)
 
     def before(self, step: int) -> int:
-        return (self.schedule.curve.sum(step) * self._turns + self._phase) >> UNIT_BITS
+        return (self.schedule.curve.sum(step) * self.turns + self._phase) >> UNIT_BITS
 
 
 class Bernoulli:
@@ -70,6 +70,11 @@ class Bernoulli:
         start, stop = block * BLOCK, (block + 1) * BLOCK
         heads: npt.NDArray[np.bool_] = uniform(*self._key, np.arange(start, stop)) < self._curve.values(start, stop)
         return heads
+
+
+def always(ratio: float) -> Exact:
+    """A ratio of 0 or 1: one stream has every turn."""
+    return Exact(Schedule(constant(ratio)))
 
 
 RATIOS: dict[str, type[Exact] | type[Bernoulli]] = {"exact": Exact, "bernoulli": Bernoulli}

@@ -9,13 +9,11 @@ import numpy as np
 from hybrid_retrieval.hashing import mix
 from hybrid_retrieval.sampling.availability import Availability, Cell, Cells
 from hybrid_retrieval.sampling.batch import Draws, PairIndices, distinct
-from hybrid_retrieval.sampling.composer import Composer
-from hybrid_retrieval.sampling.curve import constant
+from hybrid_retrieval.sampling.composer import REPEATS
 from hybrid_retrieval.sampling.languages import GRAIN, Choice, Probabilities, probabilities
 from hybrid_retrieval.sampling.permutation import Orders
-from hybrid_retrieval.sampling.schedule import Schedule
 
-CHOICE, ITEMS, REPEATS = 1, 2, 3
+CHOICE, ITEMS = 1, 2
 """What a random number is for: the part of a key after that of its stream."""
 
 BLOCK = GRAIN // 4
@@ -52,20 +50,19 @@ class MixedPairs:
         return Draws(self.cells, cell, edge)
 
 
-class MixedBatches(Composer):
+class MixedBatches:
     """Consecutive runs of one mixed stream; smaller than `size` where it has fewer items."""
 
     def __init__(self, pairs: MixedPairs, size: int) -> None:
-        super().__init__(Schedule(constant(float(pairs.same_language))))
         self.pairs = pairs
         self.size = min(size, pairs.cells.distinct_items)
 
-    def batch(self, step: int) -> PairIndices:
-        """Batch `step` of this stream, counted from 0."""
-        return distinct([self.pairs.draw(step * self.size, self.size)], *self.pairs.key, REPEATS, step)
+    def batch(self, number: int) -> PairIndices:
+        """A batch of the stream, counted from 0."""
+        return distinct([self.pairs.draw(number * self.size, self.size)], *self.pairs.key, REPEATS, number)
 
 
-class MonolingualBatches(Composer):
+class MonolingualBatches:
     """Whole batches in one language: the language is drawn for the batch, the sets for its pairs."""
 
     def __init__(self, languages: Sequence[MixedBatches], of_languages: Probabilities, *key: int) -> None:
@@ -75,13 +72,12 @@ class MonolingualBatches(Composer):
             of_languages: float [languages], their probabilities.
             key: integers that the choice of languages is a function of.
         """
-        super().__init__(Schedule(constant(1.0)))
         self.languages = tuple(languages)
         self._choice = Choice(of_languages, *key, CHOICE)
 
-    def batch(self, step: int) -> PairIndices:
-        """Batch `step` of this stream, counted from 0."""
-        language, turn = self._choice.draw(step, 1)
+    def batch(self, number: int) -> PairIndices:
+        """A batch of the stream, counted from 0."""
+        language, turn = self._choice.draw(number, 1)
         return self.languages[int(language[0])].batch(int(turn[0]))
 
 

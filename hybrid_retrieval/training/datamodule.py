@@ -102,12 +102,14 @@ class HybridDataModule(lightning.LightningDataModule):
             return
         self._collate = Collator(list(self._sets()), self.hard_negatives, self.sides, self.chunk_tokens)
         steps = self._batches_of_run() if self.trainer else self.steps
-        self.train_batches = self.sampler.compose(self._collate.availability("train"), self.seed, steps=steps)
+        # Two streams of pairs, and the ratio of the first: whose turn it is in each step.
+        monolingual, crosslingual, ratio = self.sampler.streams(self._collate.availability("train"), self.seed, steps=steps)
+        self.train_batches = self.sampler.mix(monolingual, crosslingual, ratio)
         self.train_batches.restore(self._journal)
         held_out = self._collate.availability("validation")
         if any(len(one.patterns.starts) for one in held_out.sets):
             if self.validation_batches:
-                self.validation_pairs = self.sampler.compose(held_out, self.seed, short=True)
+                self.validation_pairs = self.sampler.mix(*self.sampler.streams(held_out, self.seed, short=True))
             self.validation = self._validation_collection()
 
     def _sets(self) -> Iterator[TokenisedSet]:

@@ -159,7 +159,7 @@ def test_slices_of_ranks_make_up_the_batch(truth):
 @pytest.mark.parametrize("language_choice", ["uniform", "size", 3.0])
 def test_a_long_draw_is_made_of_short_ones(truth, language_choice):
     """Also across the ends of the blocks that it is drawn in."""
-    pairs = XY(SIZE, language_choice=language_choice).compose(truth.available, seed=1).pairs
+    pairs = XY(SIZE, language_choice=language_choice).compose(truth.available, seed=1).crosslingual.pairs
     start, count = STREAM_BLOCK - 300, STREAM_BLOCK + 1000
     whole = pairs.draw(start, count)
     parts = [pairs.draw(start + offset, min(700, count - offset)) for offset in range(0, count, 700)]

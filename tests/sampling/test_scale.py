@@ -66,7 +66,7 @@ def test_a_run_starts_and_resumes_at_once(available, make, size):
 
 @pytest.mark.slow
 def test_ten_million_indices_a_second(available):
-    pairs = XY(100).compose(available, seed=1).pairs
+    pairs = XY(100).compose(available, seed=1).crosslingual.pairs
     assert 1_000_000 / fastest(lambda number: pairs.draw(number * 1_000_000, 1_000_000)) > 10e6
     composer = Hybrid(65_536).compose(available, seed=1)
     assert 4 * 65_536 / fastest(lambda number: [composer.batch(4 * number + step) for step in range(4)]) > 10e6
@@ -96,7 +96,7 @@ for patterns in (1, 500):
 
 def test_a_large_set_has_no_order_that_shows():
     """Consecutive batches of one stream: every cell's items are evenly spread, and none comes twice before its time."""
-    pairs = XY(100).compose(parallel(1), seed=1).pairs
+    pairs = XY(100).compose(parallel(1), seed=1).crosslingual.pairs
     draws = pairs.draw(123_456_789, 400_000)
     assert np.ptp(np.bincount(draws.cell)) <= 2
     for cell in (0, 35, 71):
