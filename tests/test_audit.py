@@ -21,7 +21,7 @@ from hybrid_retrieval.audit.overlap import Hit, find_hits
 from hybrid_retrieval.audit.training_texts import TrainingTexts
 from hybrid_retrieval.config import AuditConfig, PathsConfig
 from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs
-from hybrid_retrieval.data.sources.beir_parallel import BeirParallel
+from hybrid_retrieval.data.sources.beir_parallel import BeirPairs
 from hybrid_retrieval.data.stored_texts import Passages, write_passages
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.beir_parallel import BeirParallel as OwnSet
@@ -332,10 +332,10 @@ def test_a_split_that_the_set_declares_is_no_leak_of_answers(tmp_path: Path) -> 
     paths = PathsConfig(cache=str(tmp_path / "cache"))
 
     def stopping(trained: str, evaluated: str, **choices: object) -> set[tuple[str, str]]:
-        pairs = BeirParallel(paths, path=str(tmp_path / trained), validation_share=0, **choices).pairs()  # type: ignore[arg-type]
+        pairs = BeirPairs(paths, path=str(tmp_path / trained), validation_share=0, **choices).pairs()  # type: ignore[arg-type]
         collections = {
             "own": OwnSet(paths, path=str(tmp_path / evaluated)).load(),
-            "held_out": split_collection(BeirParallel(paths, path=str(tmp_path / evaluated)).pairs(), "test", "held_out"),
+            "held_out": split_collection(BeirPairs(paths, path=str(tmp_path / evaluated)).pairs(), "test", "held_out"),
         }
         hits = find_hits(EvaluationTexts.of(collections, 8), TrainingTexts.of([pairs], 0), 0.7)
         assert {(hit.benchmark, hit.side, hit.kind) for hit in hits} >= {
@@ -693,7 +693,7 @@ def squad_dev(folder: Path, language: str, renumber: bool) -> None:
 def test_xquad_is_found_in_the_set_that_it_comes_from(language: str, tmp_path: Path) -> None:
     collection = xquad(["de", "en", language])
     squad_dev(tmp_path / "set", language, renumber=True)
-    pairs = BeirParallel(PathsConfig(cache=str(tmp_path / "cache")), path=str(tmp_path / "set"), validation_share=0).pairs()
+    pairs = BeirPairs(PathsConfig(cache=str(tmp_path / "cache")), path=str(tmp_path / "set"), validation_share=0).pairs()
     found = hits_of(pairs, collection)
     queries = [hit for hit in found if hit.side == "queries" and hit.stops]
     assert {hit.language for hit in queries} == {language}
@@ -734,7 +734,7 @@ def test_squads_training_set_does_not_stop_a_run_on_xquad(tmp_path: Path) -> Non
     assert DATA
     if not (Path(DATA) / "squad2-parallel").is_dir():
         pytest.skip("squad2-parallel is not in HYBRID_RETRIEVAL_DATA")
-    source = BeirParallel(PathsConfig(data=DATA, cache=str(tmp_path)), path="squad2-parallel", languages=["en"])
+    source = BeirPairs(PathsConfig(data=DATA, cache=str(tmp_path)), path="squad2-parallel", languages=["en"])
     found = hits_of(source.pairs(), collection)
     assert [(hit.side, hit.kind, hit.text, hit.stops) for hit in found] == [
         ("queries", "exact", "What was the average family size?", False)

@@ -77,7 +77,7 @@ class TrainingTexts:
     def answers(self, index: int, group: int) -> list[str]:
         """The passages, of all languages, that are trained on as answers to a `group` of queries."""
         pairs, trained = self.parts[index].pairs, self.parts[index + 1].rows
-        answering = pairs.answers[pairs.answer_offsets[group] : pairs.answer_offsets[group + 1]]
+        answering = pairs.answers_by_query[group]
         rows = np.unique(pairs.passages.rows[answering])
         place = np.searchsorted(trained, rows)
         return pairs.passages.texts(rows[trained.take(place, mode="clip") == rows] if len(trained) else [])

@@ -13,10 +13,9 @@ import pytest
 
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.parallel import SPLITS, ParallelPairs
-from hybrid_retrieval.data.sources import libreoffice_help
 from hybrid_retrieval.data.sources.libreoffice_help import (
     LibreOfficeHelp,
-    components,
+    first_pages,
     folder_name,
     language_name,
     package_name,
@@ -69,7 +68,9 @@ def help_dir(tmp_path: Path) -> Path:
 
 
 def source(paths: PathsConfig, help_dir: Path | None, *languages: str, **shares: float) -> LibreOfficeHelp:
-    return LibreOfficeHelp(paths, list(languages), str(help_dir) if help_dir else None, **shares)
+    chosen = LibreOfficeHelp(paths, list(languages), str(help_dir) if help_dir else None, **shares)
+    chosen.installed = Path(paths.cache) / "not installed"
+    return chosen
 
 
 def texts(pairs: ParallelPairs, side: str, language: str) -> dict[str, str]:
@@ -173,7 +174,7 @@ def test_components_are_those_of_pages_that_share_a_block_of_four_words() -> Non
                     group[left] |= group[right]
                     for page in group[right]:
                         group[page] = group[left]
-        assert components(pages, items) == {page: min(group[page]) for page in pages}
+        assert first_pages(pages, items) == {page: min(group[page]) for page in pages}
 
 
 @pytest.mark.parametrize("validation", [0.3, 0.5, 0.7])
@@ -301,7 +302,6 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (commands / name).write_text(f"#!/bin/sh\n{body}\n")
         (commands / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(commands), prepend=":")
-    monkeypatch.setattr(libreoffice_help, "INSTALLED", tmp_path / "not installed")
     return served
 
 
@@ -339,6 +339,5 @@ def test_a_download_that_fails_says_what_to_do(paths: PathsConfig, distribution:
 
 def test_without_apt_it_says_what_to_do(paths: PathsConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(libreoffice_help, "INSTALLED", tmp_path / "not installed")
     with pytest.raises(InputError, match=r"apt-get is not there .*set dataset\.help_dir"):
         source(paths, None, "de").pairs()
