@@ -80,18 +80,17 @@ class TextTable:
         """int64 [rows]: the language of every row, as an index into the set's languages."""
         return np.repeat(np.arange(self.rows.shape[1]), (self.rows >= 0).sum(0))
 
+    def column(self, name: str) -> StoredTexts:
+        """Every ``text`` or ``id``."""
+        return StoredTexts(self.table.column(name))
+
     def texts(self, rows: Sequence[int] | npt.NDArray[Any] | None = None) -> list[str]:
         """The texts of `rows` (all of them by default)."""
-        stored = StoredTexts(self.table.column("text"))
-        return list(stored) if rows is None else stored.take(rows)
+        return list(self.column("text")) if rows is None else self.column("text").take(rows)
 
     def ids(self, rows: Sequence[int] | npt.NDArray[Any]) -> list[str]:
         """The published ids of `rows`."""
-        return StoredTexts(self.table.column("id")).take(rows)
-
-    def iterate(self, chunk: int) -> Iterator[list[str]]:
-        """All texts in row order, at most `chunk` at a time."""
-        return StoredTexts(self.table.column("text")).batches(chunk)
+        return self.column("id").take(rows)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import itertools
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -62,15 +63,19 @@ class StoredTexts(Sequence[str]):
     def take(self, rows: Sequence[int] | npt.NDArray[Any]) -> list[str]:
         """The texts of `rows` in their order, chunk by chunk: Arrow's own take first joins all chunks in memory."""
         wanted = np.asarray(rows, np.int64)
-        ends = np.cumsum([len(chunk) for chunk in self.column.chunks])
-        chunk_of = np.searchsorted(ends, wanted, side="right")
+        chunk_of = np.searchsorted(self._ends, wanted, side="right")
         values = np.empty(len(wanted), dtype=object)
         for number in np.unique(chunk_of).tolist():
             here = np.flatnonzero(chunk_of == number)
             chunk = self.column.chunk(number)
-            values[here] = chunk.take(pa.array(wanted[here] - (ends[number] - len(chunk)))).to_pylist()
+            values[here] = chunk.take(pa.array(wanted[here] - (self._ends[number] - len(chunk)))).to_pylist()
         taken: list[str] = values.tolist()
         return taken
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        """int64 [chunks]: the row after each chunk's last."""
+        return np.cumsum([len(chunk) for chunk in self.column.chunks])
 
 
 def take(texts: Sequence[str], rows: npt.NDArray[np.int64]) -> list[str]:
@@ -130,8 +135,8 @@ def open_table(file: Path) -> pa.Table:
         return pa.ipc.open_file(source).read_all()
 
 
-def write_passages(directory: Path, rows: Iterable[tuple[str, str]], source: str) -> int:
-    """Stream (id, text) pairs to a folder for `Passages.open`; how many there were.
+def write_passages(directory: Path, rows: Iterable[tuple[str, str]], source: str, size: int = CHUNK) -> int:
+    """Stream (id, text) pairs to a folder for `Passages.open`, `size` at a time; how many there were.
 
     Args:
         source: named in errors.
@@ -146,7 +151,7 @@ def write_passages(directory: Path, rows: Iterable[tuple[str, str]], source: str
             hashes.append(text_hash(id_))
             yield id_, text
 
-    count = write_rows(directory / ROWS, SCHEMA, hashed())
+    count = write_rows(directory / ROWS, SCHEMA, hashed(), size)
     every = np.asarray(hashes, np.uint64)
     if len(np.unique(every)) < count:
         again = np.setdiff1d(np.arange(count), np.unique(every, return_index=True)[1])[0]

@@ -83,7 +83,7 @@ def tokenise(
     key = {"version": VERSION, **tokenization.fingerprint, "texts": pairs.directory.name, "side": side}
 
     def make(directory: Path) -> None:
-        texts = track(table.iterate(chunk), f"tokenising {side}", -(-len(table) // chunk), show)
+        texts = track(table.column("text").batches(chunk), f"tokenising {side}", -(-len(table) // chunk), show)
         _build(directory, table, pairs.languages, tokenization, vocabulary, texts)
 
     directory = cache.build("tokens", key, make)

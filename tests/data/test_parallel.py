@@ -74,7 +74,11 @@ def test_texts_of_scattered_rows_across_chunks_equal_all_texts(tmp_path: Path) -
     rows = np.array([19, 0, 3, 3, 2, 8, 17])
     assert table.texts(rows) == [f"passage {row}" for row in rows]
     assert table.ids(rows) == [str(row) for row in rows]
-    assert table.texts() == [text for chunk in table.iterate(4) for text in chunk] == [f"passage {g}" for g in range(20)]
+    assert (
+        table.texts()
+        == [text for chunk in table.column("text").batches(4) for text in chunk]
+        == [f"passage {g}" for g in range(20)]
+    )
     assert table.texts([]) == []
     with pytest.raises(IndexError):
         table.texts([-1])
