@@ -124,11 +124,11 @@ class ParallelPairs:
     directory: Path
 
     @classmethod
-    def open(cls, directory: Path, name: str | None = None) -> ParallelPairs:
+    def open(cls, directory: Path) -> ParallelPairs:
         """Memory-map a written set; no text is read."""
         meta = json.loads((directory / "meta.json").read_text())
         return cls(
-            name=name or meta["name"],
+            name=meta["name"],
             languages=tuple(meta["languages"]),
             queries=_open_side(directory, "queries", meta["languages"]),
             passages=_open_side(directory, "passages", meta["languages"]),

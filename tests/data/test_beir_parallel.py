@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import pytest
 
 from hybrid_retrieval.config import PathsConfig
@@ -54,6 +55,20 @@ def test_gzip_and_a_title_read_the_same(paths: PathsConfig, write_beir: Write) -
     (zipped / "de" / "corpus.jsonl").write_text(titled)
     first, second = (BeirPairs(paths, str(root), validation_share=0.0).pairs() for root in (plain, zipped))
     assert edges(first) == edges(second)
+
+
+def test_records_may_be_rows_of_parquet(paths: PathsConfig, write_beir: Write) -> None:
+    plain, rows = write_beir(QUERIES, PASSAGES, JUDGED), write_beir(QUERIES, PASSAGES, JUDGED, folder="rows")
+    for language, texts in PASSAGES.items():
+        (rows / language / "corpus.jsonl").unlink()
+        columns = {"_id": list(texts), "text": list(texts.values())}
+        datasets.Dataset.from_dict(columns).to_parquet(rows / language / "corpus.parquet")
+    first, second = (BeirPairs(paths, str(root), validation_share=0.0).pairs() for root in (plain, rows))
+    assert edges(first) == edges(second)
+    (rows / "de" / "corpus.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match=r"corpus\.parquet: not a readable Parquet file") as caught:
+        BeirPairs(paths, str(rows)).pairs()
+    assert "\n" not in str(caught.value)
 
 
 def test_shared_ids_are_one_group_even_where_judged_in_one_language(paths: PathsConfig, write_beir: Write) -> None:

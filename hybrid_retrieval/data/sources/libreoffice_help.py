@@ -28,7 +28,7 @@ from hybrid_retrieval.cache import Cache, folder_state
 from hybrid_retrieval.config import PathsConfig, share
 from hybrid_retrieval.data.parallel import PairsWriter
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, components, same_item_edges
-from hybrid_retrieval.errors import InputError, nearest
+from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import sha256
 from hybrid_retrieval.progress import track
 
@@ -59,6 +59,7 @@ class LibreOfficeHelp(BuiltSource):
 
     name = kind = "libreoffice_help"
     installed = Path("/usr/share/libreoffice/help")
+    processes = 2
 
     def __init__(
         self,
@@ -120,9 +121,8 @@ class LibreOfficeHelp(BuiltSource):
 
     def write(self, writer: PairsWriter) -> None:
         places, provenance = self._find()
-        with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-            parsed = track(pool.map(read_pages, places.values()), "reading help pages", len(places))
-            pages = dict(zip(places, parsed, strict=True))
+        parsed = track(read_all(places.values(), self.processes), "reading help pages", len(places))
+        pages = dict(zip(places, parsed, strict=True))
         items, dropped = select_items(pages["en"])
         for language in self._languages:
             texts, lost = translate(items, pages[language], None if language == "en" else pages["en"])
@@ -150,7 +150,6 @@ class LibreOfficeHelp(BuiltSource):
             folders = {language: self.installed / folder_name(language) for language in self._read}
             return folders, {"path": str(self.installed), "packages": versions}
         missing = [language for language in self._read if not self._package(language)]
-        _require_packages(missing)
         for language in track(missing, "downloading help packages"):
             download(package_name(language), self._downloads)
         found = {language: package for language in self._read if (package := self._package(language))}
@@ -176,21 +175,6 @@ def package_name(language: str) -> str:
     return PACKAGE + folder_name(language).lower()
 
 
-def _require_packages(languages: Iterable[str]) -> None:
-    """Refuse languages that the distribution has no package for, where its package lists are there to say so."""
-    if not shutil.which("apt-cache"):
-        return
-    done = subprocess.run(["apt-cache", "pkgnames", PACKAGE], capture_output=True, text=True, check=False)
-    known = set(done.stdout.split())
-    if package_name("en") not in known:
-        return
-    options = [language_name(name.removeprefix(PACKAGE)) for name in known - {f"{PACKAGE}common"}]
-    for language in languages:
-        if package_name(language) not in known:
-            wrong = f"dataset.languages asks for {language!r}, but the distribution has no package {package_name(language)}"
-            raise InputError(f"{wrong}{nearest(language, options)}")
-
-
 def _installed_version(package: str) -> str:
     """The version of an installed package, or ``unknown``."""
     if not shutil.which("dpkg-query"):
@@ -202,7 +186,7 @@ def _installed_version(package: str) -> str:
 def download(package: str, into: Path) -> None:
     """Fetch a package's file with ``apt-get download``, which needs the package lists but not root."""
     into.mkdir(parents=True, exist_ok=True)
-    advice = "install the libreoffice-help packages, set dataset.help_dir, or choose dataset=synthetic"
+    advice = "check dataset.languages, install the libreoffice-help packages, set dataset.help_dir, or choose dataset=synthetic"
     if not shutil.which("apt-get"):
         raise InputError(f"LibreOffice help is not installed and apt-get is not there to download it: {advice}")
     work = into / f".{package}"
@@ -226,6 +210,15 @@ def refresh_package_lists() -> bool:
     if not shutil.which("apt-get"):
         return False
     return subprocess.run(["apt-get", "update", "-q"], capture_output=True, check=False).returncode == 0
+
+
+def read_all(places: Iterable[Path], processes: int) -> Iterator[Pages]:
+    """The pages of each place, read in `processes` of their own, or here where there is one."""
+    if processes == 1:
+        yield from map(read_pages, places)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(read_pages, places)
 
 
 def read_pages(place: Path) -> Pages:
