@@ -19,7 +19,7 @@ from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs
 from hybrid_retrieval.data.source import Source
-from hybrid_retrieval.data.sources.beir_parallel import BeirParallel
+from hybrid_retrieval.data.sources.beir_parallel import BeirPairs
 from hybrid_retrieval.data.sources.libreoffice_help import LibreOfficeHelp
 from hybrid_retrieval.data.sources.synthetic import Synthetic
 from hybrid_retrieval.models.tokenization import Tokenization
@@ -47,7 +47,7 @@ def paths() -> PathsConfig:
 @lru_cache
 def source() -> Source:
     """Where the text comes from."""
-    squad = BeirParallel(paths(), "squad2-parallel")
+    squad = BeirPairs(paths(), "squad2-parallel")
     documentation = LibreOfficeHelp(paths(), HELP_LANGUAGES)
     return next((one for one in (squad, documentation) if one.at_hand()), Synthetic(paths(), items=50_000))
 

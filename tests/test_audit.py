@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from hybrid_retrieval.audit import audit, evaluation_texts, units
-from hybrid_retrieval.audit.evaluation_texts import EvaluationTexts, HashTable, is_published
+from hybrid_retrieval.audit import audit, units
+from hybrid_retrieval.audit.index import HashTable, Index, bare_id, is_published
 from hybrid_retrieval.audit.overlap import Hit, find_hits
-from hybrid_retrieval.audit.training_texts import TrainingTexts
+from hybrid_retrieval.audit.texts import TrainingPart, evaluation_texts, training_texts
 from hybrid_retrieval.config import AuditConfig, PathsConfig
 from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs
-from hybrid_retrieval.data.sources.beir_parallel import BeirParallel
+from hybrid_retrieval.data.sources.beir_parallel import BeirPairs
 from hybrid_retrieval.data.stored_texts import Passages, write_passages
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.beir_parallel import BeirParallel as OwnSet
@@ -132,7 +132,11 @@ def benchmark(queries: dict[str, list[tuple[str, str]]], corpus: dict[str, list[
 
 
 def hits_of(pairs: ParallelPairs, collection: RetrievalCollection, ngram: int = 8, threshold: float = 0.7) -> list[Hit]:
-    return find_hits(EvaluationTexts.of({"b": collection}, ngram), TrainingTexts.of([pairs], 0), threshold)
+    return find_hits(index_of({"b": collection}, ngram), training_texts([pairs], 0), threshold)
+
+
+def index_of(collections: dict[str, RetrievalCollection], ngram: int = 8) -> Index:
+    return Index.of(evaluation_texts(collections, 1_000_000)[0], ngram)
 
 
 def one_pair(directory: Path, language: str, query: tuple[str, str], passage: tuple[str, str]) -> ParallelPairs:
@@ -219,8 +223,8 @@ def test_near_misses_are_none(language: str, tmp_path: Path) -> None:
     whole = one_pair(tmp_path / "swapped", language, ("q", "other"), ("p", swapped))
     (hit,) = hits_of(whole, own(language), threshold=0.3)
     size = size_of(unit_list(answer), 8)
-    assert hit.share == pytest.approx(len(grams(answer, size) & grams(swapped, size)) / len(grams(answer, size)))
-    assert 0.3 <= hit.share < 1
+    assert hit.overlap == pytest.approx(len(grams(answer, size) & grams(swapped, size)) / len(grams(answer, size)))
+    assert 0.3 <= hit.overlap < 1
 
 
 def test_ids_count_only_where_a_publisher_made_them_unique(tmp_path: Path) -> None:
@@ -286,9 +290,9 @@ def test_markers_of_e5_training_files_hide_no_leak(tmp_path: Path) -> None:
 def test_a_published_id_is_known_with_a_language_beside_it(tmp_path: Path) -> None:
     squad, uuid = "56beb4343aeaaa14008c925b", "550e8400-e29b-41d4-a716-446655440000"
     for other in (f"{squad}-fi", f"{squad}_pt-BR", f"de:{squad}", f"{squad}-fa"):
-        assert evaluation_texts.bare_id(other) == squad
+        assert bare_id(other) == squad
     for whole in (uuid, "arabic-2387335860751143628-1", f"{squad}-0", f"{squad}_12", "q7-fi", "fi", ""):
-        assert evaluation_texts.bare_id(whole) == whole
+        assert bare_id(whole) == whole
     collection = benchmark({"fi": [(squad, "eins")]}, {"fi": [(f"{uuid}-0", "zwei"), (f"{uuid}-1", "drei")]})
     pairs = training_set(
         tmp_path / "set", {"fi": [(0, f"{squad}-fi", "a")]}, {"fi": [(0, f"{uuid}-1", "b"), (1, f"{uuid}-2", "c")]}, [(0, 1)]
@@ -300,12 +304,12 @@ def test_a_hard_negative_stops_no_run(tmp_path: Path) -> None:
     uuid = "550e8400-e29b-41d4-a716-446655440000"
     question, answer = TEXTS["en"]
     collection = benchmark({"en": [("0", question)]}, {"en": [(uuid, answer), ("1", FILLER["en"])]})
-    evaluation = EvaluationTexts.of({"b": collection}, 8)
+    evaluation = index_of({"b": collection})
 
     def found(name: str, positive: str, edge: tuple[int, int, int]) -> list[tuple[str, bool, str, str]]:
         passages = [(0, "p", positive), (1, uuid, answer)]
         pairs = training_set(tmp_path / name, {"en": [(0, "q", "other")]}, {"en": passages}, [edge])
-        hits = find_hits(evaluation, TrainingTexts.of([pairs], 1), 0.7)
+        hits = find_hits(evaluation, training_texts([pairs], 1), 0.7)
         return [(hit.kind, hit.stops, hit.training_side, hit.training_id) for hit in hits]
 
     assert found("negative", "no", (0, 0, 1)) == [("exact", False, "negatives", uuid), ("id", False, "negatives", uuid)]
@@ -332,12 +336,12 @@ def test_a_split_that_the_set_declares_is_no_leak_of_answers(tmp_path: Path) -> 
     paths = PathsConfig(cache=str(tmp_path / "cache"))
 
     def stopping(trained: str, evaluated: str, **choices: object) -> set[tuple[str, str]]:
-        pairs = BeirParallel(paths, path=str(tmp_path / trained), validation_share=0, **choices).pairs()  # type: ignore[arg-type]
+        pairs = BeirPairs(paths, path=str(tmp_path / trained), validation_share=0, **choices).pairs()  # type: ignore[arg-type]
         collections = {
             "own": OwnSet(paths, path=str(tmp_path / evaluated)).load(),
-            "held_out": split_collection(BeirParallel(paths, path=str(tmp_path / evaluated)).pairs(), "test", "held_out"),
+            "held_out": split_collection(BeirPairs(paths, path=str(tmp_path / evaluated)).pairs(), "test", "held_out"),
         }
-        hits = find_hits(EvaluationTexts.of(collections, 8), TrainingTexts.of([pairs], 0), 0.7)
+        hits = find_hits(index_of(collections), training_texts([pairs], 0), 0.7)
         assert {(hit.benchmark, hit.side, hit.kind) for hit in hits} >= {
             (name, "passages", kind) for name in collections for kind in ("exact", "id")
         }
@@ -362,31 +366,28 @@ def test_questions_that_recur_are_looked_up_once(tmp_path: Path, monkeypatch: py
     queries: Side = {language: [(group, str(group), "How do I save?") for group in range(3)] for language in ("de", "en")}
     passages: Side = {"en": [(group, str(group), f"{FILLER['en']} {group}") for group in range(4)]}
     pairs = training_set(tmp_path / "set", queries, passages, [(0, 0), (1, 1), (2, 2), (2, 3)], validation=[(1, 3)])
-    asked: list[tuple[int, int]] = []
-    answers = TrainingTexts.answers
-    monkeypatch.setattr(TrainingTexts, "answers", lambda *args: (asked.append(args[1:]), answers(*args))[1])
+    asked: list[int] = []
+    answers = TrainingPart.answers
+    monkeypatch.setattr(TrainingPart, "answers", lambda part, group: (asked.append(group), answers(part, group))[1])
     collection = benchmark(
         {"en": [(str(n), "how do I save") for n in range(20)]}, {"en": [(str(n), TEXTS["en"][1]) for n in range(20)]}
     )
     assert kinds(hits_of(pairs, collection)) == {("queries", "normalised", False)}
-    assert sorted(asked) == [(0, 0), (0, 1), (0, 2)]
-    training = TrainingTexts.of([pairs], 0)
-    assert [training.answers(0, group) for group in range(3)] == [
+    assert sorted(asked) == [0, 1, 2]
+    queries_part = training_texts([pairs], 0).parts[0]
+    assert [queries_part.answers(group) for group in range(3)] == [
         [f"{FILLER['en']} {number}" for number in numbers] for numbers in ([0], [1, 3], [2, 3])
     ]
 
 
 @pytest.mark.parametrize("stored", [False, True])
 def test_passages_that_answer_nothing_are_sampled_and_no_others(
-    stored: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stored: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(evaluation_texts, "MOST_UNJUDGED", 30)
-    monkeypatch.setattr(evaluation_texts, "CHUNK", 7)
     rows = [(f"{n:04d}", " ".join(f"p{n}w{word}" for word in range(9))) for n in range(100)]
     corpus = Passages.of(rows)
     if stored:
-        monkeypatch.setattr("hybrid_retrieval.data.stored_texts.CHUNK", 11)
-        write_passages(tmp_path, rows, "rows")
+        write_passages(tmp_path, rows, "rows", 11)
         corpus = Passages.open(tmp_path)
     judged = [3, 50, 51, 98]
     collection = RetrievalCollection.build(
@@ -396,28 +397,19 @@ def test_passages_that_answer_nothing_are_sampled_and_no_others(
         {("en", "en"): [(str(n), rows[n][0], 1) for n in judged]},
     )
     wanted = sorted({*judged, *[n for n in range(100) if n not in judged][::4]})
-    evaluation = EvaluationTexts.of({"b": collection}, 8)
-    assert [evaluation.text(row) for row in range(4, len(evaluation))] == [rows[n][1] for n in wanted]
+    evaluation, step = evaluation_texts({"b": collection}, 30)
+    assert step == 4
+    assert [evaluation.text(number) for number in range(4, len(evaluation))] == [rows[n][1] for n in wanted]
     passages = [(n, id_, text) for n, (id_, text) in enumerate(rows)]
     pairs = training_set(tmp_path / "set", {"en": [(0, "q", "other")]}, {"en": passages}, [(0, n) for n in range(100)])
-    hits = find_hits(evaluation, TrainingTexts.of([pairs], 0), 0.7)
+    hits = find_hits(Index.of(evaluation, 8, batch=7), training_texts([pairs], 0), 0.7)
     assert [(hit.id, hit.stops) for hit in hits] == [(f"{n:04d}", n in judged) for n in wanted]
-    monkeypatch.setattr(audit, "log", log := Log())
-    audit.audit(AuditConfig(allow=True), [pairs], {"b": collection}, tmp_path)
-    assert f"of 100 passages ({len(wanted)} sampled) {len(wanted)} exact" in log.lines[0]
+    with caplog.at_level("INFO"):
+        audit.audit(AuditConfig(allow=True), [pairs], {"b": collection}, tmp_path, most_unjudged=30)
+    assert f"of 100 passages ({len(wanted)} sampled) {len(wanted)} exact" in caplog.text
     record = json.loads((tmp_path / "audit.json").read_text())
     assert record["sampled_unjudged_passages"] == 4
     assert record["benchmarks"]["b"]["passages"]["looked_for"] == len(wanted)
-
-
-class Log:
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, line: str, *values: object) -> None:
-        self.lines.append(line % values)
 
 
 def test_only_what_is_trained_on_is_audited(tmp_path: Path) -> None:
@@ -427,15 +419,15 @@ def test_only_what_is_trained_on_is_audited(tmp_path: Path) -> None:
     pairs = training_set(tmp_path / "set", queries, passages, [(0, 0, 2)], validation=[(1, 1, 0)])
     collection = own("en")
     assert hits_of(pairs, collection) == []
-    evaluation = EvaluationTexts.of({"b": collection}, 8)
-    (hit,) = find_hits(evaluation, TrainingTexts.of([pairs], 1), 0.7)
+    evaluation = index_of({"b": collection})
+    (hit,) = find_hits(evaluation, training_texts([pairs], 1), 0.7)
     assert (hit.text, hit.training_id) == (FILLER["en"], "2")
     asked = training_set(
         tmp_path / "asked", {"en": [(0, "0", question)]}, {"en": [(0, "0", "no"), (1, "1", answer)]}, [(0, 0)], test=[(0, 1)]
     )
     assert kinds(hits_of(asked, collection)) == {("queries", "exact", False)}
     other = one_pair(tmp_path / "second", "en", ("q", "who"), ("p", answer))
-    found = find_hits(evaluation, TrainingTexts.of([pairs, other], 1), 0.7)
+    found = find_hits(evaluation, training_texts([pairs, other], 1), 0.7)
     assert [(hit.training_set, hit.training_id) for hit in found] == [("planted", "p"), ("planted", "2")]
 
 
@@ -522,7 +514,7 @@ def brute_force(pairs: ParallelPairs, collection: RetrievalCollection, ngram: in
 
 
 def as_set(hits: Sequence[Hit]) -> set[tuple[object, ...]]:
-    return {(hit.side, hit.language, hit.id, hit.kind, hit.share, hit.stops) for hit in hits}
+    return {(hit.side, hit.language, hit.id, hit.kind, hit.overlap, hit.stops) for hit in hits}
 
 
 @pytest.mark.parametrize(("ngram", "threshold"), [(1, 1.0), (2, 0.5), (3, 0.7)])
@@ -539,19 +531,7 @@ def test_hits_are_those_of_the_brute_force(ngram: int, threshold: float, tmp_pat
     assert seen >= {(side, "exact", stops) for side in ("queries", "passages") for stops in (True, False)}
 
 
-def test_a_hash_that_collides_is_not_a_hit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "_mixed", lambda values: values % np.uint64(5))
-    for seed in range(4):
-        pairs, collection = random_case(random.Random(seed), tmp_path / str(seed))
-        found, true = hits_of(pairs, collection, 2, 0.5), brute_force(pairs, collection, 2, 0.5)
-        # An n-gram whose hash was taken by another one may be missed, which lowers a share and adds none.
-        shares = {key[:4]: key[4] for key in true}
-        assert {key[:4] for key in as_set(found)} <= shares.keys()
-        assert all(hit.share <= shares[hit.side, hit.language, hit.id, hit.kind] for hit in found)
-        assert {key for key in true if key[3] != "ngram"} <= as_set(found)
-
-
-def test_too_many_ngrams_are_sampled_by_hash_alike_on_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_ngrams_are_sampled_by_hash_alike_on_both_sides(tmp_path: Path) -> None:
     chance = random.Random(1)
     words = [f"w{number}" for number in range(5000)]
     texts = [" ".join(chance.choices(words, k=60)) for _ in range(60)]
@@ -566,12 +546,10 @@ def test_too_many_ngrams_are_sampled_by_hash_alike_on_both_sides(tmp_path: Path,
         [(0, n) for n in range(60)],
     )
     whole = hits_of(pairs, collection)
-    monkeypatch.setattr(evaluation_texts, "MOST_NGRAMS", 1000)
-    monkeypatch.setattr(evaluation_texts, "CHUNK", 7)
-    evaluation = EvaluationTexts.of({"b": collection}, 8)
-    assert evaluation.sampled == 4
-    assert len(evaluation.ngrams.hashes) <= 1000
-    sampled = find_hits(evaluation, TrainingTexts.of([pairs], 0), 0.7)
+    index = Index.of(evaluation_texts({"b": collection}, 1_000_000)[0], 8, most_ngrams=1000, batch=7)
+    assert index.sampled == 4
+    assert len(index.ngrams.hashes) <= 1000
+    sampled = find_hits(index, training_texts([pairs], 0), 0.7)
     assert [hit.id for hit in sampled] == [hit.id for hit in whole] == [str(n) for n in range(1, 60, 2)]
 
 
@@ -619,7 +597,7 @@ def test_what_is_written_and_what_the_error_says(tmp_path: Path) -> None:
 
 
 def hits_of_all(pairs: ParallelPairs, collections: dict[str, RetrievalCollection]) -> list[Hit]:
-    return find_hits(EvaluationTexts.of(collections, 8), TrainingTexts.of([pairs], 0), 0.7)
+    return find_hits(index_of(collections), training_texts([pairs], 0), 0.7)
 
 
 def write_beir(
@@ -693,17 +671,16 @@ def squad_dev(folder: Path, language: str, renumber: bool) -> None:
 def test_xquad_is_found_in_the_set_that_it_comes_from(language: str, tmp_path: Path) -> None:
     collection = xquad(["de", "en", language])
     squad_dev(tmp_path / "set", language, renumber=True)
-    pairs = BeirParallel(PathsConfig(cache=str(tmp_path / "cache")), path=str(tmp_path / "set"), validation_share=0).pairs()
+    pairs = BeirPairs(PathsConfig(cache=str(tmp_path / "cache")), path=str(tmp_path / "set"), validation_share=0).pairs()
     found = hits_of(pairs, collection)
     queries = [hit for hit in found if hit.side == "queries" and hit.stops]
     assert {hit.language for hit in queries} == {language}
     asked = [hit for hit in found if hit.side == "queries" and hit.language == language]
     assert len(asked) == 1190
     assert len(queries) >= 1189  # every answer is a sentence of the paragraph; one in Chinese is too short, with its question
-    evaluation = EvaluationTexts.of({"b": collection}, 8)
+    index = index_of({"b": collection})
     rows = collection.corpus.rows(collection.languages.index(language))
-    part = evaluation.parts[1]
-    long = evaluation.long[part.start :][rows]
+    long = index.long[index.evaluation.parts[1].start :][rows]
     ids = {hit.id for hit in found if hit.side == "passages" and hit.language == language}
     assert ids >= {id_ for id_, one in zip(collection.corpus.ids[rows], long, strict=True) if one}
 
@@ -734,7 +711,7 @@ def test_squads_training_set_does_not_stop_a_run_on_xquad(tmp_path: Path) -> Non
     assert DATA
     if not (Path(DATA) / "squad2-parallel").is_dir():
         pytest.skip("squad2-parallel is not in HYBRID_RETRIEVAL_DATA")
-    source = BeirParallel(PathsConfig(data=DATA, cache=str(tmp_path)), path="squad2-parallel", languages=["en"])
+    source = BeirPairs(PathsConfig(data=DATA, cache=str(tmp_path)), path="squad2-parallel", languages=["en"])
     found = hits_of(source.pairs(), collection)
     assert [(hit.side, hit.kind, hit.text, hit.stops) for hit in found] == [
         ("queries", "exact", "What was the average family size?", False)

@@ -18,8 +18,8 @@ different towns), and a corpus may share what answers nothing. So are passages t
 that a set declares to be in both splits: the benchmark is a split of the very set that is trained on (its queries are in
 that set's files), and the passage is the same row there; its queries and their answers still stop the run.
 
-Queries and passages that answer one are looked for without exception; of more than `evaluation_texts.MOST_UNJUDGED`
-passages that answer none, one in every so many.
+Queries and passages that answer one are looked for without exception; of passages that answer none a million at most, evenly
+spaced.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hybrid_retrieval.audit.evaluation_texts import SIDES, EvaluationTexts
+from hybrid_retrieval.audit.index import Index
 from hybrid_retrieval.audit.overlap import KINDS, Hit, find_hits
-from hybrid_retrieval.audit.training_texts import TrainingTexts
+from hybrid_retrieval.audit.texts import evaluation_texts, training_texts
 from hybrid_retrieval.config import AuditConfig
-from hybrid_retrieval.data.parallel import ParallelPairs
+from hybrid_retrieval.data.parallel import SIDES, ParallelPairs
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 
@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 SUMMARY, HITS = "audit.json", "audit.parquet"
 SHOWN = 300
 """Hits in the summary; the other file has them all."""
+MOST_UNJUDGED = 1_000_000
 TYPES = {"str": pa.string(), "float": pa.float64(), "bool": pa.bool_()}
 SCHEMA = pa.schema([(field.name, TYPES[str(field.type)]) for field in fields(Hit)])
 
@@ -59,11 +60,13 @@ def audit(
     collections: Mapping[str, RetrievalCollection],
     directory: Path,
     hard_negatives: int = 0,
+    most_unjudged: int = MOST_UNJUDGED,
 ) -> dict[str, float]:
     """Audit the training sets against the benchmarks; write ``audit.json`` and ``audit.parquet``.
 
     Args:
         hard_negatives: of each pair, that are trained on.
+        most_unjudged: passages that answer no query, and so cannot stop a run, that are looked for.
 
     Returns:
         Flat figures: ``audit/<benchmark>/<kind>`` and ``audit/<benchmark>/stopping``, in texts.
@@ -72,16 +75,17 @@ def audit(
         InputError: a hit that a run stops for, unless ``audit.allow``; the files are written before.
     """
     start = time.perf_counter()
-    training = TrainingTexts.of(sets, hard_negatives)
-    evaluation = EvaluationTexts.of(collections, config.ngram)
-    hits = find_hits(evaluation, training, config.threshold)
+    training = training_texts(sets, hard_negatives)
+    evaluation, step = evaluation_texts(collections, most_unjudged)
+    index = Index.of(evaluation, config.ngram)
+    hits = find_hits(index, training, config.threshold)
     seconds = time.perf_counter() - start
-    benchmarks = {name: _counts(evaluation, name, [hit for hit in hits if hit.benchmark == name]) for name in collections}
+    benchmarks = {name: _counts(index, name, [hit for hit in hits if hit.benchmark == name]) for name in collections}
     record = {
         **asdict(config),
-        "sampled_ngrams": evaluation.sampled,
-        "sampled_unjudged_passages": evaluation.step,
-        "training": [{"set": part.pairs.name, "side": part.side, "texts": len(part.rows)} for part in training.parts],
+        "sampled_ngrams": index.sampled,
+        "sampled_unjudged_passages": step,
+        "training": [{"set": part.name, "side": part.side, "texts": len(part)} for part in training.parts],
         "seconds": round(seconds, 3),
         "benchmarks": benchmarks,
         "hits": [asdict(hit) for hit in sorted(hits, key=lambda hit: not hit.stops)[:SHOWN]],
@@ -109,20 +113,20 @@ def audited(directory: Path) -> dict[str, float]:
     }
 
 
-def _counts(evaluation: EvaluationTexts, name: str, hits: Sequence[Hit]) -> dict[str, Any]:
+def _counts(index: Index, name: str, hits: Sequence[Hit]) -> dict[str, Any]:
     """Evaluation texts of a benchmark by side and kind, and by language pair (evaluation-training)."""
     found: dict[str, Any] = {"stopping": len({(hit.side, hit.language, hit.id) for hit in hits if hit.stops})}
-    for part in evaluation.parts:
-        if part.benchmark == name:
+    for part in index.evaluation.parts:
+        if part.name == name:
             mine = [hit for hit in hits if hit.side == part.side]
             kinds = Counter(hit.kind for hit in mine)
             pairs = {
                 kind: Counter(f"{hit.language}-{hit.training_language}" for hit in mine if hit.kind == kind) for kind in kinds
             }
             found[part.side] = {
-                "texts": len(part.rows),
-                "looked_for": len(part.places),
-                "short": int((~evaluation.long[part.start : part.start + len(part.places)]).sum()),
+                "texts": len(part.ids),
+                "looked_for": len(part),
+                "short": int((~index.long[part.start : part.start + len(part)]).sum()),
                 **{kind: kinds[kind] for kind in KINDS},
                 "language_pairs": {kind: dict(sorted(counted.items())) for kind, counted in pairs.items()},
             }

@@ -1,22 +1,22 @@
 """Which evaluation texts the training text holds: equal texts, shared ids, shared n-grams.
 
-Training text is streamed once, whatever its size. What hashes find is compared as text before it is reported.
+Training text is streamed once, whatever its size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_retrieval.audit.declared import declared_rows
-from hybrid_retrieval.audit.evaluation_texts import EvaluationTexts, bare_id, ngram_sizes
-from hybrid_retrieval.audit.training_texts import BATCH, TrainingPart, TrainingTexts
-from hybrid_retrieval.audit.units import Ints, Units, spelled
+from hybrid_retrieval.audit.declared import declared_texts
+from hybrid_retrieval.audit.index import Index, bare_id, ngram_sizes
+from hybrid_retrieval.audit.texts import BATCH, Texts, TrainingPart
+from hybrid_retrieval.audit.units import Units, spelled
 from hybrid_retrieval.progress import track
 
 KINDS = ("exact", "normalised", "id", "ngram")
@@ -28,7 +28,7 @@ class Hit:
     """An evaluation text that training text holds, and a training text that does.
 
     Attributes:
-        share: of the evaluation text's distinct n-grams, those that occur in some training text; 1 for other kinds.
+        overlap: of the evaluation text's distinct n-grams, the part that occurs in some training text; 1 for other kinds.
         answers: of a passage, whether it answers a query of the benchmark; of a query that is equal to a training query,
             whether an answer is the same too.
         stops: whether a run is to stop for it.
@@ -42,7 +42,7 @@ class Hit:
     language: str
     id: str
     text: str
-    share: float
+    overlap: float
     answers: bool
     stops: bool
     training_set: str
@@ -52,122 +52,126 @@ class Hit:
     training_text: str
 
 
-def find_hits(evaluation: EvaluationTexts, training: TrainingTexts, threshold: float) -> list[Hit]:
-    """All hits, by evaluation text and kind.
-
-    Args:
-        threshold: the least share of n-grams that is a hit.
-    """
-    scan = _Scan(evaluation)
-    for part in training.parts:
-        batches = -(-len(part.rows) // BATCH)
-        for number, rows, texts in track(part.batches(), f"auditing {part.pairs.name} {part.side}", batches):
-            scan.add(part, number, rows, texts)
-    answered = _answered(evaluation, training, scan.queries, threshold)
-    matches = [
-        _Match(row, kind, answered.get(row, int(numbers[row])), 1.0, row in answered)
-        for kind, numbers in (("exact", scan.exact), ("normalised", scan.normalised))
-        for row in np.flatnonzero(numbers >= 0).tolist()
-    ]
-    matches += [_Match(row, "id", int(scan.ids[row]), 1.0) for row in np.flatnonzero(scan.ids >= 0).tolist()]
-    matches += _near(evaluation, training, scan.ngrams, (scan.exact >= 0) | (scan.normalised >= 0), threshold)
-    matches.sort(key=lambda match: (match.row, KINDS.index(match.kind)))
-    texts = training.texts([match.number for match in matches])
-    hits = [_hit(evaluation, training, match, text) for match, text in zip(matches, texts, strict=True)]
-    declared = declared_rows(evaluation, training, {match.row for match, hit in zip(matches, hits, strict=True) if hit.stops})
-    return [replace(hit, stops=False) if match.row in declared else hit for match, hit in zip(matches, hits, strict=True)]
-
-
 class _Match(NamedTuple):
-    """An evaluation text, by its row, in a training text, by its number."""
+    """An evaluation text in a training text, by their numbers."""
 
-    row: int
+    text: int
     kind: str
-    number: int
-    share: float
+    training: int
+    overlap: float
     answered: bool = False
     """Of an equal query: with an equal answer."""
 
 
-class _Scan:
-    """The first training text, by its number, that each evaluation text and each n-gram was found in; or -1."""
+def find_hits(index: Index, training: Texts[TrainingPart], threshold: float) -> list[Hit]:
+    """All hits, by evaluation text and kind.
 
-    def __init__(self, evaluation: EvaluationTexts) -> None:
-        self.evaluation = evaluation
-        self.exact, self.normalised, self.ids = (np.full(len(evaluation), -1, np.int64) for _ in range(3))
-        self.ngrams = np.full(len(evaluation.ngrams.hashes), -1, np.int64)
+    Args:
+        threshold: the least overlap of n-grams that is one.
+    """
+    matches = _find(index, training, threshold)
+    stopping = [_stops(index, training, match) for match in matches]
+    asked = {match.text for match, stops in zip(matches, stopping, strict=True) if stops}
+    declared = declared_texts(index.evaluation, training, asked)
+    return [
+        _hit(index, training, match, stops and match.text not in declared)
+        for match, stops in zip(matches, stopping, strict=True)
+    ]
+
+
+def _find(index: Index, training: Texts[TrainingPart], threshold: float) -> list[_Match]:
+    scan = _Scan(index)
+    for part in training.parts:
+        batches = track(part.batches(BATCH), f"auditing {part.name} {part.side}", -(-len(part) // BATCH))
+        for start, texts, ids in batches:
+            scan.add(part.side, start, texts, ids)
+    answered = _answered(index, training, scan.queries, threshold)
+    matches = [
+        _Match(
+            text,
+            "exact" if scan.exact[text] else "normalised",
+            answered.get(text, int(scan.equal[text])),
+            1.0,
+            text in answered,
+        )
+        for text in np.flatnonzero(scan.equal >= 0).tolist()
+    ]
+    matches += [_Match(text, "id", int(scan.ids[text]), 1.0) for text in np.flatnonzero(scan.ids >= 0).tolist()]
+    matches += _near(index, scan, threshold)
+    return sorted(matches, key=lambda match: (match.text, KINDS.index(match.kind)))
+
+
+class _Scan:
+    """The first training text, by number, that each evaluation text and each n-gram was found in; or -1."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.equal, self.ids = (np.full(len(index.evaluation), -1, np.int64) for _ in range(2))
+        self.exact = np.zeros(len(index.evaluation), np.bool_)
+        self.ngrams = np.full(len(index.ngrams.hashes), -1, np.int64)
         self.queries: dict[int, list[int]] = {}
         """For each hash of an evaluation query the training queries that have it."""
-        self._open = np.ones(len(evaluation.texts.hashes), np.bool_)
+        self._open = np.ones(len(index.numbers), np.bool_)
 
-    def add(self, part: TrainingPart, number: int, rows: Ints, texts: Sequence[str]) -> None:
-        """Look up a batch of training texts, numbered from `number`."""
+    def add(self, side: str, start: int, texts: Sequence[str], ids: Sequence[str]) -> None:
+        """Look up a batch of training texts, numbered from `start`."""
         units = Units.of(texts)
-        self._find_equal(units, number, texts, part.side)
-        for size in self.evaluation.sizes:
-            text, hashes = units.windows(size)
-            place, found = self.evaluation.ngrams.find(hashes)
-            new = np.flatnonzero(self.ngrams[found] < 0)[::-1]  # of several values for a place the last one stays
-            self.ngrams[found[new]] = number + text[place[new]]
-        wanted = self.evaluation.ids["queries" if part.side == "queries" else "passages"]
-        if wanted:
-            for id_number, id_ in enumerate(part.table.ids(rows), number):
-                for row in wanted.get(bare_id(id_), ()):
-                    if self.ids[row] < 0:
-                        self.ids[row] = id_number
-
-    def _find_equal(self, units: Units, number: int, texts: Sequence[str], side: str) -> None:
         some = np.flatnonzero(units.counts)
-        places, found = self.evaluation.texts.find(units.text_hashes[some])
-        for place, text in zip(some[places].tolist(), found.tolist(), strict=True):
-            rows = self.evaluation.text_rows[slice(*self.evaluation.text_starts[text : text + 2])]
-            if side == "queries" and self.evaluation.is_query[rows].any():
-                self.queries.setdefault(text, []).append(number + place)
-            if self._open[text]:
-                self._compare(rows, number + place, texts[place], side == "negatives")
-                self._open[text] = bool((self.exact[rows] < 0).any())
+        places, hashes = self.index.texts.find(units.text_hashes[some])
+        for place, hash_ in zip(some[places].tolist(), hashes.tolist(), strict=True):
+            self._compare(side, hash_, start + place, texts[place])
+        for size in self.index.sizes:
+            text, windows = units.windows(size)
+            place, found = self.index.ngrams.find(windows)
+            new = np.flatnonzero(self.ngrams[found] < 0)[::-1]  # of several values for a place the last one stays
+            self.ngrams[found[new]] = start + text[place[new]]
+        wanted = self.index.ids["queries" if side == "queries" else "passages"]
+        for number, id_ in enumerate(ids if wanted else (), start):
+            for text_number in wanted.get(bare_id(id_), ()):
+                if self.ids[text_number] < 0:
+                    self.ids[text_number] = number
 
-    def _compare(self, rows: Ints, number: int, text: str, negative: bool) -> None:
-        """Evaluation texts and a training text of one hash; a hard negative takes no other text's place."""
-        for row in rows[self.exact[rows] < 0].tolist():
-            other = self.evaluation.text(row)
-            if negative and self.normalised[row] >= 0:
-                continue
-            if other == text:
-                self.exact[row], self.normalised[row] = number, -1
-            elif self.normalised[row] < 0 and _run(other) == _run(text):
-                self.normalised[row] = number
+    def _compare(self, side: str, hash_: int, training: int, text: str) -> None:
+        """Evaluation texts and a training text of one hash: an exact one is kept before others, a hard negative after them."""
+        numbers = self.index.numbers[hash_]
+        if side == "queries" and self.index.is_query[numbers].any():
+            self.queries.setdefault(hash_, []).append(training)
+        if not self._open[hash_]:
+            return
+        for number in numbers[~self.exact[numbers]].tolist():
+            same = self.index.evaluation.text(number) == text
+            if self.equal[number] < 0 or (same and side != "negatives"):
+                self.equal[number], self.exact[number] = training, same
+        self._open[hash_] = not self.exact[numbers].all()
 
 
-def _answered(
-    evaluation: EvaluationTexts, training: TrainingTexts, queries: Mapping[int, Sequence[int]], threshold: float
-) -> dict[int, int]:
+def _answered(index: Index, training: Texts[TrainingPart], queries: dict[int, list[int]], threshold: float) -> dict[int, int]:
     """For evaluation queries the first training query that is the same and has the same answer.
 
     Query and answer together must be as long as an n-gram.
 
     Args:
-        queries: training queries by the hash, in the table of evaluation texts, that they share with evaluation queries.
+        queries: training queries by the hash that they share with evaluation queries.
     """
     found: dict[int, int] = {}
-    for text, numbers in queries.items():
-        asked: dict[str, dict[tuple[int, int], int]] = {}
-        for number, query in zip(numbers, training.texts(numbers), strict=True):
-            asked.setdefault(_run(query), {}).setdefault(training.group(number), number)
+    for hash_, numbers in queries.items():
+        groups: dict[tuple[int, int], int] = {}
+        for number in numbers:
+            part, row = training.part_of(number)
+            groups.setdefault((training.parts.index(part), part.group(row)), number)
         held: dict[tuple[int, int], list[str]] = {}
-        rows = evaluation.text_rows[slice(*evaluation.text_starts[text : text + 2])]
-        for row in rows[evaluation.is_query[rows]].tolist():
-            part, place = evaluation.part_of(row)
-            query = evaluation.text(row)
-            size = int(ngram_sizes(Units.of([query]), evaluation.ngram)[0])
-            least = max(1, size - len(spelled(query)))
-            wanted = _runs(part.answers(place), least)
-            for group, number in asked.get(_run(query), {}).items() if wanted else ():
+        same = index.numbers[hash_]
+        for text in same[index.is_query[same]].tolist():
+            asked, row = index.evaluation.part_of(text)
+            units = Units.of([asked.texts[row]])
+            size = int(ngram_sizes(units, index.ngram)[0])
+            least = max(1, size - int(units.counts[0]))
+            wanted = _runs(asked.answers(row), least)
+            for group, number in groups.items() if wanted else ():
                 if group not in held:
-                    held[group] = training.answers(*group)
-                others = _runs(held[group], least)
-                if any(_same_answer(one, other, size, threshold) for one in wanted for other in others):
-                    found[row] = number
+                    held[group] = training.parts[group[0]].answers(group[1])
+                if any(_same_answer(one, other, size, threshold) for one in wanted for other in _runs(held[group], least)):
+                    found[text] = number
                     break
     return found
 
@@ -200,62 +204,45 @@ def _run(text: str) -> str:
     return "".join(f"\n{unit}" for unit in spelled(text)) + "\n"
 
 
-def _near(
-    evaluation: EvaluationTexts, training: TrainingTexts, found: Ints, equal: npt.NDArray[np.bool_], threshold: float
-) -> Iterator[_Match]:
-    """Texts that are not `equal`, with `threshold` of their n-grams or more in training text.
-
-    Args:
-        found: for each n-gram the first training text that it was found in.
-    """
-    of_posting = found[evaluation.posting_ngram]
-    rows = evaluation.posting_row
-    there = np.bincount(rows[of_posting >= 0], minlength=len(evaluation))
-    every = np.bincount(rows, minlength=len(evaluation))
-    near = np.flatnonzero((there > 0) & (there >= threshold * every) & ~equal)
-    first = np.searchsorted(rows, np.arange(len(evaluation) + 1))
-    for row in near.tolist():
-        cited = of_posting[first[row] : first[row + 1]]
+def _near(index: Index, scan: _Scan, threshold: float) -> Iterator[_Match]:
+    """Texts that equal no training text, with `threshold` of their n-grams or more in training text."""
+    training: npt.NDArray[np.int64] = scan.ngrams[index.places.values]
+    there = np.bincount(index.places.rows()[training >= 0], minlength=len(index.evaluation))
+    near = (there > 0) & (there >= threshold * index.places.lengths) & (scan.equal < 0)
+    for text in np.flatnonzero(near).tolist():
+        cited = scan.ngrams[index.places[text]]
         numbers, times = np.unique(cited[cited >= 0], return_counts=True)
-        size = int(ngram_sizes(Units.of([evaluation.text(row)]), evaluation.ngram)[0])
-        mine = ngrams(evaluation.text(row), size)
-        held = set().union(*(mine & ngrams(text, size) for text in training.texts(numbers.tolist())))
-        share = len(held) / len(mine) if evaluation.sampled == 1 else there[row] / every[row]
-        if held and share >= threshold:
-            yield _Match(row, "ngram", int(numbers[times.argmax()]), float(share))
+        yield _Match(text, "ngram", int(numbers[times.argmax()]), float(there[text] / len(cited)))
 
 
-def ngrams(text: str, size: int) -> set[tuple[str, ...]]:
-    """The distinct n-grams of a text."""
-    units = spelled(text)
-    return set(zip(*(units[place:] for place in range(size)), strict=False))
-
-
-def _hit(evaluation: EvaluationTexts, training: TrainingTexts, match: _Match, training_text: str) -> Hit:
-    part, place = evaluation.part_of(match.row)
-    taught, at = training.part_of(match.number)
-    judged = bool(part.judged[place])
-    if taught.side == "negatives":
-        stops = False
-    elif match.kind == "id":
-        stops = judged
-    elif part.side == "queries":
-        stops = match.answered
-    else:
-        stops = match.kind != "ngram" and judged and bool(evaluation.long[match.row])
+def _hit(index: Index, training: Texts[TrainingPart], match: _Match, stops: bool) -> Hit:
+    part, row = index.evaluation.part_of(match.text)
+    taught, trained = training.part_of(match.training)
     return Hit(
-        benchmark=part.benchmark,
+        benchmark=part.name,
         side=part.side,
         kind=match.kind,
-        language=part.languages[int(part.rows.language[place])],
-        id=part.rows.ids[place],
-        text=part.rows.texts[place][:EXCERPT],
-        share=match.share,
-        answers=match.answered if part.side == "queries" else judged,
+        language=part.language_of(row),
+        id=part.ids[row],
+        text=part.texts[row][:EXCERPT],
+        overlap=match.overlap,
+        answers=match.answered if part.side == "queries" else bool(part.judged[row]),
         stops=stops,
-        training_set=taught.pairs.name,
+        training_set=taught.name,
         training_side=taught.side,
-        training_language=taught.language(at),
-        training_id=taught.table.ids([taught.rows[at]])[0],
-        training_text=training_text[:EXCERPT],
+        training_language=taught.language_of(trained),
+        training_id=taught.ids[trained],
+        training_text=taught.texts[trained][:EXCERPT],
     )
+
+
+def _stops(index: Index, training: Texts[TrainingPart], match: _Match) -> bool:
+    """Whether a run is to stop for a match, if its set does not declare it."""
+    part, row = index.evaluation.part_of(match.text)
+    if training.part_of(match.training)[0].side == "negatives":
+        return False
+    if match.kind == "id":
+        return bool(part.judged[row])
+    if part.side == "queries":
+        return match.answered
+    return match.kind != "ngram" and bool(part.judged[row] and index.long[match.text])

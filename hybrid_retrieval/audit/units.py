@@ -21,6 +21,8 @@ from functools import cache, cached_property
 import numpy as np
 import numpy.typing as npt
 
+from hybrid_retrieval.hashing import mix
+
 Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 
@@ -118,7 +120,7 @@ class Units:
             hashes *= _ODD
             hashes += self.hashes[place : place + total]
         within = self.text[:total] == self.text[size - 1 :]
-        return self.text[:total][within], _mixed(hashes[within])
+        return self.text[:total][within], mix(hashes[within])
 
 
 def spelled(text: str) -> list[str]:
@@ -135,16 +137,7 @@ def _sums(values: Hashes, first: Ints) -> Hashes:
         return np.empty(0, np.uint64)
     lengths = np.diff(first, append=len(values))
     values *= _powers().take(np.arange(len(values)) - np.repeat(first, lengths), mode="clip")
-    return _mixed(np.add.reduceat(values, first))
-
-
-def _mixed(values: Hashes) -> Hashes:
-    """Spread every bit over the whole word (the finaliser of SplitMix64); `values` are overwritten."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        values ^= values >> np.uint64(shift)
-        values *= np.uint64(factor)
-    values ^= values >> np.uint64(31)
-    return values
+    return mix(np.add.reduceat(values, first))
 
 
 @cache

@@ -11,10 +11,11 @@ use are then a union of a few ranges (one for each *availability pattern*), so t
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
+import logging
 import unicodedata
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,20 +26,25 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from hybrid_retrieval.data.stored_texts import StoredTexts, open_table, write_rows
+from hybrid_retrieval.hashing import text_hash
 from hybrid_retrieval.ragged import Ragged
 
+log = logging.getLogger(__name__)
+
+SIDES = ("queries", "passages")
 SPLITS = ("train", "validation", "test")
-SCHEMA = pa.schema([("group", pa.int32()), ("key", pa.int64()), ("id", pa.large_string()), ("text", pa.large_string())])
+SCHEMA = pa.schema([("key", pa.int64()), ("id", pa.large_string()), ("text", pa.large_string())])
 MAX_LANGUAGES = 64
 CHUNK = 65_536
+"""Rows that are written together."""
 
 Ints = npt.NDArray[np.int64]
 
 
 def text_key(text: str) -> int:
     """A 63-bit fingerprint of a text, equal for texts that differ only in Unicode form or spacing."""
-    canonical = " ".join(unicodedata.normalize("NFKC", text).split())
-    return int.from_bytes(hashlib.blake2b(canonical.encode(), digest_size=8).digest(), "big") >> 1
+    return text_hash(" ".join(unicodedata.normalize("NFKC", text).split())) >> 1
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class TextTable:
     """One side (queries or passages) of a set: a row is one text in one language.
 
     Attributes:
-        table: columns group, key, id, text; sorted by language.
+        table: columns key, id, text; language after language.
         rows: int32 [groups, languages], the row of a group in a language, or -1.
     """
 
@@ -64,46 +70,27 @@ class TextTable:
     @cached_property
     def groups(self) -> npt.NDArray[np.int32]:
         """int32 [rows]: the group of every row."""
-        return np.asarray(self.table.column("group").combine_chunks())
+        groups = np.empty(len(self), np.int32)
+        group, language = np.nonzero(self.rows >= 0)
+        groups[self.rows[group, language]] = group
+        return groups
 
     @cached_property
     def languages(self) -> Ints:
         """int64 [rows]: the language of every row, as an index into the set's languages."""
-        found = np.zeros(len(self), np.int64)
-        for language in range(self.rows.shape[1]):
-            present = self.rows[:, language]
-            found[present[present >= 0]] = language
-        return found
+        return np.repeat(np.arange(self.rows.shape[1]), (self.rows >= 0).sum(0))
+
+    def column(self, name: str) -> StoredTexts:
+        """Every ``text`` or ``id``."""
+        return StoredTexts(self.table.column(name))
 
     def texts(self, rows: Sequence[int] | npt.NDArray[Any] | None = None) -> list[str]:
         """The texts of `rows` (all of them by default)."""
-        if rows is None:
-            values: list[str] = self.table.column("text").to_pylist()
-            return values
-        return self._take("text", rows)
+        return list(self.column("text")) if rows is None else self.column("text").take(rows)
 
     def ids(self, rows: Sequence[int] | npt.NDArray[Any]) -> list[str]:
         """The published ids of `rows`."""
-        return self._take("id", rows)
-
-    def _take(self, name: str, rows: Sequence[int] | npt.NDArray[Any]) -> list[str]:
-        """Values of a column, chunk by chunk: Arrow's own take first joins all chunks in memory."""
-        column = self.table.column(name)
-        wanted = np.asarray(rows, dtype=np.int64)
-        ends = np.cumsum([len(chunk) for chunk in column.chunks])
-        chunk_of = np.searchsorted(ends, wanted, side="right")
-        values = np.empty(len(wanted), dtype=object)
-        for number in np.unique(chunk_of).tolist():
-            here = np.flatnonzero(chunk_of == number)
-            chunk = column.chunk(number)
-            values[here] = chunk.take(pa.array(wanted[here] - (ends[number] - len(chunk)))).to_pylist()
-        taken: list[str] = values.tolist()
-        return taken
-
-    def iterate(self, chunk: int = 4096) -> Iterator[list[str]]:
-        """All texts in row order, a chunk at a time."""
-        for batch in self.table.select(["text"]).to_batches(max_chunksize=chunk):
-            yield batch.column(0).to_pylist()
+        return self.column("id").take(rows)
 
 
 @dataclass(frozen=True)
@@ -131,30 +118,22 @@ class ParallelPairs:
     passages: TextTable
     edges: npt.NDArray[np.int32]
     """int32 [edges, 2 + negatives]: query group, passage group, passage groups that are hard negatives."""
-    answer_offsets: Ints
-    """int64 [query groups + 1]: where a query group's answers start in `answers`."""
-    answers: npt.NDArray[np.int32]
-    """int32: distinct passage groups that answer each query group."""
+    answers_by_query: Ragged
+    """int32: the distinct passage groups that answer each query group."""
     meta: Mapping[str, Any]
     directory: Path
 
-    @property
-    def answers_by_query(self) -> Ragged:
-        """int32: the distinct passage groups that answer each query group."""
-        return Ragged(self.answers, self.answer_offsets)
-
     @classmethod
-    def open(cls, directory: Path, name: str | None = None) -> ParallelPairs:
+    def open(cls, directory: Path) -> ParallelPairs:
         """Memory-map a written set; no text is read."""
         meta = json.loads((directory / "meta.json").read_text())
         return cls(
-            name=name or meta["name"],
+            name=meta["name"],
             languages=tuple(meta["languages"]),
-            queries=_open_table(directory, "queries"),
-            passages=_open_table(directory, "passages"),
+            queries=_open_side(directory, "queries", meta["languages"]),
+            passages=_open_side(directory, "passages", meta["languages"]),
             edges=_load(directory / "edges.npy"),
-            answer_offsets=_load(directory / "answer_offsets.npy"),
-            answers=_load(directory / "answers.npy"),
+            answers_by_query=Ragged(_load(directory / "answers.npy"), _load(directory / "answer_offsets.npy")),
             meta=meta,
             directory=directory,
         )
@@ -189,33 +168,44 @@ class ParallelPairs:
 
 
 class PairsWriter:
-    """Streams a parallel set to disk: texts language by language, then edges by split."""
+    """Streams a parallel set to disk: the texts of each language, then edges by split."""
 
-    def __init__(self, directory: Path, name: str, languages: Sequence[str]) -> None:
+    def __init__(self, directory: Path, name: str, languages: Sequence[str], chunk: int = CHUNK) -> None:
         if len(languages) > MAX_LANGUAGES:
             raise ValueError(f"{len(languages)} languages; at most {MAX_LANGUAGES} fit an availability pattern")
         self.directory = directory
         self.name = name
         self.languages = tuple(languages)
-        self._sides = {
-            "queries": _SideWriter(directory, "queries", len(languages)),
-            "passages": _SideWriter(directory, "passages", len(languages)),
-        }
+        self._chunk = chunk
+        none = np.empty(0, np.int32)
+        self._groups: dict[str, dict[str, npt.NDArray[np.int32]]] = {side: dict.fromkeys(languages, none) for side in SIDES}
 
-    def write(self, side: str, language: str, rows: Iterable[tuple[int, str, str]]) -> int:
-        """Append (group, id, text) rows of one language to ``queries`` or ``passages``; how many there were."""
-        return self._sides[side].append(self.languages.index(language), rows)
+    def write(self, side: str, language: str, rows: Iterable[tuple[int, str, str]]) -> None:
+        """Write the (group, id, text) rows of one language of ``queries`` or ``passages``; texts are held a chunk at a time."""
+        groups = array("i")
+
+        def keyed() -> Iterator[tuple[int, str, str]]:
+            for group, id_, text in rows:
+                groups.append(group)
+                yield text_key(text), id_, text
+
+        write_rows(_side_file(self.directory, side, language), SCHEMA, keyed(), self._chunk)
+        self._groups[side][language] = np.array(groups, np.int32)
+
+    def regroup(self, side: str, group_of: npt.NDArray[Any]) -> None:
+        """Replace the groups of all rows of a side: a group is known only when all texts have been seen."""
+        self._groups[side] = {language: group_of[groups] for language, groups in self._groups[side].items()}
 
     def finish(self, edges: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Sort the edges of each split by availability and write everything that `ParallelPairs.open` reads.
 
         Args:
             edges: int [edges, 2 + negatives] for each of train, validation, test (absent: empty).
-            meta: what is known of the set (counts, drops, provenance); JSON.
+            meta: what is known of the set, JSON; ``dropped``, by reason and perhaps by language, is also logged.
         """
         parts = [np.asarray(part) for part in edges.values() if len(part)]
-        query_rows = self._sides["queries"].close(max((int(part[:, 0].max()) + 1 for part in parts), default=0))
-        passage_rows = self._sides["passages"].close(max((int(part[:, 1:].max()) + 1 for part in parts), default=0))
+        query_rows = self._row_index("queries", max((int(part[:, 0].max()) + 1 for part in parts), default=0))
+        passage_rows = self._row_index("passages", max((int(part[:, 1:].max()) + 1 for part in parts), default=0))
         query_masks, passage_masks = _masks(query_rows), _masks(passage_rows)
         ordered: list[npt.NDArray[np.int32]] = []
         patterns: list[tuple[int, int, int, int, int]] = []
@@ -234,67 +224,49 @@ class PairsWriter:
             ordered.append(part)
             offset += len(part)
         every = np.concatenate(ordered) if ordered else np.empty((0, 2), np.int32)
-        np.save(self.directory / "edges.npy", every)
-        np.save(self.directory / "patterns.npy", np.array(patterns, dtype=np.uint64).reshape(-1, 5))
-        offsets, answers = _answers(every, len(query_rows))
-        np.save(self.directory / "answer_offsets.npy", offsets)
-        np.save(self.directory / "answers.npy", answers)
+        answers = _answers(every, len(query_rows))
         counts = {
             "queries": dict(zip(self.languages, (query_rows >= 0).sum(0).tolist(), strict=True)),
             "passages": dict(zip(self.languages, (passage_rows >= 0).sum(0).tolist(), strict=True)),
             "edges": {split: len(edges.get(split, ())) for split in SPLITS},
         }
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "queries_rows": query_rows,
+            "passages_rows": passage_rows,
+            "edges": every,
+            "patterns": np.array(patterns, dtype=np.uint64).reshape(-1, 5),
+            "answers": answers.values,
+            "answer_offsets": answers.offsets,
+        }
+        for name, values in arrays.items():
+            np.save(self.directory / f"{name}.npy", values)
+        for reason, dropped in sorted(meta.get("dropped", {}).items()):
+            by_language = isinstance(dropped, Mapping)
+            said = ", ".join(f"{name} {count:,}" for name, count in sorted(dropped.items())) if by_language else f"{dropped:,}"
+            log.info("left out of %s, %s: %s", self.name, reason, said)
         record = {"name": self.name, "languages": self.languages, "counts": counts, **meta}
         (self.directory / "meta.json").write_text(json.dumps(record, indent=1, ensure_ascii=False))
 
-
-class _SideWriter:
-    """One Arrow file and the row index of its groups."""
-
-    def __init__(self, directory: Path, side: str, languages: int) -> None:
-        self._directory, self._side, self._languages = directory, side, languages
-        self._file = pa.OSFile(str(directory / f"{side}.arrow"), "wb")
-        self._writer = pa.ipc.new_file(self._file, SCHEMA)
-        self._count = 0
-        self._index: list[tuple[int, npt.NDArray[np.int32], int]] = []
-
-    def append(self, language: int, rows: Iterable[tuple[int, str, str]]) -> int:
-        """Write rows in chunks; texts are held no longer than that."""
-        start, chunk = self._count, []
-        for row in rows:
-            chunk.append(row)
-            if len(chunk) == CHUNK:
-                self._flush(language, chunk)
-                chunk = []
-        self._flush(language, chunk)
-        return self._count - start
-
-    def _flush(self, language: int, chunk: list[tuple[int, str, str]]) -> None:
-        if not chunk:
-            return
-        groups, ids, texts = zip(*chunk, strict=True)
-        columns = [groups, [text_key(text) for text in texts], ids, texts]
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-        self._writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
-        self._index.append((language, np.array(groups, np.int32), self._count))
-        self._count += len(chunk)
-
-    def close(self, least: int) -> npt.NDArray[np.int32]:
-        """Finish the file and write the row index, int32 [groups, languages], for `least` groups or more."""
-        self._writer.close()
-        self._file.close()
-        groups = max(least, 1 + max((int(part.max()) for _, part, _ in self._index), default=-1))
-        rows = np.full((groups, self._languages), -1, np.int32)
-        for language, part, start in self._index:
-            rows[part, language] = np.arange(start, start + len(part), dtype=np.int32)
-        np.save(self._directory / f"{self._side}_rows.npy", rows)
+    def _row_index(self, side: str, least: int) -> npt.NDArray[np.int32]:
+        """int32 [groups, languages] of a side, for `least` groups or more."""
+        groups = self._groups[side]
+        most = max((int(part.max()) for part in groups.values() if len(part)), default=-1)
+        rows = np.full((max(least, most + 1), len(groups)), -1, np.int32)
+        start = 0
+        for index, part in enumerate(groups.values()):
+            rows[part, index] = np.arange(start, start + len(part))
+            start += len(part)
         return rows
 
 
-def _open_table(directory: Path, side: str) -> TextTable:
-    with pa.memory_map(str(directory / f"{side}.arrow")) as source:
-        table = pa.ipc.open_file(source).read_all()
-    return TextTable(table, _load(directory / f"{side}_rows.npy"))
+def _side_file(directory: Path, side: str, language: str) -> Path:
+    return directory / f"{side}.{language}.arrow"
+
+
+def _open_side(directory: Path, side: str, languages: Sequence[str]) -> TextTable:
+    files = [_side_file(directory, side, language) for language in languages]
+    tables = [open_table(file) for file in files if file.exists()]
+    return TextTable(pa.concat_tables([SCHEMA.empty_table(), *tables]), _load(directory / f"{side}_rows.npy"))
 
 
 def _load(path: Path) -> npt.NDArray[Any]:
@@ -313,11 +285,8 @@ def _masks(rows: npt.NDArray[np.int32]) -> npt.NDArray[np.uint64]:
     return masks
 
 
-def _answers(edges: npt.NDArray[np.int32], query_groups: int) -> tuple[Ints, npt.NDArray[np.int32]]:
-    """Distinct answers of every query group, in compressed rows."""
-    if not len(edges):
-        return np.zeros(query_groups + 1, np.int64), np.empty(0, np.int32)
-    span = int(edges[:, 1].max()) + 1
+def _answers(edges: npt.NDArray[np.int32], query_groups: int) -> Ragged:
+    """The distinct answers of every query group."""
+    span = int(edges[:, 1].max(initial=0)) + 1
     pairs = np.unique(edges[:, 0].astype(np.int64) * span + edges[:, 1])
-    counts = np.bincount(pairs // span, minlength=query_groups)
-    return np.concatenate([[0], np.cumsum(counts)]), (pairs % span).astype(np.int32)
+    return Ragged.of((pairs % span).astype(np.int32), np.bincount(pairs // span, minlength=query_groups))

@@ -1,21 +1,29 @@
-"""What every data set offers: where it was found, its pairs, and in which split an item falls."""
+"""A data set by name: where it is found, its pairs, and in which split an item falls."""
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hybrid_retrieval.data.parallel import ParallelPairs
+import numpy as np
+import numpy.typing as npt
+
+from hybrid_retrieval.cache import Cache
+from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.data.parallel import SPLITS, PairsWriter, ParallelPairs
 from hybrid_retrieval.errors import InputError, nearest
+from hybrid_retrieval.hashing import text_hash
+
+FORMAT = 2
+"""Of the files that `PairsWriter` writes."""
 
 
 @dataclass(frozen=True)
 class WeightedPairs:
-    """One set of a training mixture and its share of the draws, relative to the other sets."""
+    """One set of a training mixture and the weight of its draws, relative to the other sets."""
 
     pairs: ParallelPairs
     weight: float
@@ -47,12 +55,70 @@ class Source(ABC):
         return [{"name": weighted.pairs.name, **weighted.pairs.meta["provenance"]} for weighted in self.sets()]
 
 
+class BuiltSource(Source):
+    """A source that is read once and then lies in the cache, under a key of all that its pairs depend on.
+
+    A subclass sets `paths` and `name` in its constructor.
+    """
+
+    kind: str
+    """Folder in the cache."""
+    paths: PathsConfig
+
+    @abstractmethod
+    def languages(self) -> Sequence[str]:
+        """The languages to read."""
+
+    @abstractmethod
+    def key(self) -> dict[str, Any]:
+        """All that the pairs depend on; JSON."""
+
+    @abstractmethod
+    def write(self, writer: PairsWriter) -> None:
+        """Write texts and edges."""
+
+    def pairs(self) -> ParallelPairs:
+        def make(directory: Path) -> None:
+            self.write(PairsWriter(directory, self.name, self.languages()))
+
+        return ParallelPairs.open(Cache.at(self.paths.cache).build(*self._place, make))
+
+    def built(self) -> bool:
+        """Whether the pairs are in the cache."""
+        return Cache.at(self.paths.cache).directory(*self._place).exists()
+
+    @property
+    def _place(self) -> tuple[str, dict[str, Any]]:
+        return f"datasets/{self.kind}", {"format": FORMAT, **self.key()}
+
+
 def split_of(key: str, validation: float, test: float) -> str:
-    """The split of an item (or of a component of items) by a hash of its stable name; the shares lie in 0..1."""
-    draw = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64
+    """The split of an item (or of a component of items) by a hash of its stable name; the parts lie in 0..1."""
+    draw = text_hash(key) / 2**64
     if draw < test:
         return "test"
     return "validation" if draw < test + validation else "train"
+
+
+def same_item_edges(names: Sequence[str], validation: float, test: float) -> dict[str, npt.NDArray[np.int32]]:
+    """Edges by split of a set whose n-th query group is answered by its n-th passage group.
+
+    Args:
+        names: for each item what its split is drawn by.
+    """
+    splits = np.array([split_of(name, validation, test) for name in names])
+    return {split: np.repeat(np.flatnonzero(splits == split)[:, None], 2, 1).astype(np.int32) for split in SPLITS}
+
+
+def components(links: Sequence[tuple[int, int]] | npt.NDArray[Any], count: int) -> npt.NDArray[np.int32]:
+    """int32 [count]: the component of each of `count` items, which `links` between two of them connect."""
+    import scipy.sparse
+    from scipy.sparse.csgraph import connected_components
+
+    left, right = np.asarray(links, np.int64).reshape(-1, 2).T
+    graph = scipy.sparse.coo_matrix((np.ones(len(left), np.bool_), (left, right)), shape=(count, count))
+    labels: npt.NDArray[np.int32] = connected_components(graph, directed=False)[1]
+    return labels
 
 
 def find_folder(path: str, data: str | None) -> Path:

@@ -1,19 +1,21 @@
-"""Corpora that are larger than memory: ids and texts on disk as Arrow, memory-mapped, used like sequences of strings."""
+"""Texts that are larger than memory: Arrow on disk, memory-mapped, used like sequences of strings."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.hashing import text_hash
 
 ROWS = "rows.arrow"
 SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string())])
@@ -58,6 +60,28 @@ class StoredTexts(Sequence[str]):
             for start in range(0, len(chunk), size):
                 yield chunk.slice(start, size).to_pylist()
 
+    def take(self, rows: Sequence[int] | npt.NDArray[Any]) -> list[str]:
+        """The texts of `rows` in their order, chunk by chunk: Arrow's own take first joins all chunks in memory."""
+        wanted = np.asarray(rows, np.int64)
+        chunk_of = np.searchsorted(self._ends, wanted, side="right")
+        values = np.empty(len(wanted), dtype=object)
+        for number in np.unique(chunk_of).tolist():
+            here = np.flatnonzero(chunk_of == number)
+            chunk = self.column.chunk(number)
+            values[here] = chunk.take(pa.array(wanted[here] - (self._ends[number] - len(chunk)))).to_pylist()
+        taken: list[str] = values.tolist()
+        return taken
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        """int64 [chunks]: the row after each chunk's last."""
+        return np.cumsum([len(chunk) for chunk in self.column.chunks])
+
+
+def take(texts: Sequence[str], rows: npt.NDArray[np.int64]) -> list[str]:
+    """The texts of `rows`, stored or not."""
+    return texts.take(rows) if isinstance(texts, StoredTexts) else [texts[row] for row in rows.tolist()]
+
 
 @dataclass(frozen=True)
 class Passages:
@@ -78,14 +102,8 @@ class Passages:
     @classmethod
     def open(cls, directory: Path) -> Passages:
         """What `write_passages` wrote; nothing is read yet."""
-        with pa.memory_map(str(directory / ROWS)) as source:
-            table = pa.ipc.open_file(source).read_all()
+        table = open_table(directory / ROWS)
         return cls(StoredTexts(table.column("id")), StoredTexts(table.column("text")))
-
-    @classmethod
-    def join(cls, parts: Sequence[Passages]) -> Passages:
-        """One after another: views where a part is stored, else lists."""
-        return cls(join([part.ids for part in parts]), join([part.texts for part in parts]))
 
 
 def join(parts: Sequence[Sequence[str]]) -> Sequence[str]:
@@ -100,8 +118,25 @@ def as_column(texts: Sequence[str]) -> pa.ChunkedArray:
     return texts.column if isinstance(texts, StoredTexts) else pa.chunked_array([pa.array(texts, pa.string())])
 
 
-def write_passages(directory: Path, rows: Iterable[tuple[str, str]], source: str) -> int:
-    """Stream (id, text) pairs to a folder for `Passages.open`; how many there were.
+def write_rows(file: Path, schema: pa.Schema, rows: Iterable[Sequence[Any]], size: int = CHUNK) -> int:
+    """Stream rows to an Arrow file, `size` at a time, which is all that is held; how many there were."""
+    count, rows = 0, iter(rows)
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        while chunk := list(itertools.islice(rows, size)):
+            arrays = [pa.array(column, field.type) for column, field in zip(zip(*chunk, strict=True), schema, strict=True)]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+            count += len(chunk)
+    return count
+
+
+def open_table(file: Path) -> pa.Table:
+    """Memory-map what `write_rows` wrote."""
+    with pa.memory_map(str(file)) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+def write_passages(directory: Path, rows: Iterable[tuple[str, str]], source: str, size: int = CHUNK) -> int:
+    """Stream (id, text) pairs to a folder for `Passages.open`, `size` at a time; how many there were.
 
     Args:
         source: named in errors.
@@ -109,37 +144,28 @@ def write_passages(directory: Path, rows: Iterable[tuple[str, str]], source: str
     Raises:
         InputError: an id occurs twice.
     """
-    keys: list[npt.NDArray[np.uint64]] = []
-    rows = iter(rows)
-    with pa.OSFile(str(directory / ROWS), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
-        while chunk := list(itertools.islice(rows, CHUNK)):
-            ids, texts = zip(*chunk, strict=True)
-            keys.append(np.array([_key(id_) for id_ in ids], np.uint64))
-            writer.write_batch(pa.record_batch([pa.array(ids, pa.string()), pa.array(texts, pa.string())], schema=SCHEMA))
-    every = np.concatenate(keys) if keys else np.empty(0, np.uint64)
-    ordered = np.sort(every)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(twice):
-        first = int(np.flatnonzero(every == twice[0])[0])
-        raise InputError(f"{source}: id {Passages.open(directory).ids[first]!r} occurs twice")
-    return len(every)
+    hashes = array("Q")
 
+    def hashed() -> Iterator[tuple[str, str]]:
+        for id_, text in rows:
+            hashes.append(text_hash(id_))
+            yield id_, text
 
-def _key(id_: str) -> int:
-    """64 bits of an id: two of 33 million ids agree by chance once in 30,000 corpora."""
-    return int.from_bytes(hashlib.blake2b(id_.encode(), digest_size=8).digest(), "big")
+    count = write_rows(directory / ROWS, SCHEMA, hashed(), size)
+    every = np.asarray(hashes, np.uint64)
+    if len(np.unique(every)) < count:
+        again = np.setdiff1d(np.arange(count), np.unique(every, return_index=True)[1])[0]
+        raise InputError(f"{source}: id {Passages.open(directory).ids[int(again)]!r} occurs twice")
+    return count
 
 
 Rows = Sequence[tuple[str, str]] | Passages
 """(id, text) pairs in memory, or a corpus on disk."""
 
 
-def as_passages(rows: Rows) -> Passages:
-    """The same as two sequences."""
-    return rows if isinstance(rows, Passages) else Passages.of(rows)
-
-
 def by_language(languages: Sequence[str], rows: Mapping[str, Rows]) -> tuple[Passages, npt.NDArray[np.int64]]:
     """The rows of all languages one after another, and int64 [rows], the number of each row's language."""
-    parts = [as_passages(rows.get(language, ())) for language in languages]
-    return Passages.join(parts), np.repeat(np.arange(len(languages)), [len(part) for part in parts])
+    given = [rows.get(language, ()) for language in languages]
+    parts = [part if isinstance(part, Passages) else Passages.of(part) for part in given]
+    passages = Passages(join([part.ids for part in parts]), join([part.texts for part in parts]))
+    return passages, np.repeat(np.arange(len(languages)), [len(part) for part in parts])

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_retrieval.cache import Cache
-from hybrid_retrieval.data.parallel import Ints, ParallelPairs, TextTable
+from hybrid_retrieval.data.parallel import ParallelPairs, TextTable
 from hybrid_retrieval.progress import track
 from hybrid_retrieval.ragged import Ragged
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 CHUNK = 4096
 
 
@@ -68,34 +68,35 @@ class TokenStore:
     tokens: Ragged
     coverage: Mapping[str, Coverage]
 
-    @property
-    def offsets(self) -> Ints:
-        """Deprecated: of `tokens`."""
-        return self.tokens.offsets
-
-    def gather(self, rows: Ints) -> tuple[Ints, Ints]:
-        """Deprecated: of `tokens`."""
-        found = self.tokens.gather(rows)
-        return found.values.astype(np.int64), found.offsets
-
 
 def tokenise(
-    pairs: ParallelPairs, side: str, tokenization: Tokenization, vocabulary: int, cache: Cache, show: bool = True
+    pairs: ParallelPairs,
+    side: str,
+    tokenization: Tokenization,
+    vocabulary: int,
+    cache: Cache,
+    show: bool = True,
+    chunk: int = CHUNK,
 ) -> TokenStore:
-    """The token store of one side (``queries`` or ``passages``) of a set, built on first use."""
+    """The token store of one side (``queries`` or ``passages``) of a set, built on first use, `chunk` texts at a time."""
     table: TextTable = getattr(pairs, side)
     key = {"version": VERSION, **tokenization.fingerprint, "texts": pairs.directory.name, "side": side}
 
     def make(directory: Path) -> None:
-        _build(directory, table, pairs.languages, tokenization, vocabulary, f"tokenising {side}" if show else "")
+        texts = track(table.column("text").batches(chunk), f"tokenising {side}", -(-len(table) // chunk), show)
+        _build(directory, table, pairs.languages, tokenization, vocabulary, texts)
 
     directory = cache.build("tokens", key, make)
     meta = json.loads((directory / "coverage.json").read_text())
     coverage = {language: Coverage(**values) for language, values in meta.items()}
     offsets = np.load(directory / "offsets.npy")
-    ids = np.load(directory / "ids.npy", mmap_mode="r" if offsets[-1] else None)
+    ids = np.memmap(directory / "ids.bin", _id_type(vocabulary), "r") if offsets[-1] else np.empty(0, np.uint16)
     report(f"{pairs.name} {side}", coverage)
     return TokenStore(Ragged(ids, offsets), coverage)
+
+
+def _id_type(vocabulary: int) -> npt.DTypeLike:
+    return np.uint16 if vocabulary <= 1 << 16 else np.int32
 
 
 def report(what: str, coverage: Mapping[str, Coverage]) -> None:
@@ -113,37 +114,36 @@ def report(what: str, coverage: Mapping[str, Coverage]) -> None:
 
 
 def _build(
-    directory: Path, table: TextTable, languages: Sequence[str], tokenization: Tokenization, vocabulary: int, label: str
+    directory: Path,
+    table: TextTable,
+    languages: Sequence[str],
+    tokenization: Tokenization,
+    vocabulary: int,
+    texts: Iterable[Sequence[str]],
 ) -> None:
     """Stream ids to disk; lengths are all that is held."""
-    kind = np.uint16 if vocabulary <= 1 << 16 else np.int32
     lengths = np.zeros(len(table), np.int64)
     of_row = table.languages
     counts = {name: np.zeros(len(languages), np.int64) for name in ("truncated", "unknown", "bytes")}
     is_byte = np.zeros(vocabulary, dtype=bool)
     is_byte[tokenization.byte_ids] = True
     row = 0
-    raw = directory / "ids.raw"
-    with raw.open("wb") as file:
-        chunks = -(-len(table) // CHUNK)
-        for ids, cut in track(tokenization.chunks(table.iterate(CHUNK)), label, chunks, show=bool(label)):
+    with (directory / "ids.bin").open("wb") as file:
+        for ids, cut in tokenization.chunks(texts):
             part, flat = ids.lengths, ids.values
             language = of_row[row : row + len(part)]
             for name, lost in (("bytes", is_byte[flat]), ("unknown", flat == tokenization.unknown_id)):
                 if lost.any():
                     counts[name] += np.bincount(language[ids.rows()[lost]], minlength=len(languages))
             counts["truncated"] += np.bincount(language[cut], minlength=len(languages))
-            file.write(flat.astype(kind).tobytes())
+            file.write(flat.astype(_id_type(vocabulary)).tobytes())
             lengths[row : row + len(part)] = part
             row += len(part)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    np.save(directory / "offsets.npy", offsets)
-    np.save(directory / "ids.npy", np.memmap(raw, kind, "r") if offsets[-1] else np.empty(0, kind))
-    raw.unlink()
-    texts = np.bincount(of_row, minlength=len(languages))
+    np.save(directory / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]))
+    held = np.bincount(of_row, minlength=len(languages))
     tokens = np.bincount(of_row, lengths, len(languages)).astype(np.int64)
     record = {
-        language: {"texts": int(texts[i]), "tokens": int(tokens[i])} | {name: int(count[i]) for name, count in counts.items()}
+        language: {"texts": int(held[i]), "tokens": int(tokens[i])} | {name: int(count[i]) for name, count in counts.items()}
         for i, language in enumerate(languages)
     }
     (directory / "coverage.json").write_text(json.dumps(record))

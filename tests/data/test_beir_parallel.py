@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import pytest
 
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.parallel import ParallelPairs
 from hybrid_retrieval.data.source import split_of
-from hybrid_retrieval.data.sources.beir_parallel import BeirParallel
+from hybrid_retrieval.data.sources.beir_parallel import BeirPairs
 from hybrid_retrieval.errors import InputError
 
 Write = Callable[..., Path]
@@ -35,7 +36,7 @@ def edges(pairs: ParallelPairs, split: str = "train") -> set[tuple[frozenset[str
 
 
 def test_a_ragged_set_becomes_groups_and_edges(paths: PathsConfig, write_beir: Write) -> None:
-    pairs = BeirParallel(paths, str(write_beir(QUERIES, PASSAGES, JUDGED)), validation_share=0.0).pairs()
+    pairs = BeirPairs(paths, str(write_beir(QUERIES, PASSAGES, JUDGED)), validation_share=0.0).pairs()
     assert pairs.languages == ("de", "en")
     assert edges(pairs) == {
         (frozenset({"eins?", "one?"}), frozenset({"Das erste.", "The first."})),
@@ -52,13 +53,27 @@ def test_gzip_and_a_title_read_the_same(paths: PathsConfig, write_beir: Write) -
     (zipped / "de" / "corpus.jsonl.gz").unlink()
     titled = '{"_id": "d1", "title": "Das", "text": " erste."}\n{"_id": "d2", "title": "", "text": "Das\\n zweite."}\n'
     (zipped / "de" / "corpus.jsonl").write_text(titled)
-    first, second = (BeirParallel(paths, str(root), validation_share=0.0).pairs() for root in (plain, zipped))
+    first, second = (BeirPairs(paths, str(root), validation_share=0.0).pairs() for root in (plain, zipped))
     assert edges(first) == edges(second)
+
+
+def test_records_may_be_rows_of_parquet(paths: PathsConfig, write_beir: Write) -> None:
+    plain, rows = write_beir(QUERIES, PASSAGES, JUDGED), write_beir(QUERIES, PASSAGES, JUDGED, folder="rows")
+    for language, texts in PASSAGES.items():
+        (rows / language / "corpus.jsonl").unlink()
+        columns = {"_id": list(texts), "text": list(texts.values())}
+        datasets.Dataset.from_dict(columns).to_parquet(rows / language / "corpus.parquet")
+    first, second = (BeirPairs(paths, str(root), validation_share=0.0).pairs() for root in (plain, rows))
+    assert edges(first) == edges(second)
+    (rows / "de" / "corpus.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match=r"corpus\.parquet: not a readable Parquet file") as caught:
+        BeirPairs(paths, str(rows)).pairs()
+    assert "\n" not in str(caught.value)
 
 
 def test_shared_ids_are_one_group_even_where_judged_in_one_language(paths: PathsConfig, write_beir: Write) -> None:
     passages = {"de": {"p": "Text"}, "en": {"p": "text"}}
-    pairs = BeirParallel(paths, str(write_beir(QUERIES, passages, {"en": [("q2", "p", 1)]})), validation_share=0.0).pairs()
+    pairs = BeirPairs(paths, str(write_beir(QUERIES, passages, {"en": [("q2", "p", 1)]})), validation_share=0.0).pairs()
     assert edges(pairs) == {(frozenset({"zwei?"}), frozenset({"Text", "text"}))}
 
 
@@ -66,7 +81,7 @@ def test_passages_of_one_query_are_one_group_across_a_chain_of_queries(paths: Pa
     queries = {"en": {"q1": "one?", "q2": "two?"}}
     passages = {"de": {"d": "Text"}, "en": {"e": "text"}, "es": {"s": "texto"}}
     judged = {"de": [("q1", "d", 1)], "en": [("q1", "e", 1), ("q2", "e", 1)], "es": [("q2", "s", 1)]}
-    pairs = BeirParallel(paths, str(write_beir(queries, passages, judged)), validation_share=0.0).pairs()
+    pairs = BeirPairs(paths, str(write_beir(queries, passages, judged)), validation_share=0.0).pairs()
     group = frozenset({"Text", "text", "texto"})
     assert edges(pairs) == {(frozenset({"one?"}), group), (frozenset({"two?"}), group)}
 
@@ -74,10 +89,10 @@ def test_passages_of_one_query_are_one_group_across_a_chain_of_queries(paths: Pa
 def test_several_answers_in_one_language_are_not_joined(paths: PathsConfig, write_beir: Write) -> None:
     passages = {"de": {"d1": "eins", "d2": "zwei"}, "en": {"e1": "one"}}
     judged = {"de": [("q1", "d1", 1), ("q1", "d2", 1)], "en": [("q1", "e1", 1)]}
-    pairs = BeirParallel(paths, str(write_beir(QUERIES, passages, judged)), validation_share=0.0).pairs()
+    pairs = BeirPairs(paths, str(write_beir(QUERIES, passages, judged)), validation_share=0.0).pairs()
     assert {passage for _, passage in edges(pairs)} == {frozenset({"eins"}), frozenset({"zwei"}), frozenset({"one"})}
     query = int(pairs.split_edges("train")[0, 0])
-    assert pairs.answer_offsets[query + 1] - pairs.answer_offsets[query] == 3
+    assert len(pairs.answers_by_query[query]) == 3
 
 
 def test_a_union_that_brings_two_passages_of_a_language_together_is_left_out_and_counted(
@@ -85,21 +100,21 @@ def test_a_union_that_brings_two_passages_of_a_language_together_is_left_out_and
 ) -> None:
     passages = {"de": {"x": "eins", "y": "zwei"}, "en": {"x": "one"}}
     judged = {"de": [("q1", "y", 1)], "en": [("q1", "x", 1)]}
-    pairs = BeirParallel(paths, str(write_beir(QUERIES, passages, judged)), validation_share=0.0).pairs()
+    pairs = BeirPairs(paths, str(write_beir(QUERIES, passages, judged)), validation_share=0.0).pairs()
     assert {passage for _, passage in edges(pairs)} == {frozenset({"zwei"}), frozenset({"eins", "one"})}
     assert pairs.meta["dropped"]["passages kept apart in their group's language"] == 1
 
 
 def test_grades_below_one_are_no_edges_and_counted(paths: PathsConfig, write_beir: Write) -> None:
     root = write_beir(QUERIES, PASSAGES, {"de": [("q1", "d1", 1), ("q2", "d2", 0)]})
-    pairs = BeirParallel(paths, str(root), validation_share=0.0).pairs()
+    pairs = BeirPairs(paths, str(root), validation_share=0.0).pairs()
     assert edges(pairs) == {(frozenset({"eins?", "one?"}), frozenset({"Das erste."}))}
     assert pairs.meta["dropped"]["judgements below 1"] == 1
 
 
 def test_queries_of_languages_that_are_not_chosen_are_counted_not_refused(paths: PathsConfig, write_beir: Write) -> None:
     root = write_beir(QUERIES, PASSAGES, {"de": [("q1", "d1", 1), ("q3", "d2", 1)]})
-    pairs = BeirParallel(paths, str(root), ["de"], validation_share=0.0).pairs()
+    pairs = BeirPairs(paths, str(root), ["de"], validation_share=0.0).pairs()
     assert edges(pairs) == {(frozenset({"eins?"}), frozenset({"Das erste."}))}
     assert pairs.meta["dropped"]["queries in none of the chosen languages"] == 1
 
@@ -109,7 +124,7 @@ def test_validation_is_cut_by_passage_group_and_only_where_the_files_lack_it(pat
     passages = {"en": {f"p{i}": f"passage {i}" for i in range(100)}, "de": {f"p{i}": f"Absatz {i}" for i in range(100)}}
     judged = {"en": [(f"q{i}", f"p{i % 100}", 1) for i in range(300)]}
     root = write_beir(queries, passages, judged)
-    pairs = BeirParallel(paths, str(root), validation_share=0.3, test_share=0.2).pairs()
+    pairs = BeirPairs(paths, str(root), validation_share=0.3, test_share=0.2).pairs()
     found = {split: {passage for _, passage in edges(pairs, split)} for split in ("train", "validation", "test")}
     for split, groups in found.items():
         assert groups == {
@@ -118,7 +133,7 @@ def test_validation_is_cut_by_passage_group_and_only_where_the_files_lack_it(pat
         assert len(pairs.split_edges(split)) == 3 * len(groups)
         assert groups
     write_beir({}, {}, {"en": [("q0", "p7", 1)]}, split="dev")
-    given = BeirParallel(paths, str(root), validation_share=0.3).pairs()
+    given = BeirPairs(paths, str(root), validation_share=0.3).pairs()
     assert len(given.split_edges("train")) == 300
     assert edges(given, "validation") == {(frozenset({"question 0?"}), frozenset({"passage 7", "Absatz 7"}))}
 
@@ -130,7 +145,7 @@ def test_no_text_of_a_split_that_is_cut_is_in_another_one(paths: PathsConfig, wr
     queries = {"en": {f"q{i}": f"question {i}?" for i in range(300)}}
     judged = {"en": [(f"q{i}", f"p{i}", 1) for i in range(300)]}
     root = write_beir(queries, {"en": english, "de": german}, judged)
-    pairs = BeirParallel(paths, str(root), validation_share=0.3, test_share=0.3).pairs()
+    pairs = BeirPairs(paths, str(root), validation_share=0.3, test_share=0.3).pairs()
     words: dict[str, set[str]] = {}
     for split in ("train", "validation", "test"):
         texts = pairs.passages.texts(pairs.split_rows(split)[1])
@@ -145,7 +160,7 @@ def test_a_relative_path_is_looked_for_under_the_data_folder_and_a_change_is_see
     paths: PathsConfig, write_beir: Write
 ) -> None:
     root = write_beir(QUERIES, PASSAGES, JUDGED)
-    source = BeirParallel(paths, "set")
+    source = BeirPairs(paths, "set")
     assert source.at_hand()
     assert source.name == "set"
     first = source.pairs()
@@ -158,12 +173,12 @@ def test_a_folder_named_by_a_dot_has_its_own_name(
     paths: PathsConfig, write_beir: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(write_beir(QUERIES, PASSAGES, JUDGED))
-    assert BeirParallel(paths, ".").pairs().name == "set"
+    assert BeirPairs(paths, ".").pairs().name == "set"
 
 
 def test_provenance_names_the_folder(paths: PathsConfig, write_beir: Write) -> None:
     root = write_beir(QUERIES, PASSAGES, JUDGED)
-    [record] = BeirParallel(paths, str(root), name="mine").provenance()
+    [record] = BeirPairs(paths, str(root), name="mine").provenance()
     assert (record["name"], record["path"]) == ("mine", str(root))
 
 
@@ -176,7 +191,7 @@ DAMAGE = {
     "blank line": ("de/queries.jsonl", RECORD + "\n", r"queries\.jsonl, line 3: .*truncated"),
     "no id": ("de/corpus.jsonl", '{"text": "x"}\n', r"corpus\.jsonl, line 1: not a record with _id and text"),
     "null text": ("de/corpus.jsonl", '{"_id": "d1", "text": null}\n', r"corpus\.jsonl, line 1: not a record"),
-    "not an object": ("de/corpus.jsonl", "[1]\n", r"corpus\.jsonl, line 1: not a record"),
+    "not an object": ("de/corpus.jsonl", "[1]\n", r"corpus\.jsonl, line 1: not a JSON object"),
     "empty text": ("de/corpus.jsonl", '{"_id": "d1", "text": " "}\n', r"corpus\.jsonl, line 1: the text of 'd1' is empty"),
     "duplicate id": ("de/queries.jsonl", RECORD + RECORD[:31], r"queries\.jsonl, line 3: id 'q1' is already on line 1"),
     "unknown query": (
@@ -204,7 +219,7 @@ def test_damage_is_named_with_file_and_line(case: str, paths: PathsConfig, write
     else:
         (root / name).write_text(content)
     with pytest.raises(InputError, match=message) as caught:
-        BeirParallel(paths, str(root)).pairs()
+        BeirPairs(paths, str(root)).pairs()
     assert "\n" not in str(caught.value)
 
 
@@ -215,34 +230,34 @@ def test_a_truncated_gzip_is_damage(kept: float, paths: PathsConfig, write_beir:
     content = gzip.compress(lines.encode())
     (root / "de" / "corpus.jsonl.gz").write_bytes(content[: int(kept * len(content))])
     with pytest.raises(InputError, match=r"corpus\.jsonl\.gz: damaged or truncated after line \d+"):
-        BeirParallel(paths, str(root)).pairs()
+        BeirPairs(paths, str(root)).pairs()
 
 
 def test_what_the_config_gets_wrong_is_named(paths: PathsConfig, write_beir: Write, tmp_path: Path) -> None:
     root = write_beir(QUERIES, PASSAGES, JUDGED)
     with pytest.raises(InputError, match=r"dataset\.path is missing"):
-        BeirParallel(paths)
+        BeirPairs(paths)
     with pytest.raises(InputError, match=r"dataset\.languages asks for 'dee', which the data lacks; did you mean 'de'\?"):
-        BeirParallel(paths, str(root), ["dee", "en"]).pairs()
+        BeirPairs(paths, str(root), ["dee", "en"]).pairs()
     with pytest.raises(InputError, match=r"dataset\.languages is empty"):
-        BeirParallel(paths, str(root), []).pairs()
+        BeirPairs(paths, str(root), []).pairs()
     with pytest.raises(InputError, match=r"dataset\.validation_share=1.5 is outside"):
-        BeirParallel(paths, str(root), validation_share=1.5)
+        BeirPairs(paths, str(root), validation_share=1.5)
     for place in (root / "de" / "queries.jsonl", tmp_path / "nowhere"):
-        assert not BeirParallel(paths, str(place)).at_hand()
+        assert not BeirPairs(paths, str(place)).at_hand()
         with pytest.raises(InputError, match=r"dataset\.path=.* is not a folder"):
-            BeirParallel(paths, str(place)).pairs()
+            BeirPairs(paths, str(place)).pairs()
     (tmp_path / "bare").mkdir()
     with pytest.raises(InputError, match="has no sub-folder with queries"):
-        BeirParallel(paths, str(tmp_path / "bare")).pairs()
+        BeirPairs(paths, str(tmp_path / "bare")).pairs()
     write_beir(QUERIES, PASSAGES, {}, folder="unjudged")
-    with pytest.raises(InputError, match="no judgement in any qrels"):
-        BeirParallel(paths, "unjudged").pairs()
+    with pytest.raises(InputError, match="no passage of de, en is judged"):
+        BeirPairs(paths, "unjudged").pairs()
 
 
 @pytest.mark.skipif(DATA is None, reason="HYBRID_RETRIEVAL_DATA is not set")
 def test_counts_of_mlqa_test(tmp_path: Path) -> None:
-    pairs = BeirParallel(PathsConfig(data=DATA, cache=str(tmp_path)), "mlqa-test", validation_share=0.0).pairs()
+    pairs = BeirPairs(PathsConfig(data=DATA, cache=str(tmp_path)), "mlqa-test", validation_share=0.0).pairs()
     assert pairs.languages == ("ar", "de", "es", "hi", "vi", "zh")
     assert pairs.meta["counts"]["queries"] == {"ar": 4252, "de": 3821, "es": 3283, "hi": 3875, "vi": 4365, "zh": 3128}
     assert pairs.meta["counts"]["passages"] == {"ar": 0, "de": 3963, "es": 4671, "hi": 0, "vi": 1508, "zh": 4438}
@@ -253,7 +268,7 @@ def test_counts_of_mlqa_test(tmp_path: Path) -> None:
 @pytest.mark.skipif(DATA is None, reason="HYBRID_RETRIEVAL_DATA is not set")
 @pytest.mark.slow
 def test_counts_of_squad2_parallel(tmp_path: Path) -> None:
-    pairs = BeirParallel(PathsConfig(data=DATA, cache=str(tmp_path)), "squad2-parallel", validation_share=0.05).pairs()
+    pairs = BeirPairs(PathsConfig(data=DATA, cache=str(tmp_path)), "squad2-parallel", validation_share=0.05).pairs()
     assert pairs.queries.rows.shape == (86_821, 3)
     assert pairs.passages.rows.shape == (18_882, 3)
     assert (pairs.queries.rows >= 0).all()

@@ -12,11 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from hybrid_retrieval.data import parallel
-from hybrid_retrieval.data.parallel import SPLITS, PairsWriter, ParallelPairs, text_key
+from hybrid_retrieval.data.parallel import SIDES, SPLITS, PairsWriter, ParallelPairs, text_key
 
 LANGUAGES = ("ar", "de", "en", "zh")
-SIDES = ("queries", "passages")
 
 
 @dataclass
@@ -40,7 +38,7 @@ def written(request: pytest.FixtureRequest, tmp_path: Path) -> Written:
             present = np.flatnonzero(random.random(groups[side]) < 0.6)
             rows = [(int(g), f"{side[0]}{g}", f"{language} text {g} é") for g in random.permutation(present)]
             texts[side] |= {(group, language): (id_, text) for group, id_, text in rows}
-            assert writer.write(side, language, rows) == len(rows)
+            writer.write(side, language, rows)
     edges = {}
     for split, count in zip(SPLITS, (80, 15, 0), strict=True):
         edges[split] = np.stack(
@@ -67,9 +65,8 @@ def test_what_is_read_back_is_what_was_written(written: Written) -> None:
             assert pairs.meta["counts"][side][language] == sum(key[1] == language for key in found)
 
 
-def test_texts_of_scattered_rows_across_chunks_equal_all_texts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(parallel, "CHUNK", 3)
-    writer = PairsWriter(tmp_path, "chunks", ["en"])
+def test_texts_of_scattered_rows_across_chunks_equal_all_texts(tmp_path: Path) -> None:
+    writer = PairsWriter(tmp_path, "chunks", ["en"], chunk=3)
     writer.write("queries", "en", ((g, str(g), f"query {g}") for g in range(20)))
     writer.write("passages", "en", ((g, str(g), f"passage {g}") for g in range(20)))
     writer.finish({"train": np.repeat(np.arange(20)[:, None], 2, 1)}, {})
@@ -77,7 +74,11 @@ def test_texts_of_scattered_rows_across_chunks_equal_all_texts(monkeypatch: pyte
     rows = np.array([19, 0, 3, 3, 2, 8, 17])
     assert table.texts(rows) == [f"passage {row}" for row in rows]
     assert table.ids(rows) == [str(row) for row in rows]
-    assert table.texts() == [text for chunk in table.iterate(4) for text in chunk] == [f"passage {g}" for g in range(20)]
+    assert (
+        table.texts()
+        == [text for chunk in table.column("text").batches(4) for text in chunk]
+        == [f"passage {g}" for g in range(20)]
+    )
     assert table.texts([]) == []
     with pytest.raises(IndexError):
         table.texts([-1])
@@ -123,10 +124,7 @@ def test_answers_are_the_distinct_passages_of_every_split(written: Written) -> N
         for query, passage, _ in edges.tolist():
             expected[query].add(passage)
     pairs = written.pairs
-    assert len(pairs.answer_offsets) == len(pairs.queries.rows) + 1
-    for query in range(len(pairs.queries.rows)):
-        found = pairs.answers[pairs.answer_offsets[query] : pairs.answer_offsets[query + 1]].tolist()
-        assert found == sorted(expected[query])
+    assert pairs.answers_by_query.tolist() == [sorted(expected[query]) for query in range(len(pairs.queries.rows))]
 
 
 def test_rows_of_a_split_are_those_its_edges_touch(written: Written) -> None:
@@ -157,7 +155,7 @@ def test_a_set_without_edges_opens(tmp_path: Path) -> None:
     writer.finish({}, {})
     pairs = ParallelPairs.open(tmp_path)
     assert len(pairs.split_edges("train")) == 0
-    assert len(pairs.answers) == 0
+    assert len(pairs.answers_by_query.values) == 0
     assert pairs.passages.texts() == ["text"]
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from hybrid_retrieval.cache import Cache
-from hybrid_retrieval.data import tokens
 from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs
 from hybrid_retrieval.data.tokens import tokenise
 from hybrid_retrieval.ragged import Ragged
@@ -54,10 +53,9 @@ def pairs(tmp_path: Path) -> ParallelPairs:
 
 @pytest.mark.parametrize("chunk", [1, 7, 4096])
 @pytest.mark.parametrize("vocabulary", [200, 1 << 17])
-def test_the_store_holds_every_row_and_counts_what_is_lost(pairs, tmp_path, monkeypatch, chunk: int, vocabulary: int) -> None:
-    monkeypatch.setattr(tokens, "CHUNK", chunk)
+def test_the_store_holds_every_row_and_counts_what_is_lost(pairs, tmp_path, chunk: int, vocabulary: int) -> None:
     tokenization, cache = Characters(), Cache.at(tmp_path / "cache")
-    store = tokenise(pairs, "passages", tokenization, vocabulary, cache, show=False)
+    store = tokenise(pairs, "passages", tokenization, vocabulary, cache, show=False, chunk=chunk)
     expected = [tokenization.ids(text)[:LIMIT] for text in pairs.passages.texts()]
     assert isinstance(store.tokens.values, np.memmap)
     assert store.tokens.values.dtype == (np.uint16 if vocabulary == 200 else np.int32)

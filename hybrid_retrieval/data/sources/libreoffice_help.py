@@ -12,8 +12,6 @@ as "Integer" would chain two fifths of the manual into one component.
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import multiprocessing
 import re
 import shutil
@@ -26,19 +24,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hybrid_retrieval.cache import Cache, folder_state
 from hybrid_retrieval.config import PathsConfig, share
-from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs
-from hybrid_retrieval.data.source import Source, choose_languages, split_of
-from hybrid_retrieval.errors import InputError, nearest
+from hybrid_retrieval.data.parallel import PairsWriter
+from hybrid_retrieval.data.source import BuiltSource, choose_languages, components, same_item_edges
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.files import sha256
 from hybrid_retrieval.progress import track
 
-log = logging.getLogger(__name__)
-
 VERSION = 1
-INSTALLED = Path("/usr/share/libreoffice/help")
 PACKAGE = "libreoffice-help-"
 CODES = {"en": "en-US", "zh": "zh-CN"}
 """Languages whose folder is not their own name; others differ by case and hyphen alone."""
@@ -60,10 +54,12 @@ class Item:
     blocks: tuple[str, ...]
 
 
-class LibreOfficeHelp(Source):
+class LibreOfficeHelp(BuiltSource):
     """The help pages, from a folder, an earlier build, an installed package, or the distribution's packages."""
 
-    name = "libreoffice_help"
+    name = kind = "libreoffice_help"
+    installed = Path("/usr/share/libreoffice/help")
+    processes = 2
 
     def __init__(
         self,
@@ -92,14 +88,16 @@ class LibreOfficeHelp(Source):
         self._languages = sorted(set(languages))
         self._help_dir = Path(help_dir).expanduser() if help_dir else None
         self._shares = validation_share, test_share
-        self._cache = Cache.at(paths.cache)
-        self._downloads = self._cache.root / "downloads" / self.name
+        self.paths = paths
+        self._downloads = Cache.at(paths.cache).root / "downloads" / self.name
 
-    def _key(self) -> dict[str, Any]:
+    def languages(self) -> list[str]:
+        return self._languages
+
+    def key(self) -> dict[str, Any]:
         key: dict[str, Any] = {"version": VERSION, "languages": self._languages, "shares": self._shares}
         if self._help_dir:
-            folders = [self._help_dir / folder_name(language) / "text" for language in self._read]
-            key["help_dir"] = [folder_state(folder) for folder in folders if folder.is_dir()]
+            key["help_dir"] = [folder_state(text) for text in self._texts(self._help_dir) if text.is_dir()]
         return key
 
     @property
@@ -107,46 +105,34 @@ class LibreOfficeHelp(Source):
         """The languages to read: English decides what is kept, whether it is asked for or not."""
         return sorted({*self._languages, "en"})
 
+    def _texts(self, root: Path) -> list[Path]:
+        return [root / folder_name(language) / "text" for language in self._read]
+
     def at_hand(self) -> bool:
         if self._help_dir:
-            return all((self._help_dir / folder_name(language) / "text").is_dir() for language in self._read)
-        if self._cache.directory("datasets/libreoffice_help", self._key()).exists():
-            return True
-        return self._installed() or all(self._package(language) for language in self._read)
+            return all(text.is_dir() for text in self._texts(self._help_dir))
+        return self.built() or self._is_installed() or all(self._package(language) for language in self._read)
 
-    def pairs(self) -> ParallelPairs:
-        return ParallelPairs.open(self._cache.build("datasets/libreoffice_help", self._key(), self._build))
-
-    def _installed(self) -> bool:
-        return all((INSTALLED / folder_name(language) / "text").is_dir() for language in self._read)
+    def _is_installed(self) -> bool:
+        return all(text.is_dir() for text in self._texts(self.installed))
 
     def _package(self, language: str) -> Path | None:
-        found = sorted(self._downloads.glob(f"{package_name(language)}_*.deb"))
-        return found[-1] if found else None
+        return max(self._downloads.glob(f"{package_name(language)}_*.deb"), default=None)
 
-    def _build(self, directory: Path) -> None:
+    def write(self, writer: PairsWriter) -> None:
         places, provenance = self._find()
-        with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-            parsed = track(pool.map(read_pages, places.values()), "reading help pages", len(places))
-            pages = dict(zip(places, parsed, strict=True))
+        parsed = track(read_all(places.values(), self.processes), "reading help pages", len(places))
+        pages = dict(zip(places, parsed, strict=True))
         items, dropped = select_items(pages["en"])
-        component = components(pages["en"], items)
-        splits = [split_of(component[item.page], *self._shares) for item in items]
-        writer = PairsWriter(directory, self.name, self._languages)
         for language in self._languages:
             texts, lost = translate(items, pages[language], None if language == "en" else pages["en"])
             for side, rows in texts.items():
                 writer.write(side, language, ((i, f"{items[i].page}#{items[i].heading}", text) for i, text in rows))
             for reason, count in lost.items():
                 dropped[reason][language] += count
-        for reason, counts in sorted(dropped.items()):
-            log.info("dropped, %s: %s", reason, ", ".join(f"{k} {v:,}" for k, v in sorted(counts.items())))
-        edges = {
-            split: np.repeat(np.flatnonzero(np.array(splits) == split)[:, None], 2, 1)
-            for split in ("train", "validation", "test")
-        }
-        record = {"provenance": provenance, "dropped": {reason: dict(counts) for reason, counts in dropped.items()}}
-        writer.finish(edges, record)
+        first_page = first_pages(pages["en"], items)
+        edges = same_item_edges([first_page[item.page] for item in items], *self._shares)
+        writer.finish(edges, {"provenance": provenance, "dropped": dropped})
 
     def _find(self) -> tuple[dict[str, Path], dict[str, Any]]:
         """A folder or package for each language to read, and where they are from."""
@@ -159,18 +145,15 @@ class LibreOfficeHelp(Source):
                 raise InputError(f"dataset.help_dir={self._help_dir} lacks {wanted}: English decides which sections are kept")
             choose_languages(self._languages, present)
             return {language: self._help_dir / folder_name(language) for language in self._read}, {"path": str(self._help_dir)}
-        if self._installed():
-            return {language: INSTALLED / folder_name(language) for language in self._read}, {
-                "path": str(INSTALLED),
-                "packages": {package_name(language): _installed_version(package_name(language)) for language in self._read},
-            }
+        if self._is_installed():
+            versions = {package_name(language): _installed_version(package_name(language)) for language in self._read}
+            folders = {language: self.installed / folder_name(language) for language in self._read}
+            return folders, {"path": str(self.installed), "packages": versions}
         missing = [language for language in self._read if not self._package(language)]
-        _require_packages(missing)
         for language in track(missing, "downloading help packages"):
             download(package_name(language), self._downloads)
-        packages = {language: self._package(language) for language in self._read}
-        found = {language: package for language, package in packages.items() if package}
-        return found, {"packages": {package.name: _sha256(package) for package in found.values()}}
+        found = {language: package for language in self._read if (package := self._package(language))}
+        return found, {"packages": {package.name: sha256(package) for package in found.values()}}
 
 
 def folder_name(language: str) -> str:
@@ -192,21 +175,6 @@ def package_name(language: str) -> str:
     return PACKAGE + folder_name(language).lower()
 
 
-def _require_packages(languages: Iterable[str]) -> None:
-    """Refuse languages that the distribution has no package for, where its package lists are there to say so."""
-    if not shutil.which("apt-cache"):
-        return
-    done = subprocess.run(["apt-cache", "pkgnames", PACKAGE], capture_output=True, text=True, check=False)
-    known = set(done.stdout.split())
-    if package_name("en") not in known:
-        return
-    options = [language_name(name.removeprefix(PACKAGE)) for name in known - {f"{PACKAGE}common"}]
-    for language in languages:
-        if package_name(language) not in known:
-            wrong = f"dataset.languages asks for {language!r}, but the distribution has no package {package_name(language)}"
-            raise InputError(f"{wrong}{nearest(language, options)}")
-
-
 def _installed_version(package: str) -> str:
     """The version of an installed package, or ``unknown``."""
     if not shutil.which("dpkg-query"):
@@ -218,7 +186,7 @@ def _installed_version(package: str) -> str:
 def download(package: str, into: Path) -> None:
     """Fetch a package's file with ``apt-get download``, which needs the package lists but not root."""
     into.mkdir(parents=True, exist_ok=True)
-    advice = "install the libreoffice-help packages, set dataset.help_dir, or choose dataset=synthetic"
+    advice = "check dataset.languages, install the libreoffice-help packages, set dataset.help_dir, or choose dataset=synthetic"
     if not shutil.which("apt-get"):
         raise InputError(f"LibreOffice help is not installed and apt-get is not there to download it: {advice}")
     work = into / f".{package}"
@@ -242,6 +210,15 @@ def refresh_package_lists() -> bool:
     if not shutil.which("apt-get"):
         return False
     return subprocess.run(["apt-get", "update", "-q"], capture_output=True, check=False).returncode == 0
+
+
+def read_all(places: Iterable[Path], processes: int) -> Iterator[Pages]:
+    """The pages of each place, read in `processes` of their own, or here where there is one."""
+    if processes == 1:
+        yield from map(read_pages, places)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(read_pages, places)
 
 
 def read_pages(place: Path) -> Pages:
@@ -327,11 +304,8 @@ def select_items(english: Pages) -> tuple[list[Item], dict[str, Counter[str]]]:
     return sorted(items, key=lambda item: (item.page, item.heading)), dropped
 
 
-def components(english: Pages, items: Iterable[Item]) -> dict[str, str]:
+def first_pages(english: Pages, items: Iterable[Item]) -> dict[str, str]:
     """For each page with kept sections, the first page of its component."""
-    import scipy.sparse
-    from scipy.sparse.csgraph import connected_components
-
     pages = sorted({item.page for item in items})
     number = {page: index for index, page in enumerate(pages)}
     first: dict[str, int] = {}
@@ -341,13 +315,11 @@ def components(english: Pages, items: Iterable[Item]) -> dict[str, str]:
             text = english[item.page][block][1]
             if len(text.split()) >= LINK_WORDS:
                 links.append((number[item.page], first.setdefault(text, number[item.page])))
-    left, right = np.array(links or np.empty((0, 2)), dtype=np.int64).T
-    graph = scipy.sparse.coo_matrix((np.ones(len(left)), (left, right)), shape=(len(pages), len(pages)))
-    _, labels = connected_components(graph, directed=False)
+    labels = components(links, len(pages)).tolist()
     head: dict[int, str] = {}
-    for page, label in zip(pages, labels.tolist(), strict=True):
+    for page, label in zip(pages, labels, strict=True):
         head.setdefault(label, page)
-    return {page: head[label] for page, label in zip(pages, labels.tolist(), strict=True)}
+    return {page: head[label] for page, label in zip(pages, labels, strict=True)}
 
 
 def translate(
@@ -356,22 +328,20 @@ def translate(
     """(item, text) of the queries and passages that a language has, and what was dropped; `english` is None for English."""
     lost: Counter[str] = Counter()
     found: dict[str, list[tuple[int, str]]] = {"queries": [], "passages": []}
+
+    def take(page: str, block: str) -> str:
+        text = pages.get(page, {}).get(block, (False, ""))[1]
+        if not text:
+            lost["block missing or empty"] += 1
+        elif english is not None and text == english[page][block][1]:
+            lost["block still in English"] += 1
+            return ""
+        return text
+
     for index, item in enumerate(items):
-        page = pages.get(item.page, {})
-        source = english[item.page] if english is not None else None
-
-        def take(block: str, page: Page = page, source: Page | None = source) -> str:
-            text = page.get(block, (False, ""))[1]
-            if not text:
-                lost["block missing or empty"] += 1
-            elif source is not None and text == source[block][1]:
-                lost["block still in English"] += 1
-                text = ""
-            return text
-
-        if heading := take(item.heading):
+        if heading := take(item.page, item.heading):
             found["queries"].append((index, heading))
-        texts = list(filter(None, map(take, item.blocks)))
+        texts = [text for block in item.blocks if (text := take(item.page, block))]
         distinct = list(dict.fromkeys(texts))
         lost["block repeated in its section"] += len(texts) - len(distinct)
         if distinct:
@@ -381,8 +351,3 @@ def translate(
         found[side] = [(index, text) for index, text in rows if occurrences[text] == 1]
         lost[f"text of several {side}"] += len(rows) - len(found[side])
     return found, lost
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,11 +7,10 @@ Texts stream from file to Arrow; what is held in memory are ids (about 5 GB at t
 
 from __future__ import annotations
 
-import logging
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
-from hybrid_retrieval.cache import Cache, file_state
+from hybrid_retrieval.cache import file_state
 from hybrid_retrieval.config import PathsConfig, share
-from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs
-from hybrid_retrieval.data.source import Source, choose_languages, find_folder, split_of
+from hybrid_retrieval.data.parallel import PairsWriter
+from hybrid_retrieval.data.records import read_lines
+from hybrid_retrieval.data.source import BuiltSource, choose_languages, find_folder, split_of
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.hub import Hub
 from hybrid_retrieval.progress import track
-
-log = logging.getLogger(__name__)
 
 VERSION = 1
 REPOSITORY = "unicamp-dl/mmarco"
@@ -49,15 +47,16 @@ NAMES = {
     "vi": "vietnamese",
 }
 TRIPLES = "triples.train.ids.small.tsv"
+TEXTS = {"queries": "google/queries/train/{}_queries.train.tsv", "passages": "google/collections/{}_collection.tsv"}
 LARGEST_ID = 2**31 - 1
 
 Int32s = npt.NDArray[np.int32]
 
 
-class Mmarco(Source):
+class Mmarco(BuiltSource):
     """The translated training triples, from a local copy or from the hub at a pinned revision."""
 
-    name = "mmarco"
+    name = kind = "mmarco"
     hub = Hub()
 
     def __init__(
@@ -79,179 +78,114 @@ class Mmarco(Source):
             validation_share: of the positive passages; their triples leave train.
         """
         share("dataset.validation_share", validation_share)
+        self.paths = paths
         self._languages = choose_languages(languages, list(NAMES))
-        self._paths = paths
         self._revision = revision
         self._folder = find_folder(path, paths.data) if path is not None else None
         self._share = validation_share
 
+    def languages(self) -> list[str]:
+        return self._languages
+
     def at_hand(self) -> bool:
-        if self._folder is not None:
-            return self._folder.is_dir()
-        return Cache.at(self._paths.cache).directory("datasets/mmarco", self._key(self._revision)).exists()
+        return self._folder.is_dir() if self._folder is not None else self.built()
 
-    def pairs(self) -> ParallelPairs:
-        cache = Cache.at(self._paths.cache)
-        if self._folder is not None:
-            files = self._local(self._folder)
-            key = self._key([file_state(file) for file in files.values()])
-            provenance: dict[str, Any] = {"path": str(self._folder), "version": VERSION}
-            return ParallelPairs.open(cache.build("datasets/mmarco", key, lambda to: self._build(to, files, provenance)))
-
-        def make(directory: Path) -> None:
-            files = self._download()
-            # The hub stores large files under their SHA-256.
-            checksums = {name: file.resolve().name for name, file in files.items()}
-            self._build(directory, files, {"hub": REPOSITORY, "revision": self._revision, "checksums": checksums})
-
-        return ParallelPairs.open(cache.build("datasets/mmarco", self._key(self._revision), make))
-
-    def _key(self, state: Any) -> dict[str, Any]:
+    def key(self) -> dict[str, Any]:
+        local = self._folder is not None
+        state = [file_state(file) for file in self._files().values()] if local else self._revision
         return {"version": VERSION, "languages": self._languages, "validation_share": self._share, "state": state}
 
-    def _names(self) -> list[str]:
-        """The files to read, below ``data/``."""
-        queries = [f"google/queries/train/{NAMES[language]}_queries.train.tsv" for language in self._languages]
-        return [TRIPLES, *queries, *(f"google/collections/{NAMES[language]}_collection.tsv" for language in self._languages)]
+    def _files(self) -> dict[str, Path]:
+        """The files to read by their place below ``data/``, of the local copy, or from the hub or its cache."""
+        names = [TRIPLES, *(place.format(NAMES[language]) for place in TEXTS.values() for language in self._languages)]
+        if self._folder is None:
+            advice = "name a local copy with dataset.path="
+            return {
+                name: self.hub.dataset_file(REPOSITORY, f"data/{name}", self._revision, advice)
+                for name in track(names, f"downloading {REPOSITORY}")
+            }
+        expected = f"expected a copy of {REPOSITORY}"
+        if not self._folder.is_dir():
+            raise InputError(f"dataset.path={self._folder} is not a folder; {expected} with {TRIPLES} in it")
+        root = self._folder / "data" if (self._folder / "data").is_dir() else self._folder
+        for name in names:
+            if not (root / name).is_file():
+                raise InputError(f"dataset.path={self._folder} lacks {root / name}; {expected}, or other dataset.languages")
+        return {name: root / name for name in names}
 
-    def _local(self, folder: Path) -> dict[str, Path]:
-        if not folder.is_dir():
-            raise InputError(f"dataset.path={folder} is not a folder; expected a copy of {REPOSITORY} with {TRIPLES} in it")
-        root = folder / "data" if (folder / "data").is_dir() else folder
-        files = {name: root / name for name in self._names()}
-        for file in files.values():
-            if not file.is_file():
-                raise InputError(
-                    f"dataset.path={folder} lacks {file}; expected a copy of {REPOSITORY}, or other dataset.languages"
-                )
-        return files
-
-    def _download(self) -> dict[str, Path]:
-        """Every file, from the hub or its cache."""
-        advice = "name a local copy with dataset.path="
-        return {
-            name: self.hub.dataset_file(REPOSITORY, f"data/{name}", self._revision, advice)
-            for name in track(self._names(), f"downloading {REPOSITORY}")
-        }
-
-    def _build(self, directory: Path, files: Mapping[str, Path], provenance: Mapping[str, Any]) -> None:
+    def write(self, writer: PairsWriter) -> None:
+        files = self._files()
         triples = read_triples(files[TRIPLES])
-        sides = {"queries": Ids.of(triples[:, :1]), "passages": Ids.of(triples[:, 1:])}
-        writer = PairsWriter(directory, self.name, self._languages)
-        dropped: dict[str, dict[str, int]] = {f"{side} in no triple": {} for side in sides}
-        dropped |= {f"{side} with an empty text": {} for side in sides}
-        for side, folder, ending in (
-            ("queries", "google/queries/train", "queries.train"),
-            ("passages", "google/collections", "collection"),
-        ):
+        known = {"queries": np.unique(triples[:, 0]), "passages": np.unique(triples[:, 1:])}
+        found = {side: np.zeros(len(ids), np.bool_) for side, ids in known.items()}
+        dropped: dict[str, dict[str, int]] = {}
+        for side, place in TEXTS.items():
             for language in track(self._languages, f"reading {side}"):
-                reader = TextReader(files[f"{folder}/{NAMES[language]}_{ending}.tsv"], sides[side])
-                writer.write(side, language, reader)
-                dropped[f"{side} in no triple"][language] = reader.unused
-                dropped[f"{side} with an empty text"][language] = reader.empty
-        for reason, counts in dropped.items():
-            log.info("left out, %s: %s", reason, ", ".join(f"{k} {v:,}" for k, v in counts.items()))
+                lost = Counter({"in no triple": 0, "with an empty text": 0})
+                writer.write(side, language, read_texts(files[place.format(NAMES[language])], known[side], found[side], lost))
+                for reason, count in lost.items():
+                    dropped.setdefault(f"{side} {reason}", {})[language] = count
         for column, side in enumerate(("queries", "passages", "passages")):
-            self._require(sides[side], triples[:, column], files[TRIPLES], side)
-            triples[:, column] = np.searchsorted(sides[side].known, triples[:, column])
-        held_out = self._held_out(sides["passages"], triples[:, 1])[triples[:, 1]]
-        edges = {"train": triples[~held_out], "validation": triples[held_out]}
-        writer.finish(edges, {"provenance": provenance, "dropped": dropped})
+            absent = np.flatnonzero(np.isin(triples[:, column], known[side][~found[side]]))
+            if len(absent):
+                missing = f"id {triples[absent[0], column]} is among the {side} of no chosen language"
+                raise InputError(f"{files[TRIPLES]}, line {absent[0] + 1}: {missing} ({', '.join(self._languages)})")
+            triples[:, column] = np.searchsorted(known[side], triples[:, column])
+        positives = np.unique(triples[:, 1])
+        splits = np.array([split_of(str(id_), self._share, 0.0) for id_ in known["passages"][positives].tolist()])
+        held_out = np.isin(triples[:, 1], positives[splits == "validation"])
+        writer.finish(
+            {"train": triples[~held_out], "validation": triples[held_out]},
+            {"provenance": self._origin(files), "dropped": dropped},
+        )
 
-    def _require(self, ids: Ids, column: Int32s, triples: Path, side: str) -> None:
-        """Every id of a column of the triples has a text in some language."""
-        absent = np.flatnonzero(np.isin(column, ids.known[~ids.found]))
-        if len(absent):
-            missing = f"id {column[absent[0]]} is among the {side} of no chosen language ({', '.join(self._languages)})"
-            raise InputError(f"{triples}, line {absent[0] + 1}: {missing}")
-
-    def _held_out(self, passages: Ids, positives: Int32s) -> npt.NDArray[np.bool_]:
-        """Whether each passage group is a positive that falls into validation (bool [passage groups])."""
-        chosen = np.zeros(len(passages.known), dtype=np.bool_)
-        for group in np.unique(positives).tolist():
-            chosen[group] = split_of(str(passages.known[group]), self._share, 0.0) == "validation"
-        return chosen
-
-
-@dataclass
-class Ids:
-    """The ids that the triples mention on one side; an id's rank is its group."""
-
-    known: Int32s
-    """int32 [groups], sorted."""
-    found: npt.NDArray[np.bool_]
-    """bool [groups]: whether some language has a text."""
-
-    @classmethod
-    def of(cls, column: Int32s) -> Ids:
-        """The distinct ids of `column`."""
-        known = np.unique(column)
-        return cls(known, np.zeros(len(known), dtype=np.bool_))
+    def _origin(self, files: dict[str, Path]) -> dict[str, Any]:
+        if self._folder is not None:
+            return {"path": str(self._folder), "version": VERSION}
+        # The hub's cache keeps large files under their SHA-256.
+        checksums = {name: file.resolve().name for name, file in files.items()}
+        return {"hub": REPOSITORY, "revision": self._revision, "checksums": checksums}
 
 
-@dataclass
-class TextReader:
-    """Iterates (group, id, text) of a language's file, for the ids that triples mention; the rest it counts.
+def read_texts(file: Path, known: Int32s, found: npt.NDArray[np.bool_], lost: Counter[str]) -> Iterator[tuple[int, str, str]]:
+    """(group, id, text) of the lines of a language's file whose id is known.
+
+    Args:
+        known: int32 [groups], sorted; the rank of an id is its group.
+        found: bool [groups], set where there is a text.
+        lost: counts the other lines, by reason.
 
     Raises:
         InputError: an empty file, a line that is not an id and a text, or an id that occurs twice, with file and line.
     """
-
-    file: Path
-    ids: Ids
-    unused: int = field(default=0, init=False)
-    """Lines whose id no triple mentions."""
-    empty: int = field(default=0, init=False)
-    """Lines without a text, though a triple mentions the id."""
-
-    def __iter__(self) -> Iterator[tuple[int, str, str]]:
-        known = self.ids.known.data
-        seen = array("i")
-        for number, line in read_lines(self.file):
-            id_, text = self._fields(number, line)
-            seen.append(id_)
-            group = bisect_left(known, id_)
-            if group == len(known) or known[group] != id_:
-                self.unused += 1
-            elif text:
-                self.ids.found[group] = True
-                yield group, str(id_), text
-            else:
-                self.empty += 1
-        if not seen:
-            raise InputError(f"{self.file} is empty; expected lines of an id, a tab and a text")
-        self._distinct(np.asarray(seen))
-
-    def _fields(self, number: int, line: str) -> tuple[int, str]:
+    ids, seen = known.data, array("i")
+    for number, line in read_lines(file):
         fields = line.rstrip("\r\n").split("\t")
         # A file cut right after a tab looks like an empty text; its line has no end.
         if len(fields) != 2 or not is_id(fields[0]) or not (fields[1] or line.endswith("\n")):
-            raise InputError(f"{self.file}, line {number}: not an integer id, a tab and a text (truncated?)")
-        return int(fields[0]), " ".join(fields[1].split())
-
-    def _distinct(self, seen: Int32s) -> None:
-        order = np.argsort(seen, kind="stable")
-        again = order[1:][np.diff(seen[order]) == 0]
-        if len(again):
-            line = int(again.min())
-            first = int(np.flatnonzero(seen == seen[line])[0])
-            raise InputError(f"{self.file}, line {line + 1}: id {seen[line]} is already on line {first + 1}")
+            raise InputError(f"{file}, line {number}: not an integer id, a tab and a text (truncated?)")
+        id_, text = int(fields[0]), " ".join(fields[1].split())
+        seen.append(id_)
+        group = bisect_left(ids, id_)
+        if group == len(ids) or ids[group] != id_:
+            lost["in no triple"] += 1
+        elif text:
+            found[group] = True
+            yield group, str(id_), text
+        else:
+            lost["with an empty text"] += 1
+    if not seen:
+        raise InputError(f"{file} is empty; expected lines of an id, a tab and a text")
+    values, first = np.unique(np.asarray(seen), return_index=True)
+    if len(values) < len(seen):
+        again = int(np.setdiff1d(np.arange(len(seen)), first)[0])
+        earlier = first[np.searchsorted(values, seen[again])]
+        raise InputError(f"{file}, line {again + 1}: id {seen[again]} is already on line {earlier + 1}")
 
 
 def is_id(value: str) -> bool:
     """Whether a field is a plain number that fits 31 bits."""
     return value.isascii() and value.isdigit() and int(value) <= LARGEST_ID
-
-
-def read_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines, ends included; only a newline ends a line."""
-    number = 0
-    try:
-        with file.open(encoding="utf-8", newline="\n") as lines:
-            for number, line in enumerate(lines, 1):
-                yield number, line
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: damaged after line {number} ({error})") from error
 
 
 def read_triples(file: Path) -> Int32s:

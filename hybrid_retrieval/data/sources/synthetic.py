@@ -7,24 +7,23 @@ what crosses languages was learnt from translations: what tests and benchmarks n
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.config import PathsConfig, positive, share
-from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs
-from hybrid_retrieval.data.source import Source, choose_languages, split_of
+from hybrid_retrieval.data.parallel import PairsWriter
+from hybrid_retrieval.data.source import BuiltSource, choose_languages, same_item_edges
 
 VERSION = 1
 ALPHABETS = [0x0061, 0x03B1, 0x0430, 0x0561, 0x05D0, 0x0627, 0x0905, 0x0985, 0x0E01, 0x10D0, 0x1200, 0x13A0, 0x3041, 0x30A2]
 LETTERS = 20
 
 
-class Synthetic(Source):
+class Synthetic(BuiltSource):
     """Generated parallel items; language ``s0``, ``s1``, ... writes in the n-th alphabet."""
 
-    name = "synthetic"
+    name = kind = "synthetic"
 
     def __init__(
         self,
@@ -59,12 +58,12 @@ class Synthetic(Source):
         for key, part in {"missing": missing, "validation_share": validation_share, "test_share": test_share}.items():
             share(f"dataset.{key}", part)
         present = [f"s{index}" for index in range(len(ALPHABETS))]
-        self.languages = choose_languages(languages, present) if languages is not None else present[:4]
-        self._paths = paths
+        self._languages = choose_languages(languages, present) if languages is not None else present[:4]
+        self.paths = paths
         self._key = {
             "version": VERSION,
             "items": items,
-            "languages": self.languages,
+            "languages": self._languages,
             "concepts": concepts,
             "passage_words": passage_words,
             "question_words": question_words,
@@ -79,10 +78,13 @@ class Synthetic(Source):
     def at_hand(self) -> bool:
         return True
 
-    def pairs(self) -> ParallelPairs:
-        return ParallelPairs.open(Cache.at(self._paths.cache).build("datasets/synthetic", self._key, self._build))
+    def languages(self) -> list[str]:
+        return self._languages
 
-    def _build(self, directory: Path) -> None:
+    def key(self) -> dict[str, Any]:
+        return self._key
+
+    def write(self, writer: PairsWriter) -> None:
         random = np.random.default_rng(self._seed)
         question_words, passage_words = self._words
         frequency = 1 / np.arange(1, self._concepts + 1)
@@ -90,15 +92,13 @@ class Synthetic(Source):
         lengths = np.maximum(question_words, random.poisson(passage_words, self._items))
         passages = [random.choice(self._concepts, length, p=frequency) for length in lengths]
         questions = [random.permutation(np.unique(passage))[:question_words] for passage in passages]
-        writer = PairsWriter(directory, self.name, self.languages)
-        for language in self.languages:
+        for language in self._languages:
             spelling = self._spelling(int(language[1:]))
             for side, meanings in (("queries", questions), ("passages", passages)):
                 present = random.random(self._items) >= self._missing
                 rows = ((i, str(i), " ".join(spelling[c] for c in meanings[i])) for i in np.flatnonzero(present).tolist())
                 writer.write(side, language, rows)
-        splits = np.array([split_of(f"{self._seed}/{item}", *self._shares) for item in range(self._items)])
-        edges = {split: np.repeat(np.flatnonzero(splits == split)[:, None], 2, 1) for split in set(splits.tolist())}
+        edges = same_item_edges([f"{self._seed}/{item}" for item in range(self._items)], *self._shares)
         writer.finish(edges, {"provenance": {"generated": True, **self._key}, "dropped": {}})
 
     def _spelling(self, alphabet: int) -> list[str]:

@@ -1,21 +1,19 @@
 """A set of one's own in BEIR's files, one folder a language, against all of its passages; nothing is trained on it.
 
-``<set>/<lang>/corpus.jsonl[.gz]``, ``queries.jsonl[.gz]``, ``qrels/<split>.tsv[.gz]``, as `data.sources.beir_parallel` reads
-them for training. The same query ``_id`` in two languages is a translation, and a judgement in folder ``<lang>`` joins a query
-of whichever language with a passage of that language. Grades count, and passages that answer nothing are candidates too:
-that is what sets it apart from `held_out`, whose corpus is the answers of a split.
+The files are those of `data.beir_files`. The same query ``_id`` in two languages is a translation, and a judgement in folder
+``<lang>`` joins a query of whichever language with a passage of that language. Grades count, and passages that answer nothing
+are candidates too: that is what sets it apart from `held_out`, whose corpus is the answers of a split.
 """
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from hybrid_retrieval.cache import Cache, folder_state
 from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.data.beir_files import BeirFolder, read_qrels
 from hybrid_retrieval.data.source import choose_languages, find_folder
-from hybrid_retrieval.data.sources.beir_parallel import read_qrels, read_records
 from hybrid_retrieval.data.stored_texts import Passages
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
@@ -49,26 +47,26 @@ class BeirParallel(Benchmark):
             )
         self.name, self.split = name, split
         self._cache_path = paths.cache
-        self._path = find_folder(path, paths.data)
+        self._folder = BeirFolder(find_folder(path, paths.data), f"benchmark.{name}.path")
         self._wanted = languages
 
     def at_hand(self) -> bool:
-        return self._path.is_dir()
+        return self._folder.path.is_dir()
 
     def provenance(self) -> dict[str, Any]:
-        return {"path": str(self._path), "split": self.split, "state": folder_state(self._path)[1]}
+        return {"path": str(self._folder.path), "split": self.split, "state": folder_state(self._folder.path)[1]}
 
     def load(self) -> RetrievalCollection:
-        present = self._present()
+        present = self._folder.languages()
         languages = choose_languages(self._wanted, present, f"benchmark.{self.name}.languages")
-        every = {language: list(read_records(self._path / language, "queries")) for language in present}
+        every = {language: list(self._folder.records(language, "queries")) for language in present}
         asked = {language: every[language] for language in languages}
         known = {id_ for rows in every.values() for id_, _ in rows}
         chosen = {id_ for rows in asked.values() for id_, _ in rows}
         answers = {language: self._answers(language, known, chosen) for language in languages}
         judged = {query for rows in answers.values() for query, _, _ in rows}
         if not judged:
-            raise InputError(f"{self._path}: no judgement in qrels/{self.split}.tsv of {', '.join(languages)}")
+            raise InputError(f"{self._folder.path}: no judgement in qrels/{self.split}.tsv of {', '.join(languages)}")
         queries = {language: [row for row in rows if row[0] in judged] for language, rows in asked.items()}
         corpus = {language: passages for language in languages if (passages := self._passages(language)) is not None}
         unused = {
@@ -78,42 +76,17 @@ class BeirParallel(Benchmark):
         log.info("left out of %s: %s", self.name, ", ".join(f"{reason} {count:,}" for reason, count in unused.items()))
         return RetrievalCollection.parallel(self.name, queries, corpus, answers, MEASURES)
 
-    def _present(self) -> list[str]:
-        key = f"benchmark.{self.name}"
-        if not self._path.is_dir():
-            raise InputError(f"{key}.path={self._path} is not a folder; expected one sub-folder per language in it")
-        present = [
-            folder.name
-            for folder in self._path.iterdir()
-            if any(folder.glob("queries.jsonl*")) or any(folder.glob("corpus.jsonl*"))
-        ]
-        if not present:
-            raise InputError(f"{key}.path={self._path} has no sub-folder with queries.jsonl or corpus.jsonl in it")
-        return present
-
     def _answers(self, language: str, known: set[str], chosen: set[str]) -> list[tuple[str, str, int]]:
         """(query id, passage id, grade) of a language's folder, for the queries of the `chosen` languages."""
-        found: list[tuple[str, str, int]] = []
-        elsewhere = 0
-        for file in self._first(language, f"qrels/{self.split}", "tsv"):
-            for number, query, passage, grade in read_qrels(file):
-                if query not in known:
-                    raise InputError(f"{file}, line {number}: query {query!r} is in no language's queries.jsonl")
-                if query in chosen:
-                    found.append((query, passage, grade))
-                else:
-                    elsewhere += 1
-        if elsewhere:
+        file = self._folder.qrels(language).get(self.split)
+        every = list(read_qrels(file, known)) if file else []
+        found = [row for row in every if row[0] in chosen]
+        if elsewhere := len(every) - len(found):
             log.warning("%s %s: %d judgements are of queries in none of the chosen languages", self.name, language, elsewhere)
         return found
 
     def _passages(self, language: str) -> Passages | None:
-        present = self._first(language, "corpus", "jsonl")
-        if not present:
+        file = self._folder.file(language, "corpus")
+        if file is None:
             return None
-        return store_passages(Cache.at(self._cache_path), present, f"{self.name} {language}: storing passages")
-
-    def _first(self, language: str, name: str, suffix: str) -> list[Path]:
-        """A language's file as it is or, where there is only that, compressed; empty where there is neither."""
-        files = [self._path / language / f"{name}.{end}" for end in (suffix, f"{suffix}.gz")]
-        return [file for file in files if file.exists()][:1]
+        return store_passages(Cache.at(self._cache_path), [file], f"{self.name} {language}: storing passages")

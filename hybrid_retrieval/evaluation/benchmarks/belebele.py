@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.data.records import read_json
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Judgements, Topics
@@ -20,7 +21,6 @@ from hybrid_retrieval.evaluation.benchmarks.published_files import (
     PublishedFiles,
     expect_count,
 )
-from hybrid_retrieval.evaluation.benchmarks.stored_corpus import read_json
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.sources.beir_parallel import read_lines
+from hybrid_retrieval.data.records import read_lines
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Judgements, Topics
 from hybrid_retrieval.evaluation.benchmarks.published_files import HubDataset, PublishedFile, PublishedFiles

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.data.records import read_json
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.benchmarks.published_files import (
@@ -26,7 +27,6 @@ from hybrid_retrieval.evaluation.benchmarks.published_files import (
     PublishedFiles,
     expect_count,
 )
-from hybrid_retrieval.evaluation.benchmarks.stored_corpus import read_json
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Side, join
 
 log = logging.getLogger(__name__)

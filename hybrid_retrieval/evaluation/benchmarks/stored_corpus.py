@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from hybrid_retrieval.cache import Cache, file_state
 from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.data.records import read_json, read_rows
 from hybrid_retrieval.data.source import choose_languages
-from hybrid_retrieval.data.sources.beir_parallel import read_lines
 from hybrid_retrieval.data.stored_texts import Passages, write_passages
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark, Judgements, Topics
@@ -109,9 +109,9 @@ def store_passages(cache: Cache, files: Sequence[Path], label: str, expected: in
 
 
 def read_passages(file: Path) -> Iterator[tuple[str, str]]:
-    """(id, text) of each line of a ``.jsonl[.gz]``: ``docid`` (or ``_id``), ``text``, and a ``title`` that goes before it."""
+    """(id, text) of each record: ``docid`` (or ``_id``), ``text``, and a ``title`` that goes before it."""
     number = 0
-    for number, record in read_json(file):
+    for number, record in read_rows(file):
         try:
             id_ = record["docid"] if "docid" in record else record["_id"]
             title, text = record.get("title") or "", record["text"]
@@ -148,15 +148,3 @@ def read_topics(file: Path) -> tuple[Topics, Judgements]:
     if twice:
         log.info("%s: %d passages are named twice for a query", file, twice)
     return queries, judged
-
-
-def read_json(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Numbered records of a ``.jsonl[.gz]``."""
-    for number, line in read_lines(file):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{file}, line {number}: not JSON (truncated?)") from error
-        if not isinstance(record, dict):
-            raise InputError(f"{file}, line {number}: not a JSON object")
-        yield number, record

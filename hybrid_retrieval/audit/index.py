@@ -1,0 +1,178 @@
+"""Hashes of what benchmarks are scored on, for training text to be looked up in.
+
+What is held in memory grows with the evaluation side alone: a hash and a number for each text and for each distinct n-gram
+of a text. Of more n-grams than fit only those are kept whose hash lies below a bound, wherever they occur, which makes
+overlaps estimates; `Index.sampled` says how many there were for each one kept.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from hybrid_retrieval.audit.texts import BATCH, EvaluationPart, Texts
+from hybrid_retrieval.audit.units import Hashes, Ints, Units
+from hybrid_retrieval.data.parallel import SIDES
+from hybrid_retrieval.ragged import Ragged
+
+UNSPACED_FACTOR = 2
+"""Characters of an unspaced script that stand for a word in the length of an n-gram."""
+MOST_NGRAMS = 1 << 24
+PUBLISHED_ID = re.compile(r"(?i)[0-9a-f]{16,}")
+LANGUAGE_BESIDE = re.compile(r"(?i)(?:[a-z]{2,3}[-_.:/])?(?P<id>.*?)(?:[-_.:/][a-z]{2,3}(?:[-_][a-z]{2,4})?)?")
+DISTINCT = 6
+"""Different digits in a published id: fewer are a counter that was filled up with zeros."""
+
+
+@dataclass(frozen=True)
+class HashTable:
+    """Distinct hashes, sorted, behind a filter of one byte a slot that most look-ups end at."""
+
+    hashes: Hashes
+
+    @cached_property
+    def _filter(self) -> npt.NDArray[np.bool_]:
+        bits = min(26, max(10, int(16 * len(self.hashes)).bit_length()))
+        slots = np.zeros(1 << bits, np.bool_)
+        slots[self.hashes & np.uint64(len(slots) - 1)] = True
+        return slots
+
+    def find(self, wanted: Hashes) -> tuple[Ints, Ints]:
+        """Places in `wanted` and in the table at which they agree, by the place in `wanted`."""
+        near = np.flatnonzero(self._filter.take((wanted & np.uint64(len(self._filter) - 1)).view(np.int64)))
+        if not len(near) or not len(self.hashes):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        place = np.minimum(np.searchsorted(self.hashes, wanted[near]), len(self.hashes) - 1)
+        same = self.hashes[place] == wanted[near]
+        return near[same], place[same]
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where the hashes of evaluation texts and of their n-grams occur.
+
+    Attributes:
+        evaluation: the texts, by number.
+        ngram: units of an n-gram; `UNSPACED_FACTOR` as many in a text that is mostly of unspaced scripts.
+        sizes: the lengths of n-grams that some text is tested by.
+        long: bool [texts], whether a text has an n-gram.
+        texts: hashes of whole texts; `numbers` lists the texts that have each.
+        ngrams: hashes of n-grams; `places` lists, for each text, the places of its distinct ones among them.
+        sampled: of so many n-grams one was kept.
+        ids: for each side the texts of every id, bare, that a publisher made to be unique.
+    """
+
+    evaluation: Texts[EvaluationPart]
+    ngram: int
+    sizes: tuple[int, ...]
+    long: npt.NDArray[np.bool_]
+    texts: HashTable
+    numbers: Ragged
+    ngrams: HashTable
+    places: Ragged
+    sampled: int
+    ids: dict[str, dict[str, list[int]]]
+
+    @classmethod
+    def of(cls, evaluation: Texts[EvaluationPart], ngram: int, most_ngrams: int = MOST_NGRAMS, batch: int = BATCH) -> Index:
+        """Hash the texts, `batch` at a time, and keep `most_ngrams` n-grams."""
+        found = _Ngrams(most_ngrams)
+        text_hashes, long = [np.empty(0, np.uint64)], [np.empty(0, np.bool_)]
+        ids: dict[str, dict[str, list[int]]] = {side: {} for side in SIDES}
+        sizes: set[int] = set()
+        for part in evaluation.parts:
+            for start, texts, names in part.batches(batch):
+                units = Units.of(texts)
+                size_of = ngram_sizes(units, ngram)
+                for size in np.unique(size_of).tolist():
+                    text, hashes = units.windows(size)
+                    mine = size_of[text] == size
+                    found.add(text[mine] + start, hashes[mine])
+                    sizes.add(size)
+                text_hashes.append(units.text_hashes)
+                long.append(units.counts >= size_of)
+                for number, id_ in enumerate(names, start):
+                    if is_published(id_):
+                        ids[part.side].setdefault(bare_id(id_), []).append(number)
+        hashes, hash_of = np.unique(np.concatenate(text_hashes), return_inverse=True)
+        numbers = Ragged.of(np.argsort(hash_of, kind="stable"), np.bincount(hash_of, minlength=len(hashes)))
+        ngrams, places = found.close(len(evaluation))
+        return cls(
+            evaluation,
+            ngram,
+            tuple(sorted(sizes)),
+            np.concatenate(long),
+            HashTable(hashes),
+            numbers,
+            HashTable(ngrams),
+            places,
+            found.sampled,
+            ids,
+        )
+
+    @cached_property
+    def is_query(self) -> npt.NDArray[np.bool_]:
+        """Bool [texts]: whether a text is a query."""
+        return np.repeat([part.side == "queries" for part in self.evaluation.parts], [len(p) for p in self.evaluation.parts])
+
+
+class _Ngrams:
+    """(text, n-gram) pairs, each once; thinned out by hash where they become too many."""
+
+    def __init__(self, most: int) -> None:
+        self.sampled = 1
+        self._most = most
+        self._parts: list[tuple[Ints, Hashes]] = [(np.empty(0, np.int64), np.empty(0, np.uint64))]
+        self._count = 0
+
+    def add(self, texts: Ints, hashes: Hashes) -> None:
+        """The n-grams of some texts; all of a text come together."""
+        kept = self._keeps(hashes)
+        texts, hashes = texts[kept], hashes[kept]
+        order = np.lexsort((hashes, texts))
+        texts, hashes = texts[order], hashes[order]
+        new = np.ones(len(texts), np.bool_)
+        new[1:] = (texts[1:] != texts[:-1]) | (hashes[1:] != hashes[:-1])
+        self._parts.append((texts[new], hashes[new]))
+        self._count += int(new.sum())
+        while self._count > self._most:
+            self.sampled *= 2
+            texts, hashes = self._joined()
+            kept = self._keeps(hashes)
+            self._parts = [(texts[kept], hashes[kept])]
+            self._count = int(kept.sum())
+
+    def _keeps(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
+        return hashes <= np.uint64((1 << 64) // self.sampled - 1)
+
+    def _joined(self) -> tuple[Ints, Hashes]:
+        texts, hashes = zip(*self._parts, strict=True)
+        return np.concatenate(texts), np.concatenate(hashes)
+
+    def close(self, count: int) -> tuple[Hashes, Ragged]:
+        """Distinct hashes, and for each of `count` texts the places of its own among them."""
+        texts, hashes = self._joined()
+        order = np.argsort(texts, kind="stable")
+        found, place = np.unique(hashes[order], return_inverse=True)
+        return found, Ragged.of(place, np.bincount(texts, minlength=count))
+
+
+def ngram_sizes(units: Units, ngram: int) -> Ints:
+    """int64 [texts]: the length of the n-grams that each text is tested by, in units."""
+    return np.where(units.mostly_unspaced, UNSPACED_FACTOR * ngram, ngram)
+
+
+def is_published(id_: str) -> bool:
+    """Whether an id says by itself what it is of: 16 hexadecimal digits or more, hyphens aside, that are no mere counter."""
+    match = PUBLISHED_ID.search(id_.replace("-", ""))
+    return match is not None and len(set(match[0].lower())) >= DISTINCT
+
+
+def bare_id(id_: str) -> str:
+    """A published id without the code of a language before or after it; other ids as they are."""
+    match = LANGUAGE_BESIDE.fullmatch(id_)
+    return match["id"] if match and is_published(match["id"]) else id_
