@@ -19,6 +19,7 @@ from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.models.kernels.dropout import Dropout
 from hybrid_retrieval.models.transformer import PretrainedTransformer
 from hybrid_retrieval.training.checkpoint import load_encoder
+from hybrid_retrieval.training.module import BiEncoderModule
 from tests.models.small_models import SENTENCES, byte_pairs, load, load_decoder, random_tokens, write_decoder
 
 pytest.importorskip("peft")
@@ -110,10 +111,10 @@ def test_merged_adapters_give_the_same_embeddings_by_plain_layers(directory: Pat
 
 def test_a_trained_encoder_is_scored_with_its_adapters_merged(directory: Path, tmp_path: Path) -> None:
     encoder = adapted(directory)
-    encoder.save_config(tmp_path / "model")
     (tmp_path / "checkpoints").mkdir()
-    state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
-    torch.save({"state_dict": state}, tmp_path / "checkpoints" / "best.ckpt")
+    module = BiEncoderModule(encoder)
+    content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+    torch.save(content, tmp_path / "checkpoints" / "best.ckpt")
     again = load_encoder(tmp_path, "best", accelerator="cpu")
     assert again.state_dict().keys() == adapted(directory, None, lora=None).state_dict().keys()
     np.testing.assert_allclose(again.encode(SENTENCES, "query"), encoder.encode(SENTENCES, "query"), rtol=0, atol=1e-5)
