@@ -20,7 +20,7 @@ from hybrid_retrieval.models.kernels.dropout import Dropout
 from hybrid_retrieval.models.transformer import PretrainedTransformer
 from hybrid_retrieval.training.checkpoint import load_encoder
 from hybrid_retrieval.training.module import BiEncoderModule
-from tests.models.small_models import SENTENCES, byte_pairs, load, load_decoder, random_tokens, write_decoder
+from tests.models.small_models import SENTENCES, byte_pairs, load, load_decoder, random_tokens, saved_and_read, write_decoder
 
 pytest.importorskip("peft")
 LORA = {"rank": 3, "alpha": 7.0, "dropout": 0.2}
@@ -90,10 +90,7 @@ def test_target_modules_choose_the_layers(directory: Path) -> None:
 
 def test_a_saved_encoder_has_its_adapters_back(directory: Path, tmp_path: Path) -> None:
     encoder = adapted(directory, projection=9)
-    encoder.save_config(tmp_path)
-    torch.save(encoder.state_dict(), tmp_path / "weights")
-    again = BiEncoder.load(tmp_path)
-    again.load_state_dict(torch.load(tmp_path / "weights", weights_only=True))
+    again = saved_and_read(encoder, tmp_path)
     for role in ("query", "passage"):
         np.testing.assert_array_equal(again.encode(SENTENCES, role), encoder.encode(SENTENCES, role))
 
@@ -127,9 +124,7 @@ def test_frozen_weights_in_bfloat16_beside_adapters_in_float32(directory: Path, 
     kinds = {name: parameter.dtype for name, parameter in encoder.named_parameters()}
     assert all((kind == torch.float32) == encoder.get_parameter(name).requires_grad for name, kind in kinds.items())
     encoder.train()(random_tokens(0, [3, 9, 17])).square().sum().backward()
-    encoder.save_config(tmp_path)
-    again = BiEncoder.load(tmp_path)
-    again.load_state_dict(encoder.state_dict())
+    again = saved_and_read(encoder, tmp_path)
     np.testing.assert_array_equal(again.encode(SENTENCES, "query"), found)
     merge_adapters(again)
     np.testing.assert_array_equal(again.encode(SENTENCES, "query"), found)
