@@ -17,9 +17,8 @@ from hybrid_retrieval.models.encoder import CHUNK_TOKENS, BiEncoder
 from hybrid_retrieval.models.tokenization import load_tokenizer
 from hybrid_retrieval.models.transformer import PretrainedTransformer
 from hybrid_retrieval.sampling.batch import PairIndices
-from hybrid_retrieval.training.batches import BatchBuilder, Chunking, PairBatch, TokenisedSet
-from hybrid_retrieval.training.contrast import Engine
-from hybrid_retrieval.training.gather import sum_gradients, world
+from hybrid_retrieval.training.collate import Collator, PairBatch, TokenisedSet
+from hybrid_retrieval.training.engine import Engine, sum_gradients, world
 from hybrid_retrieval.training.optimizers import AdamW, clip_gradients
 
 STEPS = 1000
@@ -50,13 +49,13 @@ class Ours:
             tokenise(texts.pairs, side, self.encoder.tokenization(role), size, cache, show=False)
             for side, role in (("queries", "query"), ("passages", "passage"))
         ]
-        self.builder = BatchBuilder([TokenisedSet(texts.pairs, *stores, 1.0)], chunking=Chunking(chunk_tokens))
+        self.collate = Collator([TokenisedSet(texts.pairs, *stores, 1.0)], chunk_tokens=chunk_tokens)
 
     def batch(self, rows: Sequence[int]) -> PairBatch:
         """The pairs `rows` as this rank sees them."""
         edge, zero = np.asarray(rows, np.int64), np.zeros(len(rows), np.int64)
         rank, ranks = world()
-        return self.builder.build(self.steps, PairIndices(zero, edge, zero, zero), rank, ranks).to(self.encoder.device)
+        return self.collate(self.steps, PairIndices(zero, edge, zero, zero), rank, ranks).to(self.encoder.device)
 
     def step(self, rows: Sequence[int]) -> float:
         """One step of training; the loss."""

@@ -38,14 +38,25 @@ class Peer:
     """A model in training on pairs of `texts`."""
 
     def __init__(
-        self, directory: Path, texts: Texts, bf16: bool = False, cached: dict[str, int] | None = None, ranks: int = 1
+        self,
+        directory: Path,
+        texts: Texts,
+        bf16: bool = False,
+        cached: dict[str, int] | None = None,
+        ranks: int = 1,
+        attention: str = "sdpa",
     ) -> None:
         """
         Args:
             cached: settings of the cached loss's mini-batches; the plain loss without.
             ranks: more than one: in a process group, with negatives of all ranks.
+            attention: sdpa, or flash_attention_2, with which texts are not padded.
         """
-        self.model = SentenceTransformer(str(directory), device="cuda" if torch.cuda.is_available() else "cpu")
+        self.model = SentenceTransformer(
+            str(directory),
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            model_kwargs={"attn_implementation": attention},
+        )
         self.model.train()
         self.texts, self.bf16 = texts, bf16
         self.collate = SentenceTransformerDataCollator(preprocess_fn=self.model.preprocess)

@@ -96,7 +96,7 @@ def test_no_room_without_a_name_of_its_own() -> None:
 OPEN = ["dataset", "sampler", "model", "loss", "optimizer", "benchmark", "retriever"]
 
 
-CHOICES = [f"{group}/{path.stem}" for group in OPEN for path in sorted((config_directory() / group).glob("[!_]*.yaml"))]
+CHOICES = [f"{group}/{path.stem}" for group in OPEN for path in sorted((config_directory() / group).glob("*.yaml"))]
 
 
 @cache

@@ -8,11 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -26,7 +24,7 @@ from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.models import kernels
 from hybrid_retrieval.models.chunks import plan
 from hybrid_retrieval.models.pooling import POOLINGS
-from hybrid_retrieval.models.tokenization import Tokenization, first_line, load_tokenizer
+from hybrid_retrieval.models.tokenization import Tokenization
 from hybrid_retrieval.progress import track
 from hybrid_retrieval.ragged import Ragged
 
@@ -141,13 +139,13 @@ class Backbone(nn.Module, ABC):
         return found
 
     @abstractmethod
-    def save_config(self, directory: Path) -> None:
-        """Write what the architecture is (not its weights) for `BiEncoder.load`."""
+    def architecture(self) -> dict[str, Any]:
+        """All of the backbone but its weights, in plain types."""
 
     @classmethod
-    @abstractmethod
-    def load_config(cls, directory: Path) -> Backbone:
-        """The architecture as saved, with random weights."""
+    def of_architecture(cls, architecture: Mapping[str, Any]) -> Backbone:
+        """The backbone of an `architecture`, with random weights."""
+        return cls(**architecture)
 
 
 @dataclass(frozen=True)
@@ -292,11 +290,7 @@ class BiEncoder(nn.Module):
 
     def fingerprint(self, role: Role) -> str:
         """A digest of all that the embeddings of a text in this role depend on: weights, tokenizer, settings."""
-        found = hashlib.sha256(json.dumps([self.tokenization(role).fingerprint, asdict(self.settings)]).encode())
-        with tempfile.TemporaryDirectory() as folder:
-            self.backbone.save_config(Path(folder))
-            for file in sorted(file for file in Path(folder).rglob("*") if file.is_file()):
-                found.update(file.name.encode() + file.read_bytes())
+        found = hashlib.sha256(json.dumps([self.tokenization(role).fingerprint, self.description()], sort_keys=True).encode())
         for name, value in self.state_dict().items():
             found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
@@ -319,28 +313,22 @@ class BiEncoder(nn.Module):
         if any(found):
             log.info("%s: %s", label, ", ".join(filter(None, found)))
 
-    def save_config(self, directory: Path) -> None:
-        """Write tokenizer, settings and architecture; `load` and a checkpoint's weights give the encoder back."""
-        directory.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save(str(directory / "tokenizer.json"))
+    def description(self) -> dict[str, Any]:
+        """All of the encoder but its weights, in plain types."""
         kind = type(self.backbone)
-        record = {"backbone": f"{kind.__module__}.{kind.__qualname__}", **asdict(self.settings)}
-        (directory / "encoder.json").write_text(json.dumps(record, indent=1))
-        self.backbone.save_config(directory)
+        return {
+            "backbone": f"{kind.__module__}.{kind.__qualname__}",
+            "architecture": self.backbone.architecture(),
+            "tokenizer": self.tokenizer.to_str(),
+            "settings": asdict(self.settings),
+        }
 
     @classmethod
-    def load(cls, directory: Path) -> BiEncoder:
-        """An encoder as saved by `save_config`, its weights not yet set."""
-        try:
-            record: dict[str, Any] = json.loads((directory / "encoder.json").read_text())
-            kind = locate(record.pop("backbone"), f"{directory / 'encoder.json'}: backbone")
-            if not issubclass(kind, Backbone):
-                raise ValueError(f"{kind.__name__} is no backbone")
-            backbone = kind.load_config(directory)
-            settings = EncoderSettings(**record)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{directory} holds no saved encoder, or a damaged one ({first_line(error)})") from error
-        return cls(backbone, load_tokenizer(directory, "saved encoder"), settings)
+    def described(cls, description: Mapping[str, Any]) -> BiEncoder:
+        """The encoder of a `description`, with random weights."""
+        backbone: Backbone = locate(description["backbone"], "backbone").of_architecture(description["architecture"])  # type: ignore[attr-defined]
+        settings = EncoderSettings(**description["settings"])
+        return cls(backbone, Tokenizer.from_str(description["tokenizer"]), settings)
 
 
 class Model(ABC):

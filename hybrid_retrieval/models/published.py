@@ -24,12 +24,13 @@ def published_weights(directory: Path) -> nn.Module:
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel
 
-    if torch.get_default_device().type == "meta":
-        shapes: nn.Module = AutoModel.from_config(AutoConfig.from_pretrained(directory), **without_pooler(directory))
-        return shapes
     try:
+        config = AutoConfig.from_pretrained(directory)
+        if torch.get_default_device().type == "meta":
+            shapes: nn.Module = AutoModel.from_config(config, **without_pooler(config))
+            return shapes
         loaded = AutoModel.from_pretrained(
-            directory, dtype=torch.float32, output_loading_info=True, local_files_only=True, **without_pooler(directory)
+            directory, dtype=torch.float32, output_loading_info=True, local_files_only=True, **without_pooler(config)
         )
     except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
         raise InputError(f"model.path={directory} cannot be loaded: {first_line(error)}") from error
@@ -64,10 +65,9 @@ def published_dense(directory: Path) -> tuple[dict[str, Tensor], str]:
     return {"weight": weight, "bias": state.get("linear.bias", torch.zeros(len(weight)))}, activation or "identity"
 
 
-def without_pooler(directory: Path) -> dict[str, Any]:
+def without_pooler(config: Any) -> dict[str, Any]:
     """BERT-like models carry a pooling head that nothing here uses."""
-    kind = json.loads((directory / "config.json").read_text()).get("model_type", "")
-    return {"add_pooling_layer": False} if kind in {"bert", "roberta", "xlm-roberta"} else {}
+    return {"add_pooling_layer": False} if config.model_type in {"bert", "roberta", "xlm-roberta"} else {}
 
 
 def with_end(tokenizer: Tokenizer, directory: Path, token: str | None) -> Tokenizer:

@@ -6,10 +6,9 @@ order (though autograd forgets to mark them as coalesced), and so is the optimiz
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
-import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -47,42 +46,28 @@ class StaticBackbone(Backbone):
             return self.embedding.mean(tokens.ids, tokens.offsets)
         return super().pooled(tokens, pooling)
 
-    def save_config(self, directory: Path) -> None:
+    def architecture(self) -> dict[str, Any]:
         vocabulary, dimensions = self.embedding.weight.shape
-        (directory / "static.json").write_text(json.dumps({"vocabulary": vocabulary, "dimensions": dimensions}))
-
-    @classmethod
-    def load_config(cls, directory: Path) -> StaticBackbone:
-        """The architecture as saved, with random weights."""
-        return cls(**json.loads((directory / "static.json").read_text()))
+        return {"vocabulary": vocabulary, "dimensions": dimensions}
 
 
+@dataclass
 class StaticModel(Model):
     """Static embeddings over a tokenizer trained on the training text."""
 
-    def __init__(
-        self,
-        paths: PathsConfig,
-        dimensions: int = 256,
-        vocabulary: int = 32_000,
-        max_query_length: int = 64,
-        max_passage_length: int = 256,
-    ) -> None:
-        """
-        Args:
-            dimensions: of the embeddings.
-            vocabulary: tokens.
-            max_query_length, max_passage_length: tokens kept of a text.
-        """
-        positive("model.dimensions", dimensions)
-        positive("model.vocabulary", vocabulary)
-        self._paths, self._dimensions, self._vocabulary = paths, dimensions, vocabulary
-        self._settings = EncoderSettings(max_query_length=max_query_length, max_passage_length=max_passage_length)
+    paths: PathsConfig
+    dimensions: int = 256
+    vocabulary: int = 32_000
+    max_query_length: int = 64
+    max_passage_length: int = 256
+
+    def __post_init__(self) -> None:
+        positive("model.dimensions", self.dimensions)
+        positive("model.vocabulary", self.vocabulary)
+        self.settings = EncoderSettings(max_query_length=self.max_query_length, max_passage_length=self.max_passage_length)
 
     def tokenizer(self, training_text: TrainingText) -> Tokenizer:
-        return trained_tokenizer(training_text, self._vocabulary, self._paths)
+        return trained_tokenizer(training_text, self.vocabulary, self.paths)
 
     def build(self, tokenizer: Tokenizer) -> BiEncoder:
-        with torch.no_grad():
-            backbone = StaticBackbone(tokenizer.get_vocab_size(), self._dimensions)
-        return BiEncoder(backbone, tokenizer, self._settings)
+        return BiEncoder(StaticBackbone(tokenizer.get_vocab_size(), self.dimensions), tokenizer, self.settings)

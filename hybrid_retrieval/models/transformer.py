@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -117,21 +118,19 @@ class TransformerBackbone(Backbone):
         ).last_hidden_state
         return states.squeeze(0).float()
 
-    def save_config(self, directory: Path) -> None:
+    def architecture(self) -> dict[str, Any]:
         config: Any = self.model.config
-        config.save_pretrained(directory)
         lora = self.options.lora and asdict(self.options.lora)
-        (directory / "transformer.json").write_text(json.dumps({"padding": self.padding, "lora": lora}))
+        return {"config": json.loads(config.to_json_string()), "padding": self.padding, "lora": lora}
 
     @classmethod
-    def load_config(cls, directory: Path) -> TransformerBackbone:
-        """The architecture as saved, with random weights."""
-        from transformers import AutoConfig, AutoModel
+    def of_architecture(cls, architecture: Mapping[str, Any]) -> TransformerBackbone:
+        from transformers import CONFIG_MAPPING, AutoModel
 
-        record = json.loads((directory / "transformer.json").read_text())
-        model = AutoModel.from_config(AutoConfig.from_pretrained(directory), **without_pooler(directory))
-        lora = record["lora"] and construct(Lora, record["lora"], "model.lora")
-        return cls(model, record["padding"], TransformerOptions(lora=lora))
+        config = CONFIG_MAPPING[architecture["config"]["model_type"]].from_dict(architecture["config"])
+        lora = architecture["lora"] and construct(Lora, architecture["lora"], "model.lora")
+        model = AutoModel.from_config(config, **without_pooler(config))
+        return cls(model, architecture["padding"], TransformerOptions(lora=lora))
 
 
 @dataclass

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +15,6 @@ from hybrid_retrieval.models.encoder import BiEncoder
 LAST, BEST = "last.ckpt", "best.ckpt"
 PREFIX = "encoder."
 """Of the encoder's weights in a checkpoint's ``state_dict``."""
-
-
-def description(encoder: BiEncoder) -> dict[str, str]:
-    """All of an encoder but its weights, in plain types: the files of `BiEncoder.save_config` by name."""
-    with tempfile.TemporaryDirectory() as folder:
-        encoder.save_config(Path(folder))
-        return {file.name: file.read_text(encoding="utf-8") for file in sorted(Path(folder).iterdir())}
-
-
-def described(files: Mapping[str, str]) -> BiEncoder:
-    """The encoder of a `description`, with random weights."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name, text in files.items():
-            (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
-        return BiEncoder.load(Path(folder))
 
 
 def checkpoint_path(run_dir: Path, which: str) -> Path:
@@ -79,7 +62,7 @@ def load_encoder(run_dir: Path, which: str, strict: bool = False, accelerator: s
     path = checkpoint_path(run_dir, which)
     content = read_checkpoint(path)
     try:
-        encoder = described(content["hyper_parameters"]["encoder"])
+        encoder = BiEncoder.described(content["hyper_parameters"]["encoder"])
         weights = {name.removeprefix(PREFIX): value for name, value in content["state_dict"].items() if name.startswith(PREFIX)}
         encoder.load_state_dict(weights)
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:

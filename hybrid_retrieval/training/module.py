@@ -16,7 +16,6 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.metric import MultilingualRetrieval
 from hybrid_retrieval.losses.loss import Loss
 from hybrid_retrieval.models.encoder import BiEncoder, Tokens
-from hybrid_retrieval.training.checkpoint import described, description
 from hybrid_retrieval.training.collate import PairBatch, TextBatch
 from hybrid_retrieval.training.datamodule import HybridDataModule
 from hybrid_retrieval.training.engine import Contrast, Engine, Forward
@@ -35,7 +34,7 @@ class BiEncoderModule(lightning.LightningModule):
 
     def __init__(
         self,
-        encoder: BiEncoder | Mapping[str, str],
+        encoder: BiEncoder | Mapping[str, Any],
         loss: Loss | None = None,
         optimizer: AdamW | Mapping[str, Any] | None = None,
         *,
@@ -51,13 +50,13 @@ class BiEncoderModule(lightning.LightningModule):
             grad_cache: keep the activations of one chunk and encode each twice, for batches that do not fit.
         """
         super().__init__()
-        self.encoder = encoder if isinstance(encoder, BiEncoder) else described(encoder)
+        self.encoder = encoder if isinstance(encoder, BiEncoder) else BiEncoder.described(encoder)
         self.loss = loss
         self.optimizer = AdamW(**optimizer) if isinstance(optimizer, Mapping) else optimizer
         self.seed, self.grad_cache = seed, grad_cache
         self.save_hyperparameters(
             {
-                "encoder": description(self.encoder),
+                "encoder": self.encoder.description(),
                 "optimizer": asdict(self.optimizer) if self.optimizer else None,
                 "seed": seed,
                 "grad_cache": grad_cache,

@@ -135,3 +135,12 @@ def write_decoder(directory: Path, kind: str, tokenizer: Tokenizer, **changes: A
 def load_decoder(directory: Path, **values: Any) -> BiEncoder:
     settings = {"pooling": "last", "query_prefix": INSTRUCTION, "max_query_length": 60, "max_passage_length": 60}
     return load(directory, **{**settings, **values})
+
+
+def saved_and_read(encoder: BiEncoder, directory: Path) -> BiEncoder:
+    """The encoder by way of a file, as a checkpoint holds it: plain types and tensors."""
+    torch.save({"encoder": encoder.description(), "weights": encoder.state_dict()}, directory / "encoder.pt")
+    content = torch.load(directory / "encoder.pt", weights_only=True)
+    again = BiEncoder.described(content["encoder"])
+    again.load_state_dict(content["weights"])
+    return again.eval()

@@ -19,7 +19,8 @@ from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.models.kernels.dropout import Dropout
 from hybrid_retrieval.models.transformer import PretrainedTransformer
 from hybrid_retrieval.training.checkpoint import load_encoder
-from tests.models.small_models import SENTENCES, byte_pairs, load, load_decoder, random_tokens, write_decoder
+from hybrid_retrieval.training.module import BiEncoderModule
+from tests.models.small_models import SENTENCES, byte_pairs, load, load_decoder, random_tokens, saved_and_read, write_decoder
 
 pytest.importorskip("peft")
 LORA = {"rank": 3, "alpha": 7.0, "dropout": 0.2}
@@ -89,10 +90,7 @@ def test_target_modules_choose_the_layers(directory: Path) -> None:
 
 def test_a_saved_encoder_has_its_adapters_back(directory: Path, tmp_path: Path) -> None:
     encoder = adapted(directory, projection=9)
-    encoder.save_config(tmp_path)
-    torch.save(encoder.state_dict(), tmp_path / "weights")
-    again = BiEncoder.load(tmp_path)
-    again.load_state_dict(torch.load(tmp_path / "weights", weights_only=True))
+    again = saved_and_read(encoder, tmp_path)
     for role in ("query", "passage"):
         np.testing.assert_array_equal(again.encode(SENTENCES, role), encoder.encode(SENTENCES, role))
 
@@ -110,10 +108,10 @@ def test_merged_adapters_give_the_same_embeddings_by_plain_layers(directory: Pat
 
 def test_a_trained_encoder_is_scored_with_its_adapters_merged(directory: Path, tmp_path: Path) -> None:
     encoder = adapted(directory)
-    encoder.save_config(tmp_path / "model")
     (tmp_path / "checkpoints").mkdir()
-    state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
-    torch.save({"state_dict": state}, tmp_path / "checkpoints" / "best.ckpt")
+    module = BiEncoderModule(encoder)
+    content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+    torch.save(content, tmp_path / "checkpoints" / "best.ckpt")
     again = load_encoder(tmp_path, "best", accelerator="cpu")
     assert again.state_dict().keys() == adapted(directory, None, lora=None).state_dict().keys()
     np.testing.assert_allclose(again.encode(SENTENCES, "query"), encoder.encode(SENTENCES, "query"), rtol=0, atol=1e-5)
@@ -126,9 +124,7 @@ def test_frozen_weights_in_bfloat16_beside_adapters_in_float32(directory: Path, 
     kinds = {name: parameter.dtype for name, parameter in encoder.named_parameters()}
     assert all((kind == torch.float32) == encoder.get_parameter(name).requires_grad for name, kind in kinds.items())
     encoder.train()(random_tokens(0, [3, 9, 17])).square().sum().backward()
-    encoder.save_config(tmp_path)
-    again = BiEncoder.load(tmp_path)
-    again.load_state_dict(encoder.state_dict())
+    again = saved_and_read(encoder, tmp_path)
     np.testing.assert_array_equal(again.encode(SENTENCES, "query"), found)
     merge_adapters(again)
     np.testing.assert_array_equal(again.encode(SENTENCES, "query"), found)

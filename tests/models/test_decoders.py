@@ -12,7 +12,16 @@ from tokenizers import Tokenizer, processors
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.encoder import BiEncoder, Tokens
-from tests.models.small_models import INSTRUCTION, SENTENCES, TEXTS, byte_pairs, load_decoder, random_tokens, write_decoder
+from tests.models.small_models import (
+    INSTRUCTION,
+    SENTENCES,
+    TEXTS,
+    byte_pairs,
+    load_decoder,
+    random_tokens,
+    saved_and_read,
+    write_decoder,
+)
 
 KINDS = ["qwen2", "qwen3", "llama", "mistral"]
 MIXED = [*SENTENCES, "a", " ".join(SENTENCES), "", "สวัสดี 🎉"]
@@ -147,9 +156,7 @@ def test_embeddings_equal_those_of_sentence_transformers(decoder: Path) -> None:
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_a_saved_decoder_is_read_back_to_the_bit(decoder: Path, bidirectional: bool, tmp_path: Path) -> None:
     encoder = load_decoder(decoder, bidirectional=bidirectional, projection=9)
-    encoder.save_config(tmp_path)
-    again = BiEncoder.load(tmp_path)
-    again.load_state_dict(encoder.state_dict())
+    again = saved_and_read(encoder, tmp_path)
     for role in ("query", "passage"):
         np.testing.assert_array_equal(again.encode(MIXED, role), encoder.encode(MIXED, role))
 

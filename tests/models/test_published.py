@@ -14,10 +14,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.models.tokenization import load_tokenizer
 from hybrid_retrieval.models.transformer import PretrainedTransformer
-from tests.models.small_models import SENTENCES, TEXTS, load, write_tokenizer
+from tests.models.small_models import SENTENCES, TEXTS, load, saved_and_read, write_tokenizer
 
 MIXED = [*SENTENCES, "a", " ".join(TEXTS), "สวัสดี 🎉", "Unbekanntes Wort: Quetzalcoatlus"]
 
@@ -95,9 +94,7 @@ def test_a_loaded_encoder_is_ready_to_be_trained(published: Path) -> None:
 
 def test_a_loaded_encoder_is_saved_and_read_back_to_the_bit(published: Path, tmp_path: Path) -> None:
     encoder = load(published, projection=9)
-    encoder.save_config(tmp_path)
-    again = BiEncoder.load(tmp_path)
-    again.load_state_dict(encoder.state_dict())
+    again = saved_and_read(encoder, tmp_path)
     np.testing.assert_array_equal(again.encode(MIXED, "query"), encoder.encode(MIXED, "query"))
 
 
