@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import pytest
+import yaml
 
 from hybrid_retrieval.benchmarking import LoadedBenchmark, check_retrievers, load_retrievers, training_passages
-from hybrid_retrieval.config import JobConfig, PathsConfig, build
+from hybrid_retrieval.config import EvaluationConfig, PathsConfig, config_directory
+from hybrid_retrieval.data.sources.synthetic import Synthetic
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.evaluation.retrievers.retriever import Retriever
 
-Job = Callable[..., JobConfig]
+
+@pytest.fixture
+def source(cache: Path) -> Synthetic:
+    return Synthetic(PathsConfig(cache=str(cache)), items=300, concepts=200, languages=["s0", "s1"])
+
+
+def retrievers(*names: str) -> dict[str, Retriever]:
+    """With the options of their configs."""
+    return load_retrievers(
+        {name: yaml.safe_load((config_directory() / "retriever" / f"{name}.yaml").read_text()) for name in names}
+    )
 
 
 def collection(*languages: str) -> dict[str, LoadedBenchmark]:
@@ -22,13 +34,11 @@ def collection(*languages: str) -> dict[str, LoadedBenchmark]:
 
 
 @pytest.mark.parametrize("name", ["center", "lir", "whiten"])
-def test_text_in_every_language_is_needed(job: Job, name: str) -> None:
+def test_text_in_every_language_is_needed(source: Synthetic, name: str) -> None:
     """With and without a method, embeddings would be ranked in one pool."""
-    config = job(f"retriever={name}", "dataset.languages=[s0,s1]")
-    retrievers, source = load_retrievers(config.retriever), build(config.dataset, "dataset", paths=config.paths)
 
     def check(*languages: str) -> None:
-        check_retrievers(retrievers, collection(*languages), config.evaluation, source, encoder=True)
+        check_retrievers(retrievers(name), collection(*languages), EvaluationConfig(), source, encoder=True)
 
     check("s0")
     check("s0", "s1")
@@ -39,21 +49,17 @@ def test_text_in_every_language_is_needed(job: Job, name: str) -> None:
     with pytest.raises(InputError, match=r"add them to dataset\.languages$"):
         check("th")
     with pytest.raises(InputError, match=f"retriever={name} is estimated on training text: name it with dataset="):
-        check_retrievers(retrievers, collection("s0"), config.evaluation, None, encoder=True)
+        check_retrievers(retrievers(name), collection("s0"), EvaluationConfig(), None, encoder=True)
 
 
-def test_what_needs_nothing_is_never_refused(job: Job) -> None:
-    config = job("retriever=[bm25,random]", "evaluation.documents=chunks")
-    check_retrievers(load_retrievers(config.retriever), collection("th"), config.evaluation, None, encoder=False)
-    assert job().retriever == {}
+def test_what_needs_nothing_is_never_refused() -> None:
+    check_retrievers(retrievers("bm25", "random"), collection("th"), EvaluationConfig(documents="chunks"), None, encoder=False)
 
 
-def test_training_text_is_train_passages_of_each_language_and_always_the_same(job: Job, cache: Any) -> None:
-    config = job()
-    source = build(config.dataset, "dataset", paths=PathsConfig(cache=str(cache)))
+def test_training_text_is_train_passages_of_each_language_and_always_the_same(source: Synthetic) -> None:
     pairs = source.pairs()
     text = training_passages(source, 20)
-    assert {language: len(texts) for language, texts in text.items()} == dict.fromkeys(pairs.languages, 20)
+    assert {language: len(texts) for language, texts in text.items()} == {"s0": 20, "s1": 20}
     assert text == training_passages(source, 20)
     train = set(pairs.passages.texts(pairs.split_rows("train")[1]))
     assert all(set(texts) <= train for texts in text.values())

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from hybrid_retrieval.evaluation.scoring.ranks import count_ranks, document_blocks, score_of, sort_key
-from hybrid_retrieval.evaluation.scoring.rough_search import best_candidates
 from hybrid_retrieval.evaluation.scoring.scorer import ChunkMax, DenseScorer, Excluding
-from hybrid_retrieval.evaluation.scoring.search import search
+from hybrid_retrieval.evaluation.scoring.search import Best, rough_then_exact, search
 
 
 def random_scorer(seed: int, documents: int, tied: bool, queries: int = 17) -> DenseScorer:
@@ -60,9 +59,9 @@ def test_rough_scores_first_lose_nothing(kind: str, dtype, at_once: int) -> None
             assert found.documents[row].tolist() == best.tolist()
         np.testing.assert_allclose(exact[row, found.documents[row]], exact[row, best], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(found.scores[row], exact[row, best], rtol=1e-5, atol=1e-5)
-    rows, documents, _ = best_candidates(scorer, 17, document_blocks(1500, at_once), 40, at_once=5)
-    kept = exact[rows[rows == 3], documents[rows == 3]]
-    np.testing.assert_allclose(np.sort(kept)[::-1][:40], np.sort(exact[3])[::-1][:40], rtol=1e-5, atol=1e-5)
+    best = Best(17, 40, torch.from_numpy(order))
+    few = rough_then_exact(scorer, 17, document_blocks(1500, at_once), best, at_once=5)
+    np.testing.assert_array_equal(few.documents, found.documents)
 
 
 def test_the_error_of_rough_scores_is_within_its_bound() -> None:
