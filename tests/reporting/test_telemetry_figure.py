@@ -12,16 +12,15 @@ import pytest
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.run_directory import RunDirectory
-from hybrid_retrieval.reporting.telemetry_figure import WINDOW, in_words, telemetry_figure, windowed_share
-from hybrid_retrieval.reporting.training_curves import read_curves
+from hybrid_retrieval.reporting.training_curves import WINDOW, in_words, read_curves, telemetry_figure
 
 Make = Callable[..., Path]
 
 
 def drawn(path: Path) -> dict[str, Any]:
     """The panels of a run's figure by title; those that are left out are not there."""
-    run = RunDirectory.open(path)
-    figure = telemetry_figure(run, read_curves(path), BatchComposition.read(path))
+    accumulate = RunDirectory.open(path).setting("trainer", "accumulate") or 1
+    figure = telemetry_figure(read_curves(path), BatchComposition.read(path), accumulate)
     return {axes.get_title(loc="left"): axes for axes in figure.axes if axes.axison}
 
 
@@ -51,7 +50,7 @@ def test_each_panel_shows_what_the_file_says(make_run: Make) -> None:
         )
     composition = BatchComposition.read(path)
     assert composition is not None
-    steps, shares = windowed_share(composition)
+    steps, shares = composition.monolingual_around(WINDOW)
     assert points(share, f"drawn (in {WINDOW:.0%} of the run)") == (steps.tolist(), shares.tolist())
 
 
@@ -66,7 +65,7 @@ def test_a_run_of_one_stream_has_no_cosine(make_run: Make, sampler: str, stream:
 def test_a_run_without_telemetry_has_no_figure(make_run: Make) -> None:
     path = make_run("run")
     (path / "telemetry.jsonl").unlink()
-    assert telemetry_figure(RunDirectory.open(path), read_curves(path), None) is None
+    assert telemetry_figure(read_curves(path), None) is None
     assert in_words(read_curves(path)) == {}
 
 
@@ -75,7 +74,7 @@ def test_the_share_is_that_of_the_pairs_drawn_around_a_step(make_run: Make, step
     path = make_run("run", steps=steps, sampler="hybrid")
     composition = BatchComposition.read(path)
     assert composition is not None
-    middles, shares = windowed_share(composition, accumulate)
+    middles, shares = composition.monolingual_around(WINDOW, accumulate)
     rows = pq.read_table(path / "batch_manifest.parquet").to_pylist()
     last = (steps - 1) // accumulate
     reach = max(1, round((last + 1) * WINDOW / 2))
