@@ -6,16 +6,14 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import write_text
+from hybrid_retrieval.reporting.comparison_figures import draw_comparison
 from hybrid_retrieval.reporting.labels import LabelledRun, label_runs
+from hybrid_retrieval.reporting.page import Picture, Section, write_page
 from hybrid_retrieval.reporting.run_directory import RunDirectory
-
-if TYPE_CHECKING:
-    from hybrid_retrieval.reporting.page import Section
-    from hybrid_retrieval.reporting.tables import Table
+from hybrid_retrieval.reporting.tables import Table, comparison_table, console, markdown, rich_table
 
 
 def compare(runs: Sequence[RunDirectory], out: Path) -> None:
@@ -24,10 +22,6 @@ def compare(runs: Sequence[RunDirectory], out: Path) -> None:
     Raises:
         InputError: fewer than two runs have benchmark figures, or `out` cannot be written.
     """
-    from hybrid_retrieval.reporting.comparison_figures import draw_comparison
-    from hybrid_retrieval.reporting.page import write_page
-    from hybrid_retrieval.reporting.tables import comparison_table, console, rich_table
-
     scored = [run for run in runs if run.benchmarks]
     if len(scored) < 2:
         raise InputError(f"{len(scored)} of {len(runs)} runs has benchmark figures; a comparison needs two")
@@ -69,7 +63,6 @@ def _caveats(labelled: Sequence[LabelledRun], benchmark: str) -> list[str]:
 
 
 def _markdown(tables: dict[str, Table], pictures: dict[str, Path], notes: Sequence[str]) -> str:
-    from hybrid_retrieval.reporting.tables import markdown
 
     parts = []
     for name, table in tables.items():
@@ -97,7 +90,6 @@ def _json(labelled: Sequence[LabelledRun], out: Path) -> str:
 def _sections(
     labelled: Sequence[LabelledRun], tables: dict[str, Table], pictures: dict[str, Path], notes: Sequence[str]
 ) -> list[Section]:
-    from hybrid_retrieval.reporting.page import Picture, Section
 
     sections = []
     for name, table in tables.items():

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from hybrid_retrieval.reporting.batch_composition import BatchComposition
-    from hybrid_retrieval.reporting.page import Section
-    from hybrid_retrieval.reporting.run_directory import RunDirectory
-    from hybrid_retrieval.reporting.training_curves import Curve
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.evaluation.measures import SETTINGS
+from hybrid_retrieval.reporting import heatmap
+from hybrid_retrieval.reporting.batch_composition import BatchComposition
+from hybrid_retrieval.reporting.page import Picture, Section, write_page
+from hybrid_retrieval.reporting.run_directory import RunDirectory
+from hybrid_retrieval.reporting.tables import bias_table, console, rich_table, run_table
+from hybrid_retrieval.reporting.training_curves import Curves, in_words, read_curves, telemetry_figure, training_figure
 
 PROVENANCE = {"data": "training data", "benchmarks": "benchmarks"}
 """Keys of environment.json that say where text came from."""
@@ -24,13 +27,6 @@ def report_run(run_dir: Path) -> None:
     Raises:
         InputError: `run_dir` is not a run directory, or there is nothing in it to show.
     """
-    from hybrid_retrieval.errors import InputError
-    from hybrid_retrieval.reporting.batch_composition import BatchComposition
-    from hybrid_retrieval.reporting.page import write_page
-    from hybrid_retrieval.reporting.run_directory import RunDirectory
-    from hybrid_retrieval.reporting.tables import bias_table, console, rich_table, run_table
-    from hybrid_retrieval.reporting.training_curves import read_curves
-
     run = RunDirectory.open(run_dir)
     curves, composition = read_curves(run.path), BatchComposition.read(run.path)
     pictures = draw_run(run, curves, composition)
@@ -49,16 +45,13 @@ def report_run(run_dir: Path) -> None:
         out.print(f"{run.title}: no benchmark figures; the pictures are in {run.path / 'report.html'}", markup=False)
 
 
-def draw_run(run: RunDirectory, curves: Mapping[str, Curve], composition: BatchComposition | None) -> dict[str, Path]:
+def draw_run(run: RunDirectory, curves: Curves, composition: BatchComposition | None) -> dict[str, Path]:
     """Write what can be drawn into the run's ``figures/``; the files by their names without ending."""
-    from hybrid_retrieval.reporting.heatmap import save
-    from hybrid_retrieval.reporting.training_curves import telemetry_figure, training_figure
-
     drawn = {f"{name}_map": _map_figure(run, name) for name in run.benchmarks}
     drawn["batch_composition"] = composition and composition.draw(constant_alpha(run))
     drawn["training"] = training_figure(curves)
     drawn["telemetry"] = telemetry_figure(curves, composition, run.setting("trainer", "accumulate") or 1)
-    return {name: save(figure, run.path / "figures" / f"{name}.png") for name, figure in drawn.items() if figure}
+    return {name: heatmap.save(figure, run.path / "figures" / f"{name}.png") for name, figure in drawn.items() if figure}
 
 
 def constant_alpha(run: RunDirectory) -> float | None:
@@ -68,7 +61,6 @@ def constant_alpha(run: RunDirectory) -> float | None:
 
 
 def _map_figure(run: RunDirectory, benchmark: str) -> Any:
-    from hybrid_retrieval.reporting import heatmap
 
     languages = heatmap.languages_of([run], benchmark)
     values = heatmap.pair_matrix(run, benchmark, languages)
@@ -84,19 +76,16 @@ def _map_figure(run: RunDirectory, benchmark: str) -> Any:
 
 
 def _sections(
-    run: RunDirectory, pictures: Mapping[str, Path], curves: Mapping[str, Curve], composition: BatchComposition | None
+    run: RunDirectory, pictures: Mapping[str, Path], curves: Curves, composition: BatchComposition | None
 ) -> Iterator[Section]:
-    from hybrid_retrieval.reporting.page import Picture, Section
-    from hybrid_retrieval.reporting.tables import bias_table, run_table
-    from hybrid_retrieval.reporting.training_curves import in_words
 
     def shown(captions: Mapping[str, str], size: str = "full") -> list[Picture]:
         return [Picture(pictures[name], caption, size) for name, caption in captions.items() if name in pictures]
 
     for name in run.reported:
         tables = [run_table(run, name), bias_table(run, name, by_language=True)]
-        heatmap = shown({f"{name}_map": f"{name}: mAP by language pair"}, "plain")
-        yield Section(name, [table for table in tables if table], [_counts(run, name)], heatmap)
+        pairs = shown({f"{name}_map": f"{name}: mAP by language pair"}, "plain")
+        yield Section(name, [table for table in tables if table], [_counts(run, name)], pairs)
     measured = {
         key.removeprefix("train/"): f"{value:,.6g}"
         for key, value in run.metrics.items()
@@ -124,7 +113,6 @@ def _sections(
 
 
 def _counts(run: RunDirectory, benchmark: str) -> str:
-    from hybrid_retrieval.evaluation.measures import SETTINGS
 
     asked = next(one for one in (run, *run.baselines.values()) if benchmark in one.benchmarks)
     counted = []

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,6 +22,11 @@ from hybrid_retrieval.reporting.training_curves import read_curves, smoothed
 from tests.reporting.fake_runs import write_figures
 
 Make = Callable[..., Path]
+
+
+def plain(run: Path) -> dict[str, dict[int, float]]:
+    """The curves of a run as values by step."""
+    return {name: curve.to_dict() for name, curve in read_curves(run).items()}
 
 
 def png_size(path: Path) -> tuple[int, int]:
@@ -105,13 +111,13 @@ def test_the_composition_counts_the_manifest(make_run: Make) -> None:
     rows = pq.read_table(run / "batch_manifest.parquet").to_pylist()
     composition = BatchComposition.read(run)
     assert composition is not None
-    for row, query in enumerate(composition.languages):
-        for column, passage in enumerate(composition.languages):
+    for query in composition.pairs.index:
+        for passage in composition.pairs.columns:
             pairs = [line["pairs"] for line in rows if (line["query_language"], line["passage_language"]) == (query, passage)]
-            assert composition.pairs[row, column] == sum(pairs)
+            assert composition.pairs.loc[query, passage] == sum(pairs)
     same = sum(line["pairs"] for line in rows if line["query_language"] == line["passage_language"])
-    assert composition.monolingual_so_far[-1] == pytest.approx(same / 6000)
-    assert composition.sets == {"help": 6000}
+    assert composition.monolingual_so_far.iloc[-1] == pytest.approx(same / 6000)
+    assert composition.sets.to_dict() == {"help": 6000}
     assert composition.summary()["Batches"] == "60"
 
 
@@ -124,13 +130,13 @@ def test_a_file_that_is_no_manifest_is_named(make_run: Make) -> None:
 
 def test_curves_skip_blanks_and_keep_the_last_value_of_a_step(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,step,train/loss,val/loss\n0,4,2.5,\n0,2,3.5,\n0,4,,1.5\n0,4,2.25,nan\n")
-    assert read_curves(tmp_path) == {"train/loss": ([2, 4], [3.5, 2.25]), "val/loss": ([4], [1.5])}
+    assert plain(tmp_path) == {"train/loss": {2: 3.5, 4: 2.25}, "val/loss": {4: 1.5}}
 
 
 def test_smoothing_keeps_a_straight_line() -> None:
-    line = np.linspace(3, 1, 100).tolist()
+    line = pd.Series(np.linspace(3, 1, 100))
     np.testing.assert_allclose(smoothed(line, 0.2), line)
-    assert smoothed([2.0]) == [2.0]
+    assert smoothed(pd.Series([2.0])).tolist() == [2.0]
 
 
 def test_smoothing_is_the_mean_around_each_value() -> None:
@@ -139,7 +145,7 @@ def test_smoothing_is_the_mean_around_each_value() -> None:
     for at in range(43):
         side = min(4, at, 42 - at)
         expected.append(values[at - side : at + side + 1].mean())
-    np.testing.assert_allclose(smoothed(values.tolist(), 0.2), expected)
+    np.testing.assert_allclose(smoothed(pd.Series(values), 0.2), expected)
 
 
 def test_the_reference_line_is_there_where_the_ratio_stays(make_run: Make) -> None:

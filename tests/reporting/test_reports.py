@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from hybrid_retrieval.evaluation.figures import Figures
 from hybrid_retrieval.report import main
-from hybrid_retrieval.reporting import report_run
+from hybrid_retrieval.reporting.run_report import report_run
 from hybrid_retrieval.reporting.sweep import CompareSweep
 from tests.reporting.fake_runs import write_figures
 
