@@ -6,21 +6,22 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations, groupby
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hybrid_retrieval.errors import InputError, choice
-from hybrid_retrieval.evaluation.statistics.per_query import CommonQuestions, PerQuery
-from hybrid_retrieval.evaluation.statistics.resampling import Floats
+from hybrid_retrieval.evaluation.measures import SETTINGS, Floats, measure
 from hybrid_retrieval.evaluation.statistics.significance import holm, paired_difference, significance_clusters, system_mean
-from hybrid_retrieval.reporting.pairwise import Difference, Ranked, ViewDifference
-from hybrid_retrieval.reporting.run_directory import SETTINGS
+from hybrid_retrieval.files import write_text
+from hybrid_retrieval.reporting.pairwise import LEGEND, Difference, Ranked, difference_table, matrix_table, ranking_table
+from hybrid_retrieval.reporting.per_query import CommonQuestions, PerQuery
 from hybrid_retrieval.reporting.systems import System, find_systems
+from hybrid_retrieval.reporting.tables import Table, console, rich_table
 
 DESCRIPTION = """Compare the per-query values of two or more systems on the questions that all of them have.
 A difference is the later system minus the earlier one; its interval and p respect that the translations of one question belong
@@ -28,11 +29,6 @@ together, and that seeds vary where a system has several."""
 EPILOG = """SYSTEM is [NAME=]PATH[,PATH ...]: run directories, folders of them, or quoted patterns. With a NAME, all its runs
 are seeds of one system; without, runs that differ in more than their seed are different systems."""
 
-HEADLINES = ("map", "ndcg@10", "mrr@100", "mrr")
-"""The measure that is compared where none is asked for: the first of these that the benchmark has."""
-HIGHER_IS_BETTER = ("map", "mrr", "recall@", "ndcg@", "mrc", "peer")
-LOWER_IS_BETTER = ("rank_distance",)
-"""How the names of measures begin that rank systems; of others, such as a share or a gap, neither end is the good one."""
 LEVEL = 0.05
 QUESTIONS = "cluster bootstrap and randomisation over questions"
 SEEDS_TOO = "random effects of seeds and questions"
@@ -59,23 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @dataclass(frozen=True)
-class Resampling:
-    """How often, and from which seed."""
-
-    replicates: int
-    seed: int
-
-
-@dataclass(frozen=True)
 class Question:
-    """What is compared in one row: a benchmark, a setting, a measure, and the values of each system."""
+    """What is compared in one row: a benchmark, a setting, a measure, and the values of each system.
+
+    Attributes:
+        values: by system, float64 [seeds, questions, pairs].
+    """
 
     benchmark: str
     setting: str
     measure: str
     common: CommonQuestions
     values: dict[str, Floats]
-    """By system: [seeds, questions, views]."""
 
 
 def compare(chosen: argparse.Namespace) -> None:
@@ -87,15 +78,39 @@ def compare(chosen: argparse.Namespace) -> None:
     if chosen.replicates < 1:
         raise InputError(f"--replicates={chosen.replicates}; expected 1 or more")
     systems = find_systems(chosen.systems)
-    resampling = Resampling(chosen.replicates, chosen.seed)
+    resampling = {"replicates": chosen.replicates, "seed": chosen.seed}
     results = PerQuery.read([run.path for system in systems for run in system.runs])
     questions, notes = _questions(results, systems, chosen)
-    differences = [one for part in _by_benchmark(questions) for one in _differences(part, resampling)]
-    ranked = [place for one in questions for place in _ranking(one, differences, resampling)] if len(systems) > 2 else []
-    notes = [*_single_runs(systems), *notes]
-    _print(differences, ranked, notes, chosen.matrix)
+    found = [
+        difference
+        for question in questions
+        for baseline, system in combinations(question.values, 2)
+        for difference in _differences(question, baseline, system, resampling)
+    ]
+    whole = _corrected([one for one in found if one.query_language is None], lambda one: one.benchmark)
+    pairs = [one for one in found if one.query_language is not None]
+    matrix = _corrected(pairs, lambda one: (one.benchmark, one.measure, one.systems))
+    ranked = [place for one in questions for place in _ranking(one, whole, resampling)] if len(systems) > 2 else []
+    single = [system.name for system in systems if len(system.runs) == 1]
+    if single and len(single) < len(systems):
+        notes.insert(0, f"{', '.join(single)}: one run; how it varies with its seed is not in the intervals.")
+    screen = console()
+    for table in _tables(whole, ranked, matrix if chosen.matrix else []):
+        screen.print(rich_table(table))
+    for line in [LEGEND, *sorted({one.method for one in whole}), *notes]:
+        screen.print(line, markup=False, soft_wrap=True)
     if chosen.out is not None:
-        _write(chosen.out, systems, differences, ranked, notes, resampling)
+        _write(
+            chosen.out,
+            {
+                "systems": [_origin(system) for system in systems],
+                "resampling": resampling,
+                "differences": [asdict(one) for one in whole],
+                "matrix": [asdict(one) for one in matrix],
+                "ranking": [asdict(place) for place in ranked],
+                "notes": notes,
+            },
+        )
 
 
 def _questions(results: PerQuery, systems: Sequence[System], chosen: argparse.Namespace) -> tuple[list[Question], list[str]]:
@@ -103,107 +118,73 @@ def _questions(results: PerQuery, systems: Sequence[System], chosen: argparse.Na
     scored = results.benchmarks()
     if chosen.benchmark:
         choice("--benchmark", chosen.benchmark, scored)
+    names = [system.name for system in systems]
+    ends = np.cumsum([len(system.runs) for system in systems])[:-1]
     questions, notes = [], []
     for benchmark in [chosen.benchmark] if chosen.benchmark else scored:
         if len(scored[benchmark]) < results.runs:
             notes.append(f"{benchmark}: not compared, for it is not scored by every run.")
             continue
-        for measure in _measures(results, benchmark, chosen.measure):
+        for name in _measures(results, benchmark, chosen.measure):
             for setting in [chosen.setting] if chosen.setting else SETTINGS:
-                common = results.common(benchmark, setting, measure)
+                common = results.common(benchmark, setting, name)
                 if common is None:
                     continue
                 if common.left_out:
-                    notes.append(
-                        f"{benchmark}/{setting}/{measure}: {common.left_out:,} queries are not in every run and are left out."
-                    )
-                questions.append(Question(benchmark, setting, measure, common, _by_system(common.values, systems)))
+                    where = f"{benchmark}/{setting}/{name}"
+                    notes.append(f"{where}: {common.left_out:,} queries are not in every run and are left out.")
+                values = dict(zip(names, np.split(common.values, ends), strict=True))
+                questions.append(Question(benchmark, setting, name, common, values))
     if not questions:
-        names = ", ".join(system.name for system in systems)
-        raise InputError(f"{names} have no query in common; expected runs that were scored on the same benchmark")
+        raise InputError(f"{', '.join(names)} have no query in common; expected runs that were scored on the same benchmark")
     return questions, notes
 
 
 def _measures(results: PerQuery, benchmark: str, asked: str | None) -> list[str]:
     there = results.measures(benchmark)
-    if asked == "all":
-        return there
-    if asked is None:
-        return [name for name in HEADLINES if name in there][:1] or there[:1]
+    if asked in (None, "all"):
+        return there if asked else there[:1]
     for name in asked.split(","):
         choice("--measure", name, there)
     return asked.split(",")
 
 
-def _by_system(values: Floats, systems: Sequence[System]) -> dict[str, Floats]:
-    ends = np.cumsum([len(system.runs) for system in systems])
-    return dict(zip((system.name for system in systems), np.split(values, ends[:-1]), strict=True))
-
-
-def _by_benchmark(questions: Sequence[Question]) -> Iterator[list[Question]]:
-    for _, part in groupby(questions, lambda one: one.benchmark):
-        yield list(part)
-
-
-def _differences(questions: Sequence[Question], resampling: Resampling) -> list[Difference]:
-    """Every later system minus every earlier one; corrected over the benchmark."""
-    found = [
-        _difference(question, baseline, system, resampling)
-        for question in questions
-        for baseline, system in combinations(question.values, 2)
-    ]
-    corrected = [replace(one, corrected=p) for one, p in zip(found, holm([one.p for one in found]).tolist(), strict=True)]
-    return _with_corrected_views(corrected)
-
-
-def _difference(question: Question, baseline: str, system: str, resampling: Resampling) -> Difference:
+def _differences(question: Question, baseline: str, system: str, resampling: dict[str, int]) -> Iterator[Difference]:
+    """`system` minus `baseline`, of each language pair, and last the macro mean."""
     ours, theirs = question.values[system], question.values[baseline]
-    figures = paired_difference(ours, theirs, resampling.replicates, resampling.seed)
-    columns = (figures.value, figures.low, figures.high, figures.p)
-    *views, macro = zip(*(column.tolist() for column in columns), strict=True)
-    value, low, high, p = macro
-    return Difference(
-        benchmark=question.benchmark,
-        setting=question.setting,
-        measure=question.measure,
-        system=system,
-        baseline=baseline,
-        system_mean=_macro_mean(ours),
-        baseline_mean=_macro_mean(theirs),
-        difference=value,
-        low=low,
-        high=high,
-        p=p,
-        corrected=p,
-        questions=ours.shape[1],
-        method=QUESTIONS if len(ours) == len(theirs) == 1 else SEEDS_TOO,
-        views=[ViewDifference(*pair, *part) for pair, part in zip(question.common.views, views, strict=True)],
-    )
+    found = paired_difference(ours, theirs, **resampling)
+    method = QUESTIONS if len(ours) == len(theirs) == 1 else SEEDS_TOO
+    languages = [*question.common.pairs, (None, None)]
+    asked = [*np.isfinite(ours[0]).sum(axis=0).tolist(), ours.shape[1]]
+    columns = (_means(theirs), _means(ours), found.value, found.low, found.high, found.p)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    where = (question.benchmark, question.setting, question.measure, baseline, system)
+    for pair, (mean, other, value, low, high, p), count in zip(languages, rows, asked, strict=True):
+        yield Difference(*where, *pair, mean, other, value, low, high, p, count, method)
 
 
-def _macro_mean(runs: Floats) -> float:
-    return float(np.nanmean(runs, axis=1).mean())
+def _means(runs: Floats) -> Floats:
+    """float64 [pairs + 1]: the mean of each language pair, and last the macro mean."""
+    means = np.nanmean(runs, axis=1).mean(axis=0)
+    return np.append(means, means.mean())
 
 
-def _with_corrected_views(differences: Sequence[Difference]) -> list[Difference]:
-    """Holm over the language matrix: the views of all settings of one measure and pair of systems."""
-    families: dict[tuple[str, str], list[float]] = {}
+def _corrected(differences: Sequence[Difference], family: Callable[[Difference], Hashable]) -> list[Difference]:
+    """The same, with p after Holm's correction over each family."""
+    families: dict[Hashable, list[float]] = {}
     for one in differences:
-        families.setdefault((one.measure, one.pair), []).extend(view.p for view in one.views)
+        families.setdefault(family(one), []).append(one.p)
     corrected = {key: iter(holm(p).tolist()) for key, p in families.items()}
-    return [
-        replace(one, views=[replace(view, corrected=next(corrected[one.measure, one.pair])) for view in one.views])
-        for one in differences
-    ]
+    return [replace(one, corrected=next(corrected[family(one)])) for one in differences]
 
 
-def _ranking(question: Question, differences: Sequence[Difference], resampling: Resampling) -> list[Ranked]:
-    """The systems from the best to the worst, in clusters."""
-    higher = question.measure.startswith(HIGHER_IS_BETTER)
-    if not higher and not question.measure.startswith(LOWER_IS_BETTER):
+def _ranking(question: Question, differences: Sequence[Difference], resampling: dict[str, int]) -> list[Ranked]:
+    """The systems from the best to the worst, in clusters; none by a measure of which neither end is the good one."""
+    better = measure(question.measure).better
+    if better is None:
         return []
-    means = {name: system_mean(runs, resampling.replicates, resampling.seed) for name, runs in question.values.items()}
-    order = sorted(means, key=lambda name: means[name][0], reverse=higher)
+    means = {name: system_mean(runs, **resampling) for name, runs in question.values.items()}
+    order = sorted(means, key=lambda name: means[name][0], reverse=better == "higher")
     where = (question.benchmark, question.setting, question.measure)
     significant = np.zeros((len(order), len(order)), bool)
     for one in differences:
@@ -211,73 +192,32 @@ def _ranking(question: Question, differences: Sequence[Difference], resampling: 
             first, second = order.index(one.system), order.index(one.baseline)
             significant[first, second] = significant[second, first] = one.corrected < LEVEL
     return [
-        Ranked(*where, number, order[place], *means[order[place]])
-        for number, cluster in enumerate(significance_clusters(significant), start=1)
-        for place in cluster
+        Ranked(*where, cluster, order[place], *means[order[place]])
+        for cluster, places in enumerate(significance_clusters(significant), start=1)
+        for place in places
     ]
 
 
-def _single_runs(systems: Sequence[System]) -> list[str]:
-    """A warning where a system with several seeds meets one without."""
-    single = [system.name for system in systems if len(system.runs) == 1]
-    if not single or len(single) == len(systems):
-        return []
-    return [f"{', '.join(single)}: one run; how it varies with its seed is not in the intervals."]
-
-
-def _print(differences: Sequence[Difference], ranked: Sequence[Ranked], notes: Sequence[str], matrix: bool) -> None:
-    from hybrid_retrieval.reporting import pairwise
-    from hybrid_retrieval.reporting.tables import console
-
-    screen = console()
-    for benchmark, part in groupby(differences, lambda one: one.benchmark):
-        rows = list(part)
-        screen.print(pairwise.difference_table(rows))
+def _tables(differences: Sequence[Difference], ranked: Sequence[Ranked], matrix: Sequence[Difference]) -> Iterator[Table]:
+    for benchmark in dict.fromkeys(one.benchmark for one in differences):
+        yield difference_table([one for one in differences if one.benchmark == benchmark])
         places = [place for place in ranked if place.benchmark == benchmark]
         if places:
-            screen.print(pairwise.ranking_table(places))
-        if matrix:
-            for family in _matrices(rows):
-                screen.print(pairwise.matrix_table(family))
-    for line in [pairwise.LEGEND, *sorted({one.method for one in differences}), *notes]:
-        screen.print(line, markup=False, soft_wrap=True)
+            yield ranking_table(places)
+        pairs = [one for one in matrix if one.benchmark == benchmark]
+        for key in dict.fromkeys((one.measure, one.systems) for one in pairs):
+            yield matrix_table([one for one in pairs if (one.measure, one.systems) == key])
 
 
-def _matrices(differences: Sequence[Difference]) -> list[list[Difference]]:
-    """The settings of each measure and pair of systems."""
-    families: dict[tuple[str, str], list[Difference]] = {}
-    for one in differences:
-        families.setdefault((one.measure, one.pair), []).append(one)
-    return list(families.values())
+def _origin(system: System) -> dict[str, Any]:
+    seeds = [run.config.get("seed") for run in system.runs]
+    return {"name": system.name, "runs": [str(run.path) for run in system.runs], "seeds": seeds}
 
 
-def _write(
-    path: Path,
-    systems: Sequence[System],
-    differences: Sequence[Difference],
-    ranked: Sequence[Ranked],
-    notes: Sequence[str],
-    resampling: Resampling,
-) -> None:
-    from hybrid_retrieval.reporting.run_report import write_whole
-
-    content = {
-        "systems": [
-            {
-                "name": system.name,
-                "runs": [str(run.path) for run in system.runs],
-                "seeds": [run.config.get("seed") for run in system.runs],
-            }
-            for system in systems
-        ],
-        "resampling": asdict(resampling),
-        "differences": [_plain(asdict(one)) for one in differences],
-        "ranking": [_plain(asdict(place)) for place in ranked],
-        "notes": list(notes),
-    }
+def _write(path: Path, content: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_text(path, json.dumps(_plain(content), indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise InputError(f"--out={path} cannot be written: {error.strerror}") from error
     print(f"wrote {path}")

@@ -52,7 +52,7 @@ def main(composed: DictConfig) -> None:
         raise InputError("nothing to score: give checkpoint=RUN_DIR, model=NAME or retriever=[bm25]")
 
     from hybrid_retrieval import benchmarking
-    from hybrid_retrieval.reporting import report_run
+    from hybrid_retrieval.reporting.run_report import report_run
 
     directory = _clean_directory()
     retrievers = benchmarking.load_retrievers(config.retriever)

@@ -236,7 +236,7 @@ def open_loggers(job: JobConfig, choices: Mapping[str, str], sweep: str | None) 
 
 def close(run_dir: Path) -> None:
     """The report, the table, and where everything is."""
-    from hybrid_retrieval.reporting import report_run
+    from hybrid_retrieval.reporting.run_report import report_run
 
     report_run(run_dir)
     print(f"run directory: {run_dir}")

@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from hybrid_retrieval.command import with_exit_code
 from hybrid_retrieval.config import config_directory, construct, fits
 from hybrid_retrieval.errors import InputError, choice, exit_on_sigterm
-from hybrid_retrieval.reporting.run_directory import BASELINES, SETTINGS
-from hybrid_retrieval.reporting.tables import console
-
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+from hybrid_retrieval.evaluation.measures import SETTINGS
+from hybrid_retrieval.files import write_text
+from hybrid_retrieval.reporting.run_directory import BASELINES
+from hybrid_retrieval.reporting.tables import Column, Row, Table, console, number, rich_table
 
 DESCRIPTION = """Replay score cards and compare what comes out with what they say.
 A system that needs what not every machine has (the hub, a GPU ...) is only listed, unless --have says that it is here."""
@@ -47,6 +46,8 @@ NEEDS = {
 }
 PLAIN = re.compile(r"[\w/.-]+")
 """Paths that Hydra reads without quotes."""
+KEY = re.compile(rf"(?:{BASELINES}/[^/]+/)?([^/]+)/(?:{'|'.join(SETTINGS)})/[^/]+(?:/[^/]+)?")
+"""Keys of ``metrics.json``, and the benchmark that they name."""
 AGREES, DIFFERS, FAILED, NO_COMMAND, REPLAYABLE = "agrees", "differs", "failed", "no command", "can be replayed"
 
 
@@ -71,7 +72,7 @@ class Card:
         source: where the scores are from.
         program: run or evaluate.
         data: by benchmark, what the scores were measured on, with its revision.
-        tolerance: how far off a score may be; by key, by measure, or ``default``.
+        tolerance: how far off a score may be; by key, by measure or another part of keys, or ``default``.
         needs: names in `NEEDS`, of all its systems.
         overrides: of all its systems.
     """
@@ -122,18 +123,16 @@ class Card:
 
     def check_key(self, key: str) -> None:
         """Refuse a score that no ``metrics.json`` can have, or whose data the card does not name."""
-        parts = key.split("/")
-        benchmark, *rest = parts[2:] if parts[0] == BASELINES else parts
-        if len(rest) not in (2, 3) or rest[0] not in SETTINGS:
+        named = KEY.fullmatch(key)
+        if named is None:
             raise InputError(f"expected.{key} is no key of metrics.json, as in xquad_r/monolingual/map or .../map/de")
-        if benchmark not in self.data:
-            raise InputError(f"data.{benchmark} is missing: {key} is measured on it")
+        if named[1] not in self.data:
+            raise InputError(f"data.{named[1]} is missing: {key} is measured on it")
 
     def allowed(self, key: str) -> float:
         """How far off the score `key` may be."""
-        parts = key.split("/")
-        measure = parts[4 if parts[0] == BASELINES else 2]
-        return self.tolerance.get(key, self.tolerance.get(measure, self.tolerance["default"]))
+        fitting = (value for name, value in self.tolerance.items() if f"/{name}/" in f"/{key}/")
+        return self.tolerance.get(key, next(fitting, self.tolerance["default"]))
 
     def command(self, system: System, directory: Path) -> list[str]:
         """The arguments of Python that replay a system into `directory`."""
@@ -185,8 +184,11 @@ class Outcome:
         return {**asdict(self), "scores": [{**asdict(score), "agrees": score.agrees} for score in self.scores]}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Replay what the command line names."""
+Replay = Callable[[Card, str, Path], tuple[dict[str, float], str]]
+
+
+def main(arguments: Sequence[str] | None = None, replay: Replay | None = None) -> int:
+    """Replay what the command line names, each system by `replay` (see the function of this name)."""
     parser = argparse.ArgumentParser("python -m hybrid_retrieval.verify", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("cards", metavar="CARD", nargs="*", help="names or files (default: every card)")
     parser.add_argument("--have", metavar="NEED[,NEED ...]", default="", help=f"what is here: {', '.join(NEEDS)}")
@@ -195,13 +197,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dir", metavar="DIR", type=Path, help="keep the run directories here (default: a temporary folder)")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write the outcome as JSON")
     chosen = parser.parse_args(arguments)
-    exit_on_sigterm()
     outcomes: list[Outcome] = []
-    with_exit_code(lambda: outcomes.extend(verify(chosen)))
+    with_exit_code(lambda: outcomes.extend(verify(chosen, replay or replay_system)))
     return DISAGREES if any(one.verdict in (DIFFERS, FAILED) for one in outcomes) else 0
 
 
-def verify(chosen: argparse.Namespace) -> list[Outcome]:
+def verify(chosen: argparse.Namespace, replay: Replay) -> list[Outcome]:
     """Replay, print the table, and write it where ``--out`` says.
 
     Raises:
@@ -216,9 +217,9 @@ def verify(chosen: argparse.Namespace) -> list[Outcome]:
     if chosen.out is not None:
         _check_writable(chosen.out)
     with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
-        folder = (chosen.dir or Path(scratch)).resolve()
-        outcomes = [_outcome(card, name, here, None if chosen.list else folder) for card in cards for name in card.systems]
-    console().print(table(outcomes))
+        folder = None if chosen.list else (chosen.dir or Path(scratch)).resolve()
+        outcomes = [_outcome(card, name, here, folder, replay) for card in cards for name in card.systems]
+    console().print(rich_table(table(outcomes)))
     for outcome in outcomes:
         if outcome.reason:
             print(f"{outcome.name}: {outcome.reason}")
@@ -226,9 +227,7 @@ def verify(chosen: argparse.Namespace) -> list[Outcome]:
     agreeing = sum(one.verdict == AGREES for one in replayed)
     print(f"{len(replayed)} of {len(outcomes)} systems were replayed; {agreeing} agree with their cards.")
     if chosen.out is not None:
-        rows = json.dumps([one.record() for one in outcomes], indent=1, ensure_ascii=False)
-        with _for_writing(chosen.out, "w") as file:
-            file.write(rows + "\n")
+        write_text(chosen.out, json.dumps([one.record() for one in outcomes], indent=1, ensure_ascii=False) + "\n")
     return outcomes
 
 
@@ -252,7 +251,7 @@ def find_cards(names: Sequence[str]) -> list[Card]:
     return [Card.read(path) for path in paths or known.values()]
 
 
-def _outcome(card: Card, name: str, here: set[str], folder: Path | None) -> Outcome:
+def _outcome(card: Card, name: str, here: set[str], folder: Path | None, replay: Replay) -> Outcome:
     """Replay one system, where the machine can and there is a `folder` to do so."""
     system = card.systems[name]
     needs = list(dict.fromkeys([*card.needs, *system.needs]))
@@ -269,65 +268,50 @@ def _outcome(card: Card, name: str, here: set[str], folder: Path | None) -> Outc
     return Outcome(card.name, name, card.source, needs, verdict, scores, reason)
 
 
-def replay(card: Card, name: str, folder: Path) -> tuple[dict[str, float], str]:
+def replay_system(card: Card, name: str, folder: Path) -> tuple[dict[str, float], str]:
     """Run a system's command below `folder`: its ``metrics.json``, or why there is none. The output goes to a log beside it."""
     directory = folder / card.name / name
     directory.parent.mkdir(parents=True, exist_ok=True)
-    log = directory.with_name(f"{name}.log")
     command = card.command(card.systems[name], directory)
     print(f"{card.name}/{name}: python {shlex.join(command)}", file=sys.stderr, flush=True)
+    reason = failure(command, directory.with_name(f"{name}.log"))
+    return ({}, reason) if reason else (json.loads((directory / "metrics.json").read_text(encoding="utf-8")), "")
+
+
+def failure(command: Sequence[str], log: Path) -> str:
+    """Run Python with these arguments, its output into `log`; why it failed, or nothing."""
     with log.open("w", encoding="utf-8") as output:
         code = subprocess.run([sys.executable, *command], stdout=output, stderr=subprocess.STDOUT).returncode
-    if code:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it printed nothing"]
-        last = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
-        return {}, f"exit code {code}: {last}"
-    metrics: dict[str, float] = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-    return metrics, ""
+    if not code:
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it printed nothing"]
+    return f"exit code {code}: {next((line for line in reversed(lines) if line.startswith('error: ')), lines[-1])}"
 
 
-def table(outcomes: Sequence[Outcome]) -> RichTable:
+def table(outcomes: Sequence[Outcome]) -> Table:
     """A row a score of what was replayed, a row a system of what was not."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    shown = Table(title="Score cards", title_justify="left")
-    for column in ("Card", "Score", "Expected", "Found", "Tolerance", "Verdict"):
-        shown.add_column(column, justify="right" if column in ("Expected", "Found", "Tolerance") else "left")
+    columns = [Column("Score", None), *map(Column, ("Expected", "Found", "Tolerance")), Column("Verdict", None)]
+    rows = []
     for one in outcomes:
         if any(score.found is not None for score in one.scores):
             for score in one.scores:
-                figures = (_figure(score.expected), _figure(score.found), f"{score.tolerance:g}")
-                shown.add_row(escape(one.name), score.key, *figures, AGREES if score.agrees else DIFFERS)
+                figures = ("-" if value is None else number(value, 4) for value in (score.expected, score.found))
+                verdict = AGREES if score.agrees else DIFFERS
+                rows.append(Row(one.name, [score.key, *figures, f"{score.tolerance:g}", verdict], section=one.card))
         else:
-            count = len(one.scores)
-            shown.add_row(escape(one.name), f"{count} score{'s' if count > 1 else ''}", "", "", "", one.verdict)
-        if one is not outcomes[-1] and one.card != outcomes[outcomes.index(one) + 1].card:
-            shown.add_section()
-    return shown
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.4f}" if abs(value) < 10 else f"{value:,.1f}"
+            count = f"{len(one.scores)} score{'s' if len(one.scores) > 1 else ''}"
+            rows.append(Row(one.name, [count, "", "", "", one.verdict], section=one.card))
+    return Table("Score cards", "Card", columns, rows)
 
 
 def _check_writable(path: Path) -> None:
-    """Refuse a file that cannot be written. Its folder is made; the file stays as it is."""
-    absent = not path.exists()
-    with _for_writing(path, "a"):
-        pass
-    if absent:
-        path.unlink()
-
-
-@contextmanager
-def _for_writing(path: Path, mode: str) -> Iterator[IO[str]]:
+    """Refuse a file that cannot be written, before anything is replayed. Its folder is made; the file stays as it is."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open(mode, encoding="utf-8") as file:
-            yield file
     except OSError as error:
         raise InputError(f"--out={path} cannot be written ({error.strerror}); expected the name of a file") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"--out={path} cannot be written; expected the name of a file")
 
 
 def _check_numbers(key: str, values: Mapping[str, Any]) -> None:
@@ -339,4 +323,5 @@ def _check_numbers(key: str, values: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     sys.exit(main())

@@ -147,16 +147,16 @@ def test_language_matrix_is_corrected_as_one_family(
     write_run: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = compared(tmp_path, write_run("a"), write_run("b", 0.012), "--matrix")
-    views = [view for row in content["differences"] for view in row["views"]]
-    assert len(views) == 12
-    assert [view["corrected"] for view in views] == pytest.approx(holm([view["p"] for view in views]))
-    assert {view["corrected"] < 0.05 for view in views} == {True, False}
+    pairs = content["matrix"]
+    assert len(pairs) == 12
+    assert [pair["corrected"] for pair in pairs] == pytest.approx(holm([pair["p"] for pair in pairs]))
+    assert {pair["corrected"] < 0.05 for pair in pairs} == {True, False}
     shown = capsys.readouterr().out
     assert "pool" in shown
     (row,) = [line for line in shown.splitlines() if line.startswith("│ pt_br")]
-    pt = [view for view in views if view["query_language"] == "pt_br"]
+    pt = [pair for pair in pairs if pair["query_language"] == "pt_br"]
     assert row.count(".") == len(pt) == 4
-    assert row.count("*") == sum((view["corrected"] < 0.05) + (view["corrected"] < 0.01) for view in pt)
+    assert row.count("*") == sum((pair["corrected"] < 0.05) + (pair["corrected"] < 0.01) for pair in pt)
 
 
 def test_three_systems_are_ranked_in_clusters(write_run: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,7 +199,7 @@ def test_what_cannot_be_compared_is_said_in_one_line(
     assert "the same seed=4" in refused(capsys, a, f"b={twice[0]},{twice[1]}")
     assert "--replicates=0" in refused(capsys, a, strangers, "--replicates", 0)
     (a / "metrics.json").write_text("[")
-    assert "not JSON" in refused(capsys, a, strangers)
+    assert "metrics.json cannot be read" in refused(capsys, a, strangers)
 
 
 def test_damaged_files_are_named(write_run: Write, capsys: pytest.CaptureFixture[str]) -> None:

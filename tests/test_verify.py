@@ -15,7 +15,7 @@ from hybrid_retrieval import verify
 from hybrid_retrieval.config import config_directory
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks import lareqa, miracl, mldr, mr_tydi, tydiqa
-from hybrid_retrieval.evaluation.measures import MEASURES
+from hybrid_retrieval.evaluation.measures import measure
 from hybrid_retrieval.verify import Card, Score, System, card_directory, find_cards
 from tests.conftest import SMALL, Command
 
@@ -56,8 +56,8 @@ CARDS = [Card.read(path) for path in sorted(card_directory().glob("*.yaml"))]
 def test_every_card_names_measures_and_pinned_revisions(card: Card) -> None:
     for system in card.systems.values():
         for key in system.expected:
-            benchmark, _, measure = key.removeprefix("baselines/bm25/").removeprefix("baselines/random/").split("/")
-            assert measure in {*MEASURES, "rank_distance"}
+            benchmark, _, name = key.removeprefix("baselines/bm25/").removeprefix("baselines/random/").split("/")
+            assert measure(name).better
             assert (config_directory() / "benchmark" / f"{benchmark}.yaml").exists()
     for benchmark, revision in card.data.items():
         assert all(pinned in revision for pinned in REVISIONS.get(benchmark, []))
@@ -165,7 +165,6 @@ SYSTEMS = {
 )
 def test_only_what_the_machine_can_is_replayed(
     write: Write,
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     arguments: list[str],
     replayed: list[str],
@@ -177,9 +176,7 @@ def test_only_what_the_machine_can_is_replayed(
         done.append(name)
         return {"held_out/monolingual/map": {"here": 0.9, "away": 1.1}[name]}, ""
 
-    monkeypatch.setattr(verify, "replay", replay)
-    monkeypatch.setattr(verify, "exit_on_sigterm", lambda: None)
-    code = verify.main([str(write(systems=SYSTEMS)), "--out", str(tmp_path / "out.json"), *arguments])
+    code = verify.main([str(write(systems=SYSTEMS)), "--out", str(tmp_path / "out.json"), *arguments], replay)
     assert done == replayed
     assert code == (3 if "differs" in verdicts else 0)
     written = json.loads((tmp_path / "out.json").read_text())
@@ -209,38 +206,33 @@ def test_a_replay_agrees_or_differs_or_fails(command: Command, write: Write, tmp
     assert [row[-2] for row in shown if len(row) > 2 and row[1] == "tiny/one"] == ["agrees", "differs", "differs"]
 
 
-def test_the_reason_of_a_failure_is_its_error_line_or_else_its_last(
-    write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    card = Card.read(write())
+def test_the_reason_of_a_failure_is_its_error_line_or_else_its_last(tmp_path: Path) -> None:
     for printed, code, reason in (
         ("first\nerror: the cause\nlast", 2, "exit code 2: error: the cause"),
         ("first\nlast", 1, "exit code 1: last"),
         ("", 143, "exit code 143: it printed nothing"),
+        ("fine", 0, ""),
     ):
         program = ["-c", f"import sys; print({printed!r}); sys.exit({code})"]
-        monkeypatch.setattr(Card, "command", lambda *_, program=program: program)
-        assert verify.replay(card, "one", tmp_path) == ({}, reason)
-    assert (tmp_path / "tiny" / "one.log").exists()
+        assert verify.failure(program, tmp_path / "one.log") == reason
+        assert (tmp_path / "one.log").read_text().strip() == printed
 
 
 @pytest.mark.parametrize("out", ["folder", "file/out.json"])
 def test_an_outcome_that_cannot_be_written_is_said_before_the_replays(
-    write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, out: str
+    write: Write, capsys: pytest.CaptureFixture[str], tmp_path: Path, out: str
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("kept")
     done: list[str] = []
-    monkeypatch.setattr(verify, "replay", lambda card, name, folder: done.append(name) or ({}, "no"))
-    monkeypatch.setattr(verify, "exit_on_sigterm", lambda: None)
     with pytest.raises(SystemExit) as ended:
-        verify.main([str(write()), "--out", str(tmp_path / out)])
+        verify.main([str(write()), "--out", str(tmp_path / out)], lambda card, name, folder: done.append(name) or ({}, "no"))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: --out={tmp_path / out} cannot be written")
     assert (ended.value.code, done) == (2, [])
 
 
-def test_an_older_outcome_stays_until_there_is_another(write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_older_outcome_stays_until_there_is_another(write: Write, tmp_path: Path) -> None:
     old, new = tmp_path / "old.json", tmp_path / "new" / "out.json"
     old.write_text("older")
     seen: list[tuple[str, bool]] = []
@@ -249,10 +241,8 @@ def test_an_older_outcome_stays_until_there_is_another(write: Write, monkeypatch
         seen.append((old.read_text(), new.exists()))
         return {}, "no"
 
-    monkeypatch.setattr(verify, "replay", replay)
-    monkeypatch.setattr(verify, "exit_on_sigterm", lambda: None)
     for out in (new, old):
-        verify.main([str(write()), "--out", str(out)])
+        verify.main([str(write()), "--out", str(out)], replay)
     assert seen == [("older", False), ("older", True)]
     assert json.loads(old.read_text()) == json.loads(new.read_text())
 

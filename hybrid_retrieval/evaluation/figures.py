@@ -14,9 +14,12 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.measures import Measure, measure
 
 FILE = "figures.parquet"
+PER_QUERY = "per_query.parquet"
+PER_QUERY_KEYS = ("benchmark", "setting", "query_language", "corpus_language", "query_id")
+"""What a row of the values per query is about; each other column is a measure."""
 SCHEMA = pa.schema(
     [
-        *((name, pa.string()) for name in ("benchmark", "setting", "measure", "languages")),
+        *((name, pa.string()) for name in ("benchmark", "setting", "measure", "query_language", "corpus_language")),
         *((name, pa.float64()) for name in ("value", "low", "high")),
     ]
 )
@@ -27,16 +30,24 @@ class Figure:
     """A measure of a benchmark in a setting, with the bounds of its interval where it has one.
 
     Attributes:
-        languages: that of the queries, or ``query-corpus`` across languages; None: the macro mean.
+        query_language: None for the macro mean over language pairs.
+        corpus_language: None for the pool.
     """
 
     benchmark: str
     setting: str
     measure: Measure
-    languages: str | None
+    query_language: str | None
+    corpus_language: str | None
     value: float
     low: float | None = None
     high: float | None = None
+
+    @property
+    def languages(self) -> str | None:
+        """The language, or ``query-corpus`` across languages."""
+        pair = f"{self.query_language}-{self.corpus_language}"
+        return pair if self.query_language and self.setting == "crosslingual" else self.query_language or self.corpus_language
 
     @property
     def key(self) -> str:

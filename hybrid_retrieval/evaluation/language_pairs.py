@@ -86,11 +86,12 @@ def aggregate(name: str, pairs: Sequence[LanguagePair]) -> Iterator[Figure]:
         if not judged:
             continue
         for one in judged[0].values:
-            means = {pair.name: float(pair.values[one].mean()) for pair in judged}
-            yield Figure(name, setting, measure(one), None, float(np.mean(list(means.values()))))
-            yield from (Figure(name, setting, measure(one), languages, value) for languages, value in means.items())
-        yield Figure(name, setting, measure("queries"), None, float(sum(len(pair.queries) for pair in judged)))
-        yield Figure(name, setting, measure("left_out"), None, float(sum(pair.left_out for pair in every)))
+            means = [float(pair.values[one].mean()) for pair in judged]
+            yield Figure(name, setting, measure(one), None, None, float(np.mean(means)))
+            for pair, value in zip(judged, means, strict=True):
+                yield Figure(name, setting, measure(one), pair.query_language, pair.corpus_language, value)
+        counts = {"queries": sum(len(pair.queries) for pair in judged), "left_out": sum(pair.left_out for pair in every)}
+        yield from (Figure(name, setting, measure(one), None, None, float(count)) for one, count in counts.items())
 
 
 def with_intervals(
@@ -113,12 +114,11 @@ def with_intervals(
         judged = [pair for pair in pairs if pair.setting == setting and len(pair.queries)]
         if not judged:
             continue
-        suffixes = [*(f"/{pair.name}" for pair in judged), ""]
         panels = _panels(judged, questions.astype(np.int64))
+        suffixes = [*(f"/{pair.name}" for pair in judged), ""]
         for one, found in zip(panels, bootstrap_intervals(list(panels.values()), replicates, seed, confidence), strict=True):
-            for suffix, low, high in zip(suffixes, *found.tolist(), strict=True):
-                if np.isfinite(low):
-                    bounds[f"{collection.name}/{setting}/{one}{suffix}"] = low, high
+            keys = [f"{collection.name}/{setting}/{one}{suffix}" for suffix in suffixes]
+            bounds |= {key: (low, high) for key, low, high in zip(keys, *found.tolist(), strict=True) if np.isfinite(low)}
     for figure in figures:
         low, high = bounds.get(figure.key, (None, None))
         yield replace(figure, low=low, high=high)

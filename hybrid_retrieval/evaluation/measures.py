@@ -140,10 +140,6 @@ class Measure:
         known = list(MEASURES)
         return known.index(self.stem) if self.stem in MEASURES else len(known), self.depth or 0, self.stem
 
-    def text(self, value: float, sign: str = "") -> str:
-        """A figure as it is shown; large ones with one digit. `sign`: ``+`` for a difference."""
-        return f"{value:{sign},.{self.digits if abs(value) < 100 else min(self.digits, 1)}f}"
-
     def values(self, relevant: Relevant) -> Floats:
         """float64 [queries], of a measure of ranks."""
         assert self.of_ranks is not None, self.name

@@ -12,7 +12,7 @@ from hybrid_retrieval.data.stored_texts import as_column
 from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.figures import Figures
+from hybrid_retrieval.evaluation.figures import PER_QUERY_KEYS, Figures
 from hybrid_retrieval.evaluation.knn import with_knn
 from hybrid_retrieval.evaluation.language_pairs import LanguagePair, aggregate, language_pairs, with_intervals
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
@@ -20,9 +20,6 @@ from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
 from hybrid_retrieval.evaluation.scoring.scorer import Excluding
 
 log = logging.getLogger(__name__)
-
-PER_QUERY_KEYS = ("benchmark", "setting", "query_language", "corpus_language", "query_id")
-"""What a row of ``per_query.parquet`` is about; each other column is a measure."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pandas as pd
 
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.reporting import heatmap
 
+FILE = "batch_manifest.parquet"
 COLUMNS = ["step", "set", "query_language", "passage_language", "pairs"]
 
 
@@ -18,64 +21,88 @@ class BatchComposition:
     """Pairs by language, by step and by data set.
 
     Attributes:
-        languages: L names, in alphabetical order.
-        pairs: int64 [L, L], query language x passage language.
-        steps: int64 [S], the steps that drew a batch.
-        monolingual: int64 [S], pairs of the step in one language.
-        drawn: int64 [S], all pairs of the step.
+        pairs: [languages, languages], query language x passage language, in alphabetical order.
+        steps: by step that drew a batch, the columns ``drawn`` (all its pairs) and ``monolingual`` (those in one language).
         sets: pairs by data set.
     """
 
-    languages: tuple[str, ...]
-    pairs: npt.NDArray[np.int64]
-    steps: npt.NDArray[np.int64]
-    monolingual: npt.NDArray[np.int64]
-    drawn: npt.NDArray[np.int64]
-    sets: dict[str, int]
+    pairs: pd.DataFrame
+    steps: pd.DataFrame
+    sets: pd.Series[int]
 
     @classmethod
     def read(cls, run: Path) -> BatchComposition | None:
         """From a run directory; None where it has no manifest, or an empty one."""
-        path = run / "batch_manifest.parquet"
+        path = run / FILE
         if not path.is_file():
             return None
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         try:
-            table = pq.read_table(path, columns=COLUMNS)
-        except (pa.ArrowException, OSError) as error:
+            table = pd.read_parquet(path, columns=COLUMNS)
+        except (ValueError, OSError) as error:
             raise InputError(f"{path} is not a batch manifest: {str(error).splitlines()[0]}") from error
-        if not set(COLUMNS) <= set(table.column_names):
-            raise InputError(f"{path} is not a batch manifest: expected the columns {', '.join(COLUMNS)}")
-        if not table.num_rows:
+        if table.empty:
             return None
-        step, sets, query, passage, pairs = (table[name].to_numpy() for name in COLUMNS)
-        languages = sorted({*query.tolist(), *passage.tolist()})
-        of_pair = np.zeros((len(languages), len(languages)), np.int64)
-        np.add.at(of_pair, (np.searchsorted(languages, query.tolist()), np.searchsorted(languages, passage.tolist())), pairs)
-        steps, at = np.unique(step, return_inverse=True)
-        monolingual, drawn = np.zeros((2, len(steps)), np.int64)
-        np.add.at(drawn, at, pairs)
-        np.add.at(monolingual, at, np.where(query == passage, pairs, 0))
-        by_set = {str(name): int(pairs[sets == name].sum()) for name in sorted(set(sets.tolist()))}
-        return cls(tuple(languages), of_pair, steps, monolingual, drawn, by_set)
+        languages = sorted({*table.query_language, *table.passage_language})
+        pairs = table.pivot_table("pairs", "query_language", "passage_language", "sum", fill_value=0, observed=True)
+        table["monolingual"] = table.pairs.where(table.query_language == table.passage_language, 0)
+        steps = table.rename(columns={"pairs": "drawn"}).groupby("step")[["drawn", "monolingual"]].sum()
+        by_set = table.groupby("set", observed=True).pairs.sum()
+        return cls(pairs.reindex(index=languages, columns=languages, fill_value=0), steps, by_set)
 
     @property
-    def cumulative_share(self) -> npt.NDArray[np.float64]:
-        """Float64 [S]: the share of monolingual pairs among all drawn so far."""
-        share: npt.NDArray[np.float64] = self.monolingual.cumsum() / np.maximum(1, self.drawn.cumsum())
-        return share
+    def monolingual_so_far(self) -> pd.Series[float]:
+        """The part of monolingual pairs among all drawn up to a step."""
+        return self.steps.monolingual.cumsum() / self.steps.drawn.cumsum().clip(lower=1)
+
+    def monolingual_around(self, window: float, accumulate: int = 1) -> pd.Series[float]:
+        """The part of monolingual pairs among those drawn in the window around a step, of steps half a window apart.
+
+        Args:
+            window: as a part of the run.
+            accumulate: batches of a step.
+        """
+        steps = self.steps.groupby(self.steps.index // accumulate).sum()
+        reach = max(1, round(len(steps) * window / 2))
+        around = steps.rolling(2 * reach + 1, center=True, min_periods=1).sum().iloc[::reach]
+        return around.monolingual / around.drawn
 
     def summary(self) -> dict[str, str]:
         """In words, for a page."""
-        drawn = self.pairs[self.pairs > 0]
+        counts = self.pairs.to_numpy()
+        drawn = counts[counts > 0]
+        whole = (self.steps.monolingual == self.steps.drawn).mean()
         lines = {
             "Batches": f"{len(self.steps):,}",
-            "Pairs": f"{int(self.drawn.sum()):,}",
-            "Monolingual share of the pairs": f"{self.cumulative_share[-1]:.4f}",
-            "Wholly monolingual share of the batches": f"{float((self.monolingual == self.drawn).mean()):.4f}",
-            "Language pairs drawn": f"{len(drawn):,} of {self.pairs.size:,}",
-            "Pairs of a language pair that was drawn": f"{int(drawn.min()):,} to {int(drawn.max()):,}",
+            "Pairs": f"{self.steps.drawn.sum():,}",
+            "Monolingual share of the pairs": f"{self.monolingual_so_far.iloc[-1]:.4f}",
+            "Wholly monolingual share of the batches": f"{whole:.4f}",
+            "Language pairs drawn": f"{len(drawn):,} of {counts.size:,}",
+            "Pairs of a language pair that was drawn": f"{drawn.min():,} to {drawn.max():,}",
         }
         return lines | {f"Pairs from {name}": f"{count:,}" for name, count in self.sets.items()}
+
+    def draw(self, alpha: float | None) -> Any:
+        """Pairs by language pair, and their monolingual share against the sampler's `alpha` where that stays the same."""
+        from matplotlib.colors import LogNorm
+
+        languages = list(self.pairs.index)
+        side = heatmap.side(len(languages))
+        figure = heatmap.new_figure(2 * side + 1.2, side + 0.2)
+        left, right = figure.subplots(1, 2)
+        figure.get_layout_engine().set(wspace=0.06)
+        values = self.pairs.where(self.pairs > 0).to_numpy(np.float64)
+        top = float(np.nanmax(values))
+        norm = LogNorm(vmin=min(float(np.nanmin(values)), top / 100), vmax=top)
+        image = heatmap.draw(left, values, languages, heatmap.count_text, cmap="YlGnBu", norm=norm)
+        left.set_xlabel("passage language")
+        left.set_title(f"{self.steps.drawn.sum():,} pairs in {len(self.steps):,} batches", fontsize=11, loc="left")
+        figure.colorbar(image, ax=left, label="pairs drawn (logarithmic)", shrink=0.8)
+
+        heatmap.plain_axes(right, "step", "monolingual share of the pairs drawn so far", "Monolingual share")
+        right.plot(self.monolingual_so_far, color=heatmap.COLOURS[0], linewidth=1.6, label="drawn")
+        if alpha is not None:
+            right.axhline(alpha, color=heatmap.COLOURS[1], linewidth=1.2, linestyle="--", label=f"alpha = {alpha:g}")
+        right.set_ylim(-0.03, 1.03)
+        right.set_box_aspect(1)
+        right.legend(frameon=False)
+        return figure

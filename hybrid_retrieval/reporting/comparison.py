@@ -6,15 +6,14 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.files import write_text
+from hybrid_retrieval.reporting.comparison_figures import draw_comparison
 from hybrid_retrieval.reporting.labels import LabelledRun, label_runs
+from hybrid_retrieval.reporting.page import Picture, Section, write_page
 from hybrid_retrieval.reporting.run_directory import RunDirectory
-from hybrid_retrieval.reporting.run_report import write_whole
-
-if TYPE_CHECKING:
-    from hybrid_retrieval.reporting.tables import Table
+from hybrid_retrieval.reporting.tables import Table, comparison_table, console, markdown, rich_table
 
 
 def compare(runs: Sequence[RunDirectory], out: Path) -> None:
@@ -23,30 +22,27 @@ def compare(runs: Sequence[RunDirectory], out: Path) -> None:
     Raises:
         InputError: fewer than two runs have benchmark figures, or `out` cannot be written.
     """
-    from hybrid_retrieval.reporting.comparison_figures import draw_comparison
-    from hybrid_retrieval.reporting.tables import comparison_table, console, rich_table
-
     scored = [run for run in runs if run.benchmarks]
     if len(scored) < 2:
-        raise InputError(f"{len(scored)} of {len(runs)} runs has benchmark figures in metrics.json; a comparison needs two")
+        raise InputError(f"{len(scored)} of {len(runs)} runs has benchmark figures; a comparison needs two")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out={out} cannot be written: {error.strerror}") from error
     labelled = label_runs(scored)
-    benchmarks = sorted({name for run in scored for name in run.benchmarks})
+    by_benchmark = {name: [one for one in labelled if name in one.run.benchmarks] for run in scored for name in run.benchmarks}
+    benchmarks = sorted(by_benchmark)
     tables = {name: comparison_table(labelled, name) for name in benchmarks}
-    pictures = {
-        name: draw_comparison(labelled, name, out)
-        for name in benchmarks
-        if sum(name in one.run.benchmarks for one in labelled) > 1
-    }
-    notes = [*_unscored(runs), *(line for name in benchmarks for line in _caveats(labelled, name))]
+    pictures = {name: draw_comparison(labelled, name, out) for name in benchmarks if len(by_benchmark[name]) > 1}
+    unscored = [run.path.name for run in runs if not run.benchmarks]
+    notes = [f"Not compared, for want of benchmark figures: {', '.join(unscored)}."] if unscored else []
+    notes += [line for name in benchmarks for line in _caveats(labelled, name)]
     title = "Comparison: " + ", ".join(one.label for one in labelled)
+    under = f"{len(labelled)} runs; the best figure of each column in bold"
     written = [
-        write_whole(out / "comparison.md", _markdown(tables, pictures, notes)),
-        write_whole(out / "comparison.json", _json(labelled, out)),
-        write_whole(out / "comparison.html", _page(title, labelled, tables, pictures, notes)),
+        write_text(out / "comparison.md", _markdown(tables, pictures, notes)),
+        write_text(out / "comparison.json", _json(labelled, out)),
+        write_page(out / "comparison.html", title, under, _sections(labelled, tables, pictures, notes)),
         *pictures.values(),
     ]
     screen = console()
@@ -56,23 +52,17 @@ def compare(runs: Sequence[RunDirectory], out: Path) -> None:
         screen.print(line, markup=False, soft_wrap=True)
 
 
-def _unscored(runs: Sequence[RunDirectory]) -> list[str]:
-    names = [run.path.name for run in runs if not run.benchmarks]
-    return [f"Not compared, for want of benchmark figures: {', '.join(names)}."] if names else []
-
-
 def _caveats(labelled: Sequence[LabelledRun], benchmark: str) -> list[str]:
     """What a reader of the table has to know: runs that lack the benchmark, and runs that were asked other questions."""
     missing = [one.label for one in labelled if benchmark not in one.run.benchmarks]
     lines = [f"{benchmark}: not scored by {', '.join(missing)}."] if missing else []
     scored = [one.run for one in labelled if benchmark in one.run.benchmarks]
-    if len({run.figure(benchmark, "multilingual", "queries") for run in scored}) > 1:
+    if len({run.figures.value(benchmark, "multilingual", "queries") for run in scored}) > 1:
         lines.append(f"{benchmark}: the runs were asked different numbers of questions, so their figures are not comparable.")
     return lines
 
 
 def _markdown(tables: dict[str, Table], pictures: dict[str, Path], notes: Sequence[str]) -> str:
-    from hybrid_retrieval.reporting.tables import markdown
 
     parts = []
     for name, table in tables.items():
@@ -97,33 +87,22 @@ def _json(labelled: Sequence[LabelledRun], out: Path) -> str:
     return json.dumps({"runs": runs}, indent=1, ensure_ascii=False) + "\n"
 
 
-def _page(
-    title: str,
-    labelled: Sequence[LabelledRun],
-    tables: dict[str, Table],
-    pictures: dict[str, Path],
-    notes: Sequence[str],
-) -> str:
-    from hybrid_retrieval.reporting import html
+def _sections(
+    labelled: Sequence[LabelledRun], tables: dict[str, Table], pictures: dict[str, Path], notes: Sequence[str]
+) -> list[Section]:
 
-    content: list[Any] = []
+    sections = []
     for name, table in tables.items():
-        shown = [_picture(pictures[name])] if name in pictures else []
-        content.append(html.section(name, html.figure_table(table), *shown))
-    content += [html.note(line) for line in notes]
-    content.append(html.section("Runs", html.facts({one.label: _origin(one.run) for one in labelled})))
+        caption = f"mAP by language pair, and differences ({name}_comparison.png)"
+        shown = [Picture(pictures[name], caption, "wide")] if name in pictures else []
+        sections.append(Section(name, [table], pictures=shown))
+    origin = {
+        one.label: f"{one.run.title} · seed {one.run.config.get('seed', 'unknown')} · folder {one.run.path.resolve().name}"
+        for one in labelled
+    }
+    sections.append(Section("Runs", notes=notes, facts=origin))
     machines = {one.label: one.run.environment["machine"] for one in labelled if one.run.environment.get("machine")}
     if machines:
         alike = len({str(machine) for machine in machines.values()}) == 1
-        content.append(html.section("Machine", html.facts({"all runs": next(iter(machines.values()))} if alike else machines)))
-    return html.page(title, f"{len(labelled)} runs; the best figure of each column in bold", *content)
-
-
-def _picture(path: Path) -> Any:
-    from hybrid_retrieval.reporting import html
-
-    return html.picture(path, f"mAP by language pair, and differences ({path.name})", "wide")
-
-
-def _origin(run: RunDirectory) -> str:
-    return f"{run.title} · seed {run.config.get('seed', 'unknown')} · folder {run.path.resolve().name}"
+        sections.append(Section("Machine", facts={"all runs": next(iter(machines.values()))} if alike else machines))
+    return sections

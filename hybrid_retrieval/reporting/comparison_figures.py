@@ -9,63 +9,52 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_retrieval.reporting.canvas import COLOURS, MAP_COLOURS, new_figure, plain_axes, save
-from hybrid_retrieval.reporting.heatmap import (
-    difference_text,
-    draw,
-    languages_of,
-    mean_matrix,
-    pair_matrix,
-    share_text,
-    shared_extent,
-    shared_range,
-    side,
-)
+from hybrid_retrieval.evaluation.measures import SETTINGS
+from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.labels import LabelledRun, conditions, contrasts
-from hybrid_retrieval.reporting.run_directory import SETTINGS
 
 PANELS_A_ROW = 3
 HEADING: dict[str, Any] = {"fontsize": 12.5, "fontweight": "bold", "va": "bottom"}
-TITLE_KEYS = (
-    *((short, (setting, "map")) for setting, short in SETTINGS.items()),
-    ("rank distance", ("multilingual", "rank_distance")),
-)
 
 
 def draw_comparison(labelled: Sequence[LabelledRun], benchmark: str, out: Path) -> Path:
     """Write ``<benchmark>_comparison.png``: a panel a condition (the mean over its seeds), then differences and means."""
     scored = [one for one in labelled if benchmark in one.run.benchmarks]
     groups = conditions(scored)
-    languages = languages_of([one.run for one in scored], benchmark)
-    maps = {name: mean_matrix([pair_matrix(one.run, benchmark, languages) for one in runs]) for name, runs in groups.items()}
+    languages = heatmap.languages_of([one.run for one in scored], benchmark)
+    maps = {
+        name: np.stack([heatmap.pair_matrix(one.run, benchmark, languages) for one in runs]).mean(axis=0)
+        for name, runs in groups.items()
+    }
     means = {name: _macro_means(runs, benchmark) for name, runs in groups.items()}
     pairs = contrasts(scored)
     differences = [maps[one] - maps[other] for one, other in pairs]
 
     columns = min(PANELS_A_ROW, max(len(maps), len(pairs) + 1))
     rows_of_maps, rows_below = -(-len(maps) // columns), -(-(len(pairs) + 1) // columns)
-    panel = side(len(languages))
-    figure = new_figure(columns * panel + 1.2, (rows_of_maps + rows_below) * (panel + 0.35) + 0.5)
+    panel = heatmap.side(len(languages))
+    figure = heatmap.new_figure(columns * panel + 1.2, (rows_of_maps + rows_below) * (panel + 0.35) + 0.5)
     above, below = figure.subfigures(2, 1, height_ratios=[rows_of_maps, rows_below])
     figure.suptitle(f"{benchmark}: mAP by language pair (framed: monolingual)", fontsize=15, fontweight="bold")
 
     panels = _panels(above, rows_of_maps, columns, len(maps))
-    low, high = shared_range(list(maps.values()))
+    low, high = heatmap.common_scale(list(maps.values()))
     for axes, (name, values) in zip(panels, maps.items(), strict=True):
-        image = draw(axes, values, languages, share_text, cmap=MAP_COLOURS, vmin=low, vmax=high)
-        _name(axes, name + _over_seeds(groups[name]), _headline(means[name]))
+        image = heatmap.draw(axes, values, languages, heatmap.fraction_text, cmap=heatmap.MAP_COLOURS, vmin=low, vmax=high)
+        seeds = f" (mean of {len(groups[name])} seeds)" if len(groups[name]) > 1 else ""
+        _name(axes, f"{name}{seeds}", heatmap.headline(means[name]))
     above.colorbar(image, ax=panels, label="mAP", shrink=0.75, aspect=30)
 
     panels = _panels(below, rows_below, columns, len(pairs) + 1)
-    extent = shared_extent(differences) if differences else 1.0
+    extent = heatmap.common_scale([np.abs(one) for one in differences], 0.005)[1] if differences else 1.0
     for axes, (one, other), values in zip(panels, pairs, differences, strict=False):
-        image = draw(axes, values, languages, difference_text, cmap="RdBu", vmin=-extent, vmax=extent)
+        image = heatmap.draw(axes, values, languages, heatmap.difference_text, cmap="RdBu", vmin=-extent, vmax=extent)
         gain = {key: means[one][key] - means[other][key] for key in means[one].keys() & means[other].keys()}
-        _name(axes, f"{one} minus {other}", _headline(gain, sign="+"))
+        _name(axes, f"{one} minus {other}", heatmap.headline(gain, sign="+"))
     _draw_means(panels[-1], groups, benchmark)
     if differences:
         below.colorbar(image, ax=panels, label="difference in mAP", shrink=0.75, aspect=30)
-    return save(figure, out / f"{benchmark}_comparison.png")
+    return heatmap.save(figure, out / f"{benchmark}_comparison.png")
 
 
 def _panels(figure: Any, rows: int, columns: int, used: int) -> list[Any]:
@@ -76,42 +65,27 @@ def _panels(figure: Any, rows: int, columns: int, used: int) -> list[Any]:
 
 
 def _name(axes: Any, name: str, figures: str) -> None:
-    axes.set_xlabel("corpus language")
-    axes.set_ylabel("query language")
     axes.set_title(figures, fontsize=9.5, loc="left")
-    _heading(axes, name)
-
-
-def _heading(axes: Any, name: str) -> None:
     axes.annotate(name, (0, 1), xytext=(0, 21), xycoords="axes fraction", textcoords="offset points", **HEADING)
 
 
-def _over_seeds(runs: Sequence[LabelledRun]) -> str:
-    return f" (mean of {len(runs)} seeds)" if len(runs) > 1 else ""
-
-
-def _macro_means(runs: Sequence[LabelledRun], benchmark: str) -> dict[str, float]:
-    """By title name; only what each of the runs has."""
-    found = {name: [one.run.figure(benchmark, *key) for one in runs] for name, key in TITLE_KEYS}
-    complete = {name: [value for value in values if value is not None] for name, values in found.items()}
-    return {name: statistics.fmean(values) for name, values in complete.items() if len(values) == len(runs)}
-
-
-def _headline(means: dict[str, float], sign: str = "") -> str:
-    forms = {name: ",.1f" if name == "rank distance" else ".4f" for name, _ in TITLE_KEYS}
-    return "   ".join(f"{name} {means[name]:{sign}{form}}" for name, form in forms.items() if name in means)
+def _macro_means(runs: Sequence[LabelledRun], benchmark: str) -> dict[tuple[str, str], float]:
+    """The headline figures that each of the runs has."""
+    found = {key: [one.run.figures.value(benchmark, *key) for one in runs] for key in heatmap.HEADLINE}
+    return {key: statistics.fmean(values) for key, values in found.items() if None not in values}  # type: ignore[arg-type]
 
 
 def _draw_means(axes: Any, groups: dict[str, list[LabelledRun]], benchmark: str) -> None:
     """Macro means by setting: a small point a seed, a large one their mean."""
-    plain_axes(axes, "", "mAP (macro mean)", "")
+    heatmap.plain_axes(axes, "", "mAP (macro mean)", "")
     axes.set_box_aspect(1)
     axes.grid(False, axis="x")
     offsets = np.linspace(-0.22, 0.22, len(groups)) if len(groups) > 1 else [0.0]
     for index, (offset, (name, runs)) in enumerate(zip(offsets, groups.items(), strict=True)):
-        style = {"color": COLOURS[index % len(COLOURS)], "marker": "osD^vP"[index % 6], "linestyle": "none"}
+        colour = heatmap.COLOURS[index % len(heatmap.COLOURS)]
+        style = {"color": colour, "marker": "osD^vP"[index % 6], "linestyle": "none"}
         for position, setting in enumerate(SETTINGS):
-            values = [value for one in runs if (value := one.run.figure(benchmark, setting, "map")) is not None]
+            values = [value for one in runs if (value := one.run.figures.value(benchmark, setting, "map")) is not None]
             if values:
                 at = position + offset
                 axes.plot([at] * len(values), values, **style, markersize=4, alpha=0.45)
@@ -119,5 +93,5 @@ def _draw_means(axes: Any, groups: dict[str, list[LabelledRun]], benchmark: str)
     axes.set_xticks(range(len(SETTINGS)), list(SETTINGS.values()))
     axes.set_xlim(-0.5, len(SETTINGS) - 0.5)
     axes.margins(y=0.12)
-    _heading(axes, "Macro means by setting")
+    _name(axes, "Macro means by setting", "")
     axes.legend(frameon=False, fontsize=9)

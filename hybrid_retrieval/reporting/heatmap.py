@@ -1,50 +1,82 @@
-"""Language-pair matrices and how they are drawn."""
+"""What pictures share: colours, size and axes, and matrices of language pairs with a figure in each cell.
+
+Figure objects, never pyplot: nothing global is touched or stays open.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hybrid_retrieval.evaluation.measures import SETTINGS, measure
 from hybrid_retrieval.reporting.run_directory import RunDirectory
+from hybrid_retrieval.reporting.tables import number
 
 Matrix = npt.NDArray[np.float64]
 
+DPI = 150
+MAP_COLOURS = "viridis"
+COLOURS = ("#1f5fa8", "#d1661f", "#2b8a57", "#8c4a9e", "#a83232", "#5c5c5c", "#b8961f", "#2a9aa8")
+"""Distinct in hue and in lightness."""
 CELL = 0.4
 """Inches of a cell: room for a signed figure of three digits."""
 MARGIN = 1.1
 """Inches around the cells of a panel, for its names and title."""
 DARK_TEXT, LIGHT_TEXT = "#1b1b1b", "#ffffff"
+HEADLINE = (*((setting, "map") for setting in SETTINGS), ("multilingual", "rank_distance"))
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure, in inches, that arranges its panels itself."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def save(figure: Any, path: Path) -> Path:
+    """Write a PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png", dpi=DPI)
+    return path
+
+
+def plain_axes(axes: Any, x: str, y: str, title: str) -> None:
+    """Names, a light grid, and no box."""
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.grid(True, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def headline(means: dict[tuple[str, str], float], sign: str = "") -> str:
+    """Macro means by setting and measure, for a title; ``+`` as `sign` for differences."""
+    shown = {key: measure(key[1]) for key in HEADLINE if key in means}
+    names = {key: one.label if one.headline else SETTINGS[key[0]] for key, one in shown.items()}
+    return "   ".join(f"{names[key]} {number(means[key], one.digits, sign)}" for key, one in shown.items())
 
 
 def languages_of(runs: Sequence[RunDirectory], benchmark: str) -> tuple[str, ...]:
     """The languages that any of the runs has figures for, in alphabetical order."""
-    names: set[str] = set()
-    for run in runs:
-        names |= run.by_view(benchmark, "monolingual", "map").keys()
-        for pair in run.by_view(benchmark, "crosslingual", "map"):
-            names |= set(pair.split("-"))
-    return tuple(sorted(names))
+    figures = [one for run in runs for one in run.figures if one.benchmark == benchmark and one.measure.name == "map"]
+    return tuple(sorted({name for one in figures for name in (one.query_language, one.corpus_language) if name}))
 
 
-def pair_matrix(run: RunDirectory, benchmark: str, languages: Sequence[str], measure: str = "map") -> Matrix:
+def pair_matrix(run: RunDirectory, benchmark: str, languages: Sequence[str], name: str = "map") -> Matrix:
     """Float64 [L, L], query language x corpus language: monolingual on the diagonal, NaN where nothing was measured."""
-    monolingual = run.by_view(benchmark, "monolingual", measure)
-    crosslingual = run.by_view(benchmark, "crosslingual", measure)
-    figures = crosslingual | {f"{name}-{name}": value for name, value in monolingual.items()}
-    rows = [[figures.get(f"{query}-{corpus}", np.nan) for corpus in languages] for query in languages]
-    return np.array(rows, np.float64).reshape(len(languages), len(languages))
+    matrix = np.full((len(languages), len(languages)), np.nan)
+    for one in run.figures:
+        if one.benchmark == benchmark and one.measure.name == name and one.query_language and one.corpus_language:
+            matrix[languages.index(one.query_language), languages.index(one.corpus_language)] = one.value
+    return matrix
 
 
-def mean_matrix(matrices: Sequence[Matrix]) -> Matrix:
-    """The mean over repetitions; NaN where one of them has no figure."""
-    mean: Matrix = np.stack(matrices).mean(axis=0)
-    return mean
-
-
-def share_text(value: float) -> str:
+def fraction_text(value: float) -> str:
     """A figure between 0 and 1 in the paper's way: ``.79``."""
     return f"{value:.2f}".removeprefix("0")
 
@@ -74,13 +106,12 @@ def draw(axes: Any, values: Matrix, languages: Sequence[str], text: Callable[[fl
     from matplotlib.patches import Rectangle
 
     image = axes.imshow(np.ma.masked_invalid(values), interpolation="nearest", **scale)
-    axes.set_facecolor("#eeeeee")
+    axes.set(facecolor="#eeeeee", xlabel="corpus language", ylabel="query language")
     count = len(languages)
     size = 9.0 if count <= 8 else 7.5
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            red, green, blue, _ = image.cmap(image.norm(value))
-            light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.55
+            light = np.dot(image.cmap(image.norm(value))[:3], (0.299, 0.587, 0.114)) > 0.55
             colour = DARK_TEXT if light else LIGHT_TEXT
             axes.text(column, row, text(value), ha="center", va="center", fontsize=size, color=colour)
     for at in range(count):
@@ -90,21 +121,14 @@ def draw(axes: Any, values: Matrix, languages: Sequence[str], text: Callable[[fl
     if max(map(len, languages), default=0) > 3:
         axes.tick_params(axis="x", labelrotation=60)
     axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
     return image
 
 
-def shared_range(matrices: Sequence[Matrix], grain: float = 0.05) -> tuple[float, float]:
-    """The range of all figures, widened to multiples of `grain`, so that panels share their colours."""
+def common_scale(matrices: Sequence[Matrix], grain: float = 0.05) -> tuple[float, float]:
+    """The range of all figures, widened to multiples of `grain`, so that panels have the same colours."""
     values = np.concatenate([matrix[np.isfinite(matrix)] for matrix in matrices])
     if not len(values):
         return 0.0, 1.0
     low, high = np.floor(values.min() / grain) * grain, np.ceil(values.max() / grain) * grain
     return float(low), float(high if high > low else low + grain)
-
-
-def shared_extent(matrices: Sequence[Matrix], grain: float = 0.005) -> float:
-    """The largest absolute difference, widened to a multiple of `grain`: both ends of a scale centred on 0."""
-    low, high = shared_range([np.abs(matrix) for matrix in matrices], grain)
-    return max(high, -low)

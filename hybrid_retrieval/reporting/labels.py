@@ -27,10 +27,14 @@ class LabelledRun:
         return " ".join(self.parts.values()) or self.run.title
 
     @property
+    def without_seed(self) -> str:
+        """The label of all its repetitions, where anything but the seed tells them from other runs."""
+        return " ".join(text for key, text in self.parts.items() if key != "seed")
+
+    @property
     def condition(self) -> str:
         """The label without its seed: runs that share it are repetitions."""
-        named = " ".join(text for key, text in self.parts.items() if key != "seed")
-        return named or self.run.choices.get("sampler") or "all runs"
+        return self.without_seed or self.run.choices.get("sampler") or "all runs"
 
 
 def label_runs(runs: Sequence[RunDirectory]) -> list[LabelledRun]:
@@ -40,8 +44,9 @@ def label_runs(runs: Sequence[RunDirectory]) -> list[LabelledRun]:
     learning rate of a model's recipe) say nothing more.
     """
     choices = [run.choices for run in runs]
-    groups = sorted(_differing(choices) - set(NOT_TELLING), key=_group_rank)
-    values = [_flat(run.config) for run in runs]
+    order = {group: place for place, group in enumerate(GROUP_ORDER)}
+    groups = sorted(_differing(choices) - set(NOT_TELLING), key=lambda group: (order.get(group, len(order)), group))
+    values = [_flat({key: value for key, value in run.config.items() if key not in NOT_TELLING}) for run in runs]
     alike: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
     for chosen, value in zip(choices, values, strict=True):
         alike.setdefault(tuple(chosen.get(group, "") for group in groups), []).append(value)
@@ -57,7 +62,10 @@ def label_runs(runs: Sequence[RunDirectory]) -> list[LabelledRun]:
                 parts[key] = f"{last if short[last] == 1 else key}={value[key]}"
         labelled.append(LabelledRun(run, parts))
     repeated = Counter(one.label for one in labelled)
-    return [one if repeated[one.label] == 1 else _with_folder(one, number) for number, one in enumerate(labelled)]
+    return [
+        one if repeated[one.label] == 1 else LabelledRun(one.run, {**one.parts, "folder": f"({number}: {_folder(one.run)})"})
+        for number, one in enumerate(labelled)
+    ]
 
 
 def conditions(labelled: Sequence[LabelledRun]) -> dict[str, list[LabelledRun]]:
@@ -89,12 +97,8 @@ def _alike_beside_sampler(one: Mapping[str, str], other: Mapping[str, str]) -> b
     return all(one[key] == other[key] for key in (one.keys() & other.keys()) - {"sampler", "seed", "folder"})
 
 
-def _with_folder(one: LabelledRun, number: int) -> LabelledRun:
-    return LabelledRun(one.run, {**one.parts, "folder": f"({number}: {one.run.path.resolve().name})"})
-
-
-def _group_rank(group: str) -> tuple[int, str]:
-    return (GROUP_ORDER.index(group) if group in GROUP_ORDER else len(GROUP_ORDER), group)
+def _folder(run: RunDirectory) -> str:
+    return run.path.resolve().name
 
 
 def _differing(mappings: Sequence[Mapping[str, str]]) -> set[str]:
@@ -103,12 +107,8 @@ def _differing(mappings: Sequence[Mapping[str, str]]) -> set[str]:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A nested config by dotted key."""
     flat: dict[str, str] = {}
     for key, value in config.items():
-        if not prefix and key in NOT_TELLING:
-            continue
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = str(value)
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": str(value)}
     return flat

@@ -7,19 +7,20 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hybrid_retrieval.errors import InputError
+import yaml
 
-SETTINGS = {"monolingual": "Mo.", "crosslingual": "Cr.", "multilingual": "Mul."}
-"""Setting to the paper's abbreviation, in the paper's order."""
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.evaluation.figures import Figures
 
 TRACES = ("metrics.json", "environment.json", "batch_manifest.parquet", "metrics.csv", "telemetry.jsonl")
 """A folder with one of these is a run directory."""
 
 BASELINES = "baselines"
-"""The folder of their results, and what the keys of their figures begin with."""
+"""The folder of what was scored beside a run, each in a folder that reads like a run."""
 
 TITLE_GROUPS = ("sampler", "model", "dataset")
 
@@ -30,12 +31,14 @@ class RunDirectory:
 
     Attributes:
         path: the folder.
-        metrics: the flat figures of ``metrics.json``.
+        figures: of the benchmarks, as in ``figures.parquet``.
+        metrics: the flat figures of ``metrics.json``, those of training too.
         config: the resolved job config of ``config.yaml``.
         environment: versions, machine and data sources of ``environment.json``.
     """
 
     path: Path
+    figures: Figures
     metrics: Mapping[str, float]
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
@@ -49,24 +52,18 @@ class RunDirectory:
         """
         if not is_run(path):
             raise InputError(f"{path} is not a run directory; expected a folder with {' or '.join(TRACES)}")
-        figures = {key: float(value) for key, value in _json(path / "metrics.json").items() if _is_number(value)}
-        return cls(path, figures, _config(path / "config.yaml"), _json(path / "environment.json"))
+        names = ("metrics.json", "config.yaml", "environment.json")
+        return cls(path, Figures.read(path), *(_mapping(path / name) for name in names))
 
     @property
     def benchmarks(self) -> tuple[str, ...]:
         """Benchmarks that have figures, in alphabetical order."""
-        keys = [key.split("/") for key in self.metrics]
-        return tuple(sorted({parts[0] for parts in keys if len(parts) > 2 and parts[1] in SETTINGS}))
+        return self.figures.benchmarks
 
-    @property
+    @cached_property
     def baselines(self) -> dict[str, RunDirectory]:
-        """What was scored beside the run, by name, with figures of its own: ``baselines/<name>/...`` in the run's."""
-        figures: dict[str, dict[str, float]] = {}
-        for key, value in self.metrics.items():
-            if key.startswith(f"{BASELINES}/") and key.count("/") > 1:
-                _, name, rest = key.split("/", 2)
-                figures.setdefault(name, {})[rest] = value
-        return {name: RunDirectory(self.path / BASELINES / name, found, {}, {}) for name, found in figures.items()}
+        """What was scored beside the run, by name."""
+        return {path.name: RunDirectory.open(path) for path in sorted((self.path / BASELINES).glob("*")) if is_run(path)}
 
     @property
     def reported(self) -> tuple[str, ...]:
@@ -75,12 +72,9 @@ class RunDirectory:
 
     @property
     def choices(self) -> dict[str, str]:
-        """Hydra's group choices; where the config has none, the names of the modules behind ``_target_``."""
-        recorded = self.config.get("choices")
-        if isinstance(recorded, Mapping) and recorded:
-            return {str(group): _text(name) for group, name in recorded.items() if not str(group).startswith("hydra/")}
-        nodes = {group: node for group, node in self.config.items() if isinstance(node, Mapping) and "_target_" in node}
-        return {str(group): str(node["_target_"]).split(".")[-2:][0] for group, node in nodes.items()}
+        """Hydra's group choices."""
+        recorded = self.config.get("choices") or {}
+        return {str(group): _text(name) for group, name in recorded.items() if not str(group).startswith("hydra/")}
 
     @property
     def title(self) -> str:
@@ -88,20 +82,9 @@ class RunDirectory:
         known = [self.choices[group] for group in TITLE_GROUPS if group in self.choices]
         return " · ".join(known) or self.path.resolve().name
 
-    def figure(self, *key: str) -> float | None:
-        """A figure of ``metrics.json`` by the parts of its key."""
-        return self.metrics.get("/".join(key))
-
-    def margin(self, *key: str) -> float | None:
-        """Half the width of a figure's interval, if it has one."""
-        low, high = (self.metrics.get(f"{'/'.join(key)}.{end}") for end in ("low", "high"))
-        return None if low is None or high is None else (high - low) / 2
-
-    def by_view(self, benchmark: str, setting: str, measure: str) -> dict[str, float]:
-        """A measure by language or language pair, without intervals."""
-        prefix = f"{benchmark}/{setting}/{measure}/"
-        found = {key.removeprefix(prefix): value for key, value in self.metrics.items() if key.startswith(prefix)}
-        return {name: value for name, value in found.items() if not name.endswith((".low", ".high"))}
+    def setting(self, group: str, key: str) -> Any:
+        """A value of a config group; None where the config has none."""
+        return (self.config.get(group) or {}).get(key)
 
 
 def is_run(path: Path) -> bool:
@@ -132,36 +115,18 @@ def _natural(path: Path) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", path.as_posix())]
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _mapping(path: Path) -> dict[str, Any]:
+    """A JSON or YAML file; empty where there is none."""
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}; expected a JSON object")
-    return content
-
-
-def _config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError  # type: ignore[import-untyped, unused-ignore]
-
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
-        raise InputError(f"{path} is not a config: {str(error).splitlines()[0]}") from error
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}; expected a mapping")
-    return {str(key): value for key, value in content.items()}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return content
 
 
 def _text(value: object) -> str:

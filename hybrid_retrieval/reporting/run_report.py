@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hybrid_retrieval.reporting.run_directory import SETTINGS, RunDirectory
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.evaluation.measures import SETTINGS
+from hybrid_retrieval.reporting import heatmap
+from hybrid_retrieval.reporting.batch_composition import BatchComposition
+from hybrid_retrieval.reporting.page import Picture, Section, write_page
+from hybrid_retrieval.reporting.run_directory import RunDirectory
+from hybrid_retrieval.reporting.tables import bias_table, console, rich_table, run_table
+from hybrid_retrieval.reporting.training_curves import Curves, in_words, read_curves, telemetry_figure, training_figure
 
 PROVENANCE = {"data": "training data", "benchmarks": "benchmarks"}
 """Keys of environment.json that say where text came from."""
@@ -20,16 +27,15 @@ def report_run(run_dir: Path) -> None:
     Raises:
         InputError: `run_dir` is not a run directory, or there is nothing in it to show.
     """
-    from hybrid_retrieval.errors import InputError
-    from hybrid_retrieval.reporting.run_figures import draw_run
-    from hybrid_retrieval.reporting.tables import bias_table, console, rich_table, run_table
-
     run = RunDirectory.open(run_dir)
-    figures = draw_run(run)
-    if not run.metrics and not figures:
+    curves, composition = read_curves(run.path), BatchComposition.read(run.path)
+    pictures = draw_run(run, curves, composition)
+    if not run.metrics and not pictures:
         traces = "a batch_manifest.parquet, metrics.csv or telemetry.jsonl"
         raise InputError(f"{run_dir} has neither figures in metrics.json nor {traces} to show")
-    write_whole(run.path / "report.html", _page(run, figures))
+    known = {"seed": run.config.get("seed"), "steps": run.setting("trainer", "max_steps"), "folder": run.path.resolve().name}
+    under = " · ".join(f"{name} {value}" for name, value in known.items() if value is not None)
+    write_page(run.path / "report.html", run.title, under, list(_sections(run, pictures, curves, composition)))
     out = console()
     for benchmark in run.reported:
         out.print(rich_table(run_table(run, benchmark)))
@@ -39,86 +45,80 @@ def report_run(run_dir: Path) -> None:
         out.print(f"{run.title}: no benchmark figures; the pictures are in {run.path / 'report.html'}", markup=False)
 
 
-def write_whole(path: Path, text: str) -> Path:
-    """Write a text file, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-    return path
+def draw_run(run: RunDirectory, curves: Curves, composition: BatchComposition | None) -> dict[str, Path]:
+    """Write what can be drawn into the run's ``figures/``; the files by their names without ending."""
+    drawn = {f"{name}_map": _map_figure(run, name) for name in run.benchmarks}
+    drawn["batch_composition"] = composition and composition.draw(constant_alpha(run))
+    drawn["training"] = training_figure(curves)
+    drawn["telemetry"] = telemetry_figure(curves, composition, run.setting("trainer", "accumulate") or 1)
+    return {name: heatmap.save(figure, run.path / "figures" / f"{name}.png") for name, figure in drawn.items() if figure}
 
 
-def _page(run: RunDirectory, figures: Mapping[str, Path]) -> str:
-    from hybrid_retrieval.reporting import html
+def constant_alpha(run: RunDirectory) -> float | None:
+    """The sampler's ratio, where it has one that no schedule moves."""
+    moves = (run.setting("sampler", "schedule") or {}).get("kind", "constant") != "constant"
+    return None if moves else run.setting("sampler", "alpha")
 
-    sections = [_benchmark(run, name, figures) for name in run.reported]
-    sections += [*_training(run, figures), *_batches(run, figures)]
-    sources = {shown: run.environment[key] for key, shown in PROVENANCE.items() if run.environment.get(key)}
+
+def _map_figure(run: RunDirectory, benchmark: str) -> Any:
+
+    languages = heatmap.languages_of([run], benchmark)
+    values = heatmap.pair_matrix(run, benchmark, languages)
+    figure = heatmap.new_figure(heatmap.side(len(languages)) + 0.9, heatmap.side(len(languages)))
+    axes = figure.subplots()
+    low, high = heatmap.common_scale([values])
+    image = heatmap.draw(axes, values, languages, heatmap.fraction_text, cmap=heatmap.MAP_COLOURS, vmin=low, vmax=high)
+    found = {key: run.figures.value(benchmark, *key) for key in heatmap.HEADLINE}
+    headline = heatmap.headline({key: value for key, value in found.items() if value is not None})
+    axes.set_title(f"{benchmark} · {run.title}\n{headline}", fontsize=10, loc="left")
+    figure.colorbar(image, ax=axes, label="mAP (framed: monolingual)", shrink=0.8)
+    return figure
+
+
+def _sections(
+    run: RunDirectory, pictures: Mapping[str, Path], curves: Curves, composition: BatchComposition | None
+) -> Iterator[Section]:
+
+    def shown(captions: Mapping[str, str], size: str = "full") -> list[Picture]:
+        return [Picture(pictures[name], caption, size) for name, caption in captions.items() if name in pictures]
+
+    for name in run.reported:
+        tables = [run_table(run, name), bias_table(run, name, by_language=True)]
+        pairs = shown({f"{name}_map": f"{name}: mAP by language pair"}, "plain")
+        yield Section(name, [table for table in tables if table], [_counts(run, name)], pairs)
+    measured = {
+        key.removeprefix("train/"): f"{value:,.6g}"
+        for key, value in run.metrics.items()
+        if key.startswith("train/") and not key.startswith("train/batches/")
+    }
+    streams = "The two streams: losses, accuracy, the cosine of their gradients, and their share of the pairs"
+    training = Section(
+        "Training",
+        pictures=shown({"training": "Loss and validation figures by step", "telemetry": streams}),
+        facts=measured | in_words(curves),
+    )
+    if training.pictures or training.facts:
+        yield training
+    if composition is not None:
+        caption = {"batch_composition": "Pairs drawn by query and passage language, and the monolingual share"}
+        yield Section("Batches", pictures=shown(caption), facts=composition.summary())
+    sources = {text: run.environment[key] for key, text in PROVENANCE.items() if run.environment.get(key)}
     machine = {key: value for key, value in run.environment.items() if key not in PROVENANCE}
-    if sources:
-        sections.append(html.section("Data", html.facts(sources)))
-    if machine:
-        sections.append(html.section("Environment", html.facts(machine)))
+    for title, facts in (("Data", sources), ("Environment", machine)):
+        if facts:
+            yield Section(title, facts=facts)
     config = run.path / "config.yaml"
     if config.is_file():
-        sections.append(html.section("Config", html.folded("config.yaml", config.read_text(encoding="utf-8"))))
-    return html.page(run.title, _under(run), *sections)
+        yield Section("Config", files={"config.yaml": config.read_text(encoding="utf-8")})
 
 
-def _benchmark(run: RunDirectory, benchmark: str, figures: Mapping[str, Path]) -> Any:
-    from hybrid_retrieval.reporting import html
-    from hybrid_retrieval.reporting.tables import bias_table, run_table
+def _counts(run: RunDirectory, benchmark: str) -> str:
 
-    title = f"{benchmark}: mAP by language pair"
-    asked = run if benchmark in run.benchmarks else next(one for one in run.baselines.values() if benchmark in one.benchmarks)
-    pictures = [html.picture(figures[title], title)] if title in figures else []
-    bias = bias_table(run, benchmark, by_language=True)
-    more = [html.figure_table(bias)] if bias else []
-    return html.section(benchmark, html.figure_table(run_table(run, benchmark)), _counts(asked, benchmark), *more, *pictures)
-
-
-def _training(run: RunDirectory, figures: Mapping[str, Path]) -> list[Any]:
-    from hybrid_retrieval.reporting import html
-    from hybrid_retrieval.reporting.telemetry_figure import in_words
-    from hybrid_retrieval.reporting.training_curves import read_curves
-
-    names = [key for key in run.metrics if key.startswith("train/") and not key.startswith("train/batches/")]
-    measured = {name.removeprefix("train/"): f"{run.metrics[name]:,.6g}" for name in names}
-    told = in_words(read_curves(run.path))
-    parts = [html.picture(figures["Training"], "Loss and validation figures by step", "full")] if "Training" in figures else []
-    if "Telemetry" in figures:
-        caption = "The two streams: losses, accuracy, the cosine of their gradients, and their share of the pairs"
-        parts.append(html.picture(figures["Telemetry"], caption, "full"))
-    if measured or told:
-        parts.append(html.facts(measured | told))
-    return [html.section("Training", *parts)] if parts else []
-
-
-def _batches(run: RunDirectory, figures: Mapping[str, Path]) -> list[Any]:
-    from hybrid_retrieval.reporting import html
-    from hybrid_retrieval.reporting.batch_composition import BatchComposition
-
-    composition = BatchComposition.read(run.path)
-    if composition is None:
-        return []
-    caption = "Pairs drawn by query and passage language, and the monolingual share"
-    drawn = html.picture(figures["Batch composition"], caption, "full")
-    return [html.section("Batches", html.facts(composition.summary()), drawn)]
-
-
-def _counts(run: RunDirectory, benchmark: str) -> Any:
-    from hybrid_retrieval.reporting import html
-
+    asked = next(one for one in (run, *run.baselines.values()) if benchmark in one.benchmarks)
     counted = []
     for setting, short in SETTINGS.items():
-        queries, left_out = (run.figure(benchmark, setting, name) for name in ("queries", "left_out"))
+        queries, left_out = (asked.figures.value(benchmark, setting, name) for name in ("queries", "left_out"))
         if queries is not None:
             without = f", {left_out:,.0f} left out without a relevant text" if left_out is not None else ""
             counted.append(f"{short} ({SENTENCES[setting]}): {queries:,.0f} queries{without}")
-    return html.note(". ".join(counted))
-
-
-def _under(run: RunDirectory) -> str:
-    trainer = run.config.get("trainer")
-    steps = trainer.get("max_steps") if isinstance(trainer, Mapping) else None
-    known = {"seed": run.config.get("seed"), "steps": steps, "folder": run.path.resolve().name}
-    return " · ".join(f"{name} {value}" for name, value in known.items() if value is not None)
+    return ". ".join(counted)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.reporting.labels import LabelledRun, conditions, label_runs
+from hybrid_retrieval.reporting.labels import conditions, label_runs
 from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
 
 NAMED = re.compile(r"([^=/]+)=(.+)")
@@ -65,13 +65,9 @@ def _names(groups: Sequence[list[RunDirectory]]) -> list[str]:
     """By what tells the groups apart; where only the seed does, with the seed; where nothing does, with the folder."""
     labelled = iter(label_runs([run for runs in groups for run in runs]))
     together = [[next(labelled) for _ in runs] for runs in groups]
-    names = [_condition(group[0]) for group in together]
+    names = [group[0].without_seed or group[0].run.title for group in together]
     shared = {name for name, count in Counter(names).items() if count > 1}
     return [group[0].label if name in shared else name for name, group in zip(names, together, strict=True)]
-
-
-def _condition(one: LabelledRun) -> str:
-    return " ".join(text for key, text in one.parts.items() if key != "seed") or one.run.title
 
 
 def _check(systems: Sequence[System]) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hybrid_retrieval.evaluation.measures import SETTINGS, Measure, measure
 from hybrid_retrieval.reporting.labels import LabelledRun, conditions
-from hybrid_retrieval.reporting.run_directory import SETTINGS, RunDirectory
+from hybrid_retrieval.reporting.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,11 +23,11 @@ PLAIN_WIDTH = 200
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of each row; `better` says which end of it is the good one."""
+    """A figure of each row; `better` is the good end of it, `digits` None says that it is text."""
 
     name: str
-    digits: int = 4
-    better: str = "higher"
+    digits: int | None = 4
+    better: str | None = None
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,15 @@ class Row:
     """A label and its figures.
 
     The best of the rows of kind ``run``, and the best of kind ``mean``, stand out; rows of other kinds (``seed``, ``sd``,
-    ``baseline``, ``margin``) do not compete: where every condition was repeated, the lucky seed is not the winner.
+    ``baseline``, ``margin``) do not compete: where every condition was repeated, the lucky seed is not the winner. A line is
+    drawn between sections. `digits` go before those of the columns.
     """
 
     label: str
-    values: Sequence[float | None]
+    values: Sequence[float | str | None]
     kind: str = "run"
+    section: str = ""
+    digits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,89 +56,70 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A titled grid of figures."""
+    """A titled grid of figures; in a `contest` the best of each column stands out."""
 
     title: str
     corner: str
     columns: Sequence[Column]
     rows: Sequence[Row]
     contest: bool = False
-    """Whether the best figure of each column stands out."""
 
     def cells(self) -> Iterator[tuple[Row, list[Cell]]]:
         """The rows as shown; figures that read the same are equally best."""
-        best = {kind: self._best(kind) for kind in ("run", "mean")}
+        best = {kind: [self._best(kind, index) for index in range(len(self.columns))] for kind in ("run", "mean")}
         for row in self.rows:
-            texts = [_shown(value, column) for value, column in zip(row.values, self.columns, strict=True)]
-            marks = best.get(row.kind, [None] * len(texts))
+            marks = best.get(row.kind, [None] * len(self.columns))
+            texts = [_shown(row, value, column) for value, column in zip(row.values, self.columns, strict=True)]
             yield row, [Cell(text, text == mark) for text, mark in zip(texts, marks, strict=True)]
 
-    def _best(self, kind: str) -> list[str | None]:
-        rows = [row for row in self.rows if row.kind == kind]
-        marks: list[str | None] = []
-        for index, column in enumerate(self.columns):
-            values = [value for row in rows if (value := row.values[index]) is not None and math.isfinite(value)]
-            if not self.contest or len(values) < 2:
-                marks.append(None)
-            else:
-                marks.append(_shown(max(values) if column.better == "higher" else min(values), column))
-        return marks
+    def _best(self, kind: str, index: int) -> str | None:
+        values = [row.values[index] for row in self.rows if row.kind == kind]
+        known = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
+        column = self.columns[index]
+        if not self.contest or len(known) < 2:
+            return None
+        return number(min(known) if column.better == "lower" else max(known), column.digits or 0)
 
 
-MAP, R1, R10, MRR, NDCG = "map", "recall@1", "recall@10", "mrr", "ndcg@10"
-RUN_MEASURES = (
-    (MAP, Column("mAP")),
-    (R1, Column("R@1")),
-    (R10, Column("R@10")),
-    (MRR, Column("MRR")),
-    (NDCG, Column("nDCG@10")),
-)
-RANK_DISTANCE = Column("Rank distance", 1, "lower")
-OTHER_MEASURES = (
-    ("recall@100", Column("R@100")),
-    ("mrr@100", Column("MRR@100")),
-    ("knn_accuracy@10", Column("kNN@10")),
-    ("rank_distance", RANK_DISTANCE),
-)
-"""Shown where a benchmark has them; R@100 where it has no mAP."""
-RETRIEVAL = re.compile(r"(map|mrr|recall|ndcg|knn_accuracy|queries|left_out)\b")
-"""Names in the pooled setting that are no measures of bias."""
 MARGIN = "  ± (95%)"
-
 COMPARED = (
-    (("monolingual", MAP), Column("Mo. mAP")),
-    (("crosslingual", MAP), Column("Cr. mAP")),
-    (("multilingual", MAP), Column("Mul. mAP")),
-    (("monolingual", R1), Column("Mo. R@1")),
-    (("crosslingual", R1), Column("Cr. R@1")),
-    (("multilingual", R10), Column("Mul. R@10")),
-    (("multilingual", "rank_distance"), RANK_DISTANCE),
+    ("monolingual", "map"),
+    ("crosslingual", "map"),
+    ("multilingual", "map"),
+    ("monolingual", "recall@1"),
+    ("crosslingual", "recall@1"),
+    ("multilingual", "recall@10"),
+    ("multilingual", "rank_distance"),
 )
-SPEED = Column("Pairs/s", 0)
+"""What runs are compared by on a benchmark that has mAP; on others it is every measure."""
+SPEED = Column("Pairs/s", 0, "higher")
+
+
+def column_of(one: Measure, setting: str | None = None) -> Column:
+    """A measure's column; named with a setting where the measure has several."""
+    prefix = f"{SETTINGS[setting]} " if setting and len(one.settings) > 1 else ""
+    return Column(f"{prefix}{one.label}", one.digits, one.better)
+
+
+def retrieval_measures(runs: Sequence[RunDirectory], benchmark: str) -> list[Measure]:
+    """The measures that any of the runs has, without counts and those of language bias that have a table of their own."""
+    every = {one for run in runs for one in run.figures.measures(benchmark) if one.better and not one.of_bias}
+    return sorted(every, key=lambda one: one.order)
 
 
 def run_table(run: RunDirectory, benchmark: str) -> Table:
     """Settings x measures of one run on one benchmark, and of its baselines under each setting; half an interval below each."""
     systems = {"": run} | {f" · {name}": one for name, one in run.baselines.items()}
-    measures = _measures(list(systems.values()), benchmark)
+    measures = retrieval_measures(list(systems.values()), benchmark)
     rows: list[Row] = []
     for setting, short in SETTINGS.items():
         for suffix, one in systems.items():
-            if any(key.startswith(f"{benchmark}/{setting}/") for key in one.metrics):
-                rows.append(Row(f"{short}{suffix}", [one.figure(benchmark, setting, measure) for measure, _ in measures]))
-                margins = [one.margin(benchmark, setting, measure) for measure, _ in measures]
+            found = [one.figures.get(benchmark, setting, column.name) for column in measures]
+            if any(found):
+                rows.append(Row(f"{short}{suffix}", [figure.value if figure else None for figure in found]))
+                margins = [figure.margin if figure else None for figure in found]
                 rows += [Row(MARGIN, margins, "margin")] if any(margins) else []
-    return Table(f"{benchmark} · {run.title}", "Setting", [column for _, column in measures], rows)
-
-
-def _measures(runs: Sequence[RunDirectory], benchmark: str) -> list[tuple[str, Column]]:
-    """The measures that any of the runs has in any setting."""
-
-    def there(measure: str) -> bool:
-        return any(one.figure(benchmark, setting, measure) is not None for one in runs for setting in SETTINGS)
-
-    chosen = (*RUN_MEASURES, *OTHER_MEASURES)
-    return [(name, column) for name, column in chosen if there(name) and not (name == "recall@100" and there(MAP))]
+    return Table(f"{benchmark} · {run.title}", "Setting", [column_of(one) for one in measures], rows)
 
 
 def bias_table(run: RunDirectory, benchmark: str, by_language: bool) -> Table | None:
@@ -144,18 +128,18 @@ def bias_table(run: RunDirectory, benchmark: str, by_language: bool) -> Table | 
     Args:
         by_language: a column for every language; else the least and the largest of them.
     """
-    prefix = f"{benchmark}/multilingual/"
-    keys = [key.removeprefix(prefix) for key in run.metrics if key.startswith(prefix) and not key.endswith((".low", ".high"))]
-    names = list(dict.fromkeys(key.partition("/")[0] for key in keys if not RETRIEVAL.match(key)))
-    if names in ([], ["rank_distance"]):
+    measures = [one for one in run.figures.measures(benchmark) if one.of_bias or one.headline]
+    if not any(one.of_bias for one in measures):
         return None
-    views = {name: run.by_view(benchmark, "multilingual", name) for name in names}
-    languages = sorted({language for one in views.values() for language in one})
+    views = {one: run.figures.by_languages(benchmark, "multilingual", one.name) for one in measures}
+    languages = sorted({language for view in views.values() for language in view})
     rows = []
-    for name, one in views.items():
-        whole = [run.figure(benchmark, "multilingual", name), run.margin(benchmark, "multilingual", name)]
-        ends = [min(one.values(), default=None), max(one.values(), default=None)]
-        rows.append(Row(name, [*whole, *(map(one.get, languages) if by_language else ends)]))
+    for one, view in views.items():
+        whole = run.figures.get(benchmark, "multilingual", one.name)
+        values = {language: figure.value for language, figure in view.items()}
+        ends = [min(values.values(), default=None), max(values.values(), default=None)]
+        macro = (whole.value, whole.margin) if whole else (None, None)
+        rows.append(Row(one.label, [*macro, *(map(values.get, languages) if by_language else ends)], digits=one.digits))
     columns = [Column("All"), Column("±"), *map(Column, languages if by_language else ("Least language", "Most language"))]
     return Table(f"{benchmark} · language bias", "Measure", columns, rows)
 
@@ -166,38 +150,38 @@ def comparison_table(labelled: Sequence[LabelledRun], benchmark: str) -> Table:
     Baselines, which are the same whatever the run, come last.
     """
     scored = [one for one in labelled if benchmark in one.run.benchmarks]
+    measures = retrieval_measures([one.run for one in scored], benchmark)
+    every = [(setting, one.name) for one in measures for setting in one.settings]
+    wanted = COMPARED if measure("map") in measures else every
+    keys = [key for key in wanted if any(one.run.figures.get(benchmark, *key) for one in scored)]
+
+    def compared(run: RunDirectory) -> list[float | None]:
+        return [*(run.figures.value(benchmark, *key) for key in keys), run.metrics.get("train/pairs_per_second")]
+
     groups = conditions(scored)
     repeated = {name: runs for name, runs in groups.items() if len(runs) > 1}
     kind = "seed" if len(repeated) == len(groups) > 1 else "run"
-    rows = [Row(one.label, _compared(one.run, benchmark), kind) for one in scored]
+    rows = [Row(one.label, compared(one.run), kind) for one in scored]
     for name, runs in repeated.items():
-        columns = list(zip(*(_compared(one.run, benchmark) for one in runs), strict=True))
-        complete = [[value for value in column if value is not None] for column in columns]
-        whole = [values if len(values) == len(runs) else [] for values in complete]
-        rows.append(
-            Row(f"{name}: mean (n={len(runs)})", [statistics.fmean(values) if values else None for values in whole], "mean")
-        )
-        rows.append(
-            Row(f"{name}: sd (n={len(runs)})", [statistics.stdev(values) if values else None for values in whole], "sd")
-        )
+        columns = [list(values) for values in zip(*(compared(one.run) for one in runs), strict=True)]
+        for word, of in (("mean", statistics.fmean), ("sd", statistics.stdev)):
+            values = [None if None in column else of(column) for column in columns]
+            rows.append(Row(f"{name}: {word} (n={len(runs)})", values, word, "mean"))
     baselines = {name: one for labelled in reversed(scored) for name, one in labelled.run.baselines.items()}
-    rows += [Row(name, _compared(one, benchmark), "baseline") for name, one in baselines.items() if benchmark in one.benchmarks]
-    columns_shown = [column for _, column in COMPARED] + [SPEED]
+    for name, baseline in baselines.items():
+        if benchmark in baseline.benchmarks:
+            rows.append(Row(name, compared(baseline), "baseline", "baseline"))
+    columns_shown = [*(column_of(measure(name), setting) for setting, name in keys), SPEED]
     return Table(benchmark, "Run", columns_shown, rows, contest=True)
-
-
-def _compared(run: RunDirectory, benchmark: str) -> list[float | None]:
-    return [run.figure(benchmark, *key) for key, _ in COMPARED] + [run.figure("train", "pairs_per_second")]
 
 
 def markdown(table: Table) -> str:
     """A Markdown table, best figures in bold, ending in a newline."""
-    lines = [[table.corner, *(column.name for column in table.columns)]]
+    lines = [[table.corner, *(column.name for column in table.columns)], ["---", *("---:" for _ in table.columns)]]
     for row, cells in table.cells():
         label = row.label.replace("|", "\\|")
         lines.append([label, *(f"**{cell.text}**" if cell.best else cell.text for cell in cells)])
-    ruler = ["---", *("---:" for _ in table.columns)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [lines[0], ruler, *lines[1:]])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def rich_table(table: Table) -> RichTable:
@@ -206,16 +190,18 @@ def rich_table(table: Table) -> RichTable:
     from rich.table import Table as RichTable
 
     shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
-    shown.add_column(table.corner, overflow="fold")
+    shown.add_column(escape(table.corner), overflow="fold")
     for column in table.columns:
-        shown.add_column(column.name.replace(" ", "\n"), justify="right", no_wrap=True)
-    section = {"mean": "mean", "sd": "mean", "baseline": "baseline"}
+        name = escape(column.name.replace(" ", "\n"))
+        shown.add_column(name, justify="left" if column.digits is None else "right", no_wrap=True)
     before = ""
     for row, cells in table.cells():
-        if section.get(row.kind, "") != before:
+        if row.section != before:
             shown.add_section()
-            before = section.get(row.kind, "")
-        shown.add_row(escape(row.label), *(f"[bold]{cell.text}[/bold]" if cell.best else cell.text for cell in cells))
+            before = row.section
+        texts = (escape(cell.text) for cell in cells)
+        marked = (f"[bold]{text}[/bold]" if cell.best else text for text, cell in zip(texts, cells, strict=True))
+        shown.add_row(escape(row.label), *marked)
     return shown
 
 
@@ -226,7 +212,14 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
 
 
-def _shown(value: float | None, column: Column) -> str:
+def number(value: float, digits: int, sign: str = "") -> str:
+    """A figure as it is shown, large ones with one digit at most; ``+`` as `sign` for a difference."""
+    return f"{value:{sign},.{digits if abs(value) < 100 else min(digits, 1)}f}"
+
+
+def _shown(row: Row, value: float | str | None, column: Column) -> str:
+    if isinstance(value, str):
+        return value
     if value is None or not math.isfinite(value):
         return "-"
-    return f"{value:,.{column.digits if abs(value) < 100 else min(column.digits, 1)}f}"
+    return number(value, (column.digits or 0) if row.digits is None else row.digits)

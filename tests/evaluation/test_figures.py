@@ -13,11 +13,11 @@ from hybrid_retrieval.evaluation.measures import measure
 
 FIGURES = Figures(
     (
-        Figure("xquad_r", "monolingual", measure("map"), None, 0.5, 0.4, 0.625),
-        Figure("xquad_r", "monolingual", measure("map"), "de", 0.25),
-        Figure("xquad_r", "crosslingual", measure("recall@10"), "de-pt_br", 0.75, 0.5, 1.0),
-        Figure("xquad_r", "multilingual", measure("rank_distance"), None, 1169.5),
-        Figure("help_r", "multilingual", measure("share@10"), "de", 0.125),
+        Figure("xquad_r", "monolingual", measure("map"), None, None, 0.5, 0.4, 0.625),
+        Figure("xquad_r", "monolingual", measure("map"), "de", "de", 0.25),
+        Figure("xquad_r", "crosslingual", measure("recall@10"), "de", "pt_br", 0.75, 0.5, 1.0),
+        Figure("xquad_r", "multilingual", measure("rank_distance"), None, None, 1169.5),
+        Figure("help_r", "multilingual", measure("share@10"), None, "de", 0.125),
     )
 )
 
@@ -49,7 +49,7 @@ def test_figures_are_found_by_what_they_are() -> None:
 def test_the_file_gives_the_figures_back(tmp_path: Path) -> None:
     FIGURES.write(tmp_path)
     assert Figures.read(tmp_path) == FIGURES
-    names = ["benchmark", "setting", "measure", "languages", "value", "low", "high"]
+    names = ["benchmark", "setting", "measure", "query_language", "corpus_language", "value", "low", "high"]
     assert pq.read_table(tmp_path / "figures.parquet").column_names == names
     assert len(Figures.read(tmp_path / "elsewhere")) == 0
     (tmp_path / "figures.parquet").write_text("no parquet")

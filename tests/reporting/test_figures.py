@@ -5,19 +5,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.evaluation.figures import Figure
+from hybrid_retrieval.evaluation.measures import measure
 from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.comparison_figures import draw_comparison
 from hybrid_retrieval.reporting.labels import label_runs
 from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
-from hybrid_retrieval.reporting.run_figures import _composition_figure, draw_run
+from hybrid_retrieval.reporting.run_report import constant_alpha, draw_run
 from hybrid_retrieval.reporting.training_curves import read_curves, smoothed
+from tests.reporting.fake_runs import write_figures
 
 Make = Callable[..., Path]
+
+
+def plain(run: Path) -> dict[str, dict[int, float]]:
+    """The curves of a run as values by step."""
+    return {name: curve.to_dict() for name, curve in read_curves(run).items()}
 
 
 def png_size(path: Path) -> tuple[int, int]:
@@ -40,20 +49,25 @@ def test_the_matrix_is_the_metrics(make_run: Make) -> None:
 
 
 def test_what_was_not_measured_is_nan(tmp_path: Path) -> None:
-    (tmp_path / "metrics.json").write_text('{"b/monolingual/map/de": 0.5, "b/crosslingual/map/de-en": 0.25}')
-    matrix = heatmap.pair_matrix(RunDirectory.open(tmp_path), "b", ("de", "en"))
-    np.testing.assert_array_equal(matrix, [[0.5, 0.25], [np.nan, np.nan]])
+    figures = [
+        Figure("b", "monolingual", measure("map"), "de", "de", 0.5),
+        Figure("b", "crosslingual", measure("map"), "de", "en", 0.25),
+        Figure("b", "multilingual", measure("map"), "de", None, 0.125),
+    ]
+    run = RunDirectory.open(write_figures(tmp_path / "run", figures))
+    assert heatmap.languages_of([run], "b") == ("de", "en")
+    np.testing.assert_array_equal(heatmap.pair_matrix(run, "b", ("de", "en")), [[0.5, 0.25], [np.nan, np.nan]])
 
 
-def test_scales_cover_all_panels_and_differences_are_centred() -> None:
+def test_scales_cover_all_panels() -> None:
     panels = [np.array([[0.31, np.nan]]), np.array([[0.52, 0.4]])]
-    assert heatmap.shared_range(panels) == pytest.approx((0.3, 0.55))
-    assert heatmap.shared_extent([np.array([[-0.021, 0.004]])]) == pytest.approx(0.025)
-    assert heatmap.shared_range([np.array([[np.nan]])]) == (0.0, 1.0)
+    assert heatmap.common_scale(panels) == pytest.approx((0.3, 0.55))
+    assert heatmap.common_scale([np.abs([[-0.021, 0.004]])], 0.005) == pytest.approx((0, 0.025))
+    assert heatmap.common_scale([np.array([[np.nan]])]) == (0.0, 1.0)
 
 
 def test_figures_in_cells_are_short() -> None:
-    assert [heatmap.share_text(value) for value in (0.786, 1.0, 0.0)] == [".79", "1.00", ".00"]
+    assert [heatmap.fraction_text(value) for value in (0.786, 1.0, 0.0)] == [".79", "1.00", ".00"]
     assert [heatmap.difference_text(value) for value in (0.0141, -0.0141, -0.0001)] == ["+.014", "-.014", "0"]
     assert [heatmap.count_text(value) for value in (950, 999, 1234, 9960, 38_200, 999_900)] == [
         "950",
@@ -67,7 +81,7 @@ def test_figures_in_cells_are_short() -> None:
 
 def test_a_run_is_drawn(make_run: Make) -> None:
     run = RunDirectory.open(make_run("run", benchmarks=("help_r", "xquad_r"), alpha=0.5))
-    drawn = draw_run(run)
+    drawn = draw_run(run, read_curves(run.path), BatchComposition.read(run.path))
     names = {"help_r_map.png", "xquad_r_map.png", "batch_composition.png", "training.png", "telemetry.png"}
     assert {path.name for path in drawn.values()} == names == {path.name for path in (run.path / "figures").iterdir()}
     for path in drawn.values():
@@ -78,7 +92,8 @@ def test_drawing_leaves_matplotlib_as_it_was(make_run: Make) -> None:
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    draw_run(RunDirectory.open(make_run("run")))
+    run = RunDirectory.open(make_run("run"))
+    draw_run(run, read_curves(run.path), BatchComposition.read(run.path))
     assert dict(mpl.rcParams) == before
 
 
@@ -91,23 +106,18 @@ def test_a_comparison_is_drawn(make_run: Make, tmp_path: Path, count: int) -> No
     assert min(png_size(path)) > 900
 
 
-def test_a_mean_over_seeds_is_the_mean_of_the_matrices() -> None:
-    one, other = np.array([[0.2, np.nan]]), np.array([[0.4, 0.5]])
-    np.testing.assert_allclose(heatmap.mean_matrix([one, other]), [[0.3, np.nan]])
-
-
 def test_the_composition_counts_the_manifest(make_run: Make) -> None:
     run = make_run("run")
     rows = pq.read_table(run / "batch_manifest.parquet").to_pylist()
     composition = BatchComposition.read(run)
     assert composition is not None
-    for row, query in enumerate(composition.languages):
-        for column, passage in enumerate(composition.languages):
+    for query in composition.pairs.index:
+        for passage in composition.pairs.columns:
             pairs = [line["pairs"] for line in rows if (line["query_language"], line["passage_language"]) == (query, passage)]
-            assert composition.pairs[row, column] == sum(pairs)
+            assert composition.pairs.loc[query, passage] == sum(pairs)
     same = sum(line["pairs"] for line in rows if line["query_language"] == line["passage_language"])
-    assert composition.cumulative_share[-1] == pytest.approx(same / 6000)
-    assert composition.sets == {"help": 6000}
+    assert composition.monolingual_so_far.iloc[-1] == pytest.approx(same / 6000)
+    assert composition.sets.to_dict() == {"help": 6000}
     assert composition.summary()["Batches"] == "60"
 
 
@@ -120,13 +130,13 @@ def test_a_file_that_is_no_manifest_is_named(make_run: Make) -> None:
 
 def test_curves_skip_blanks_and_keep_the_last_value_of_a_step(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,step,train/loss,val/loss\n0,4,2.5,\n0,2,3.5,\n0,4,,1.5\n0,4,2.25,nan\n")
-    assert read_curves(tmp_path) == {"train/loss": ([2, 4], [3.5, 2.25]), "val/loss": ([4], [1.5])}
+    assert plain(tmp_path) == {"train/loss": {2: 3.5, 4: 2.25}, "val/loss": {4: 1.5}}
 
 
 def test_smoothing_keeps_a_straight_line() -> None:
-    line = np.linspace(3, 1, 100).tolist()
+    line = pd.Series(np.linspace(3, 1, 100))
     np.testing.assert_allclose(smoothed(line, 0.2), line)
-    assert smoothed([2.0]) == [2.0]
+    assert smoothed(pd.Series([2.0])).tolist() == [2.0]
 
 
 def test_smoothing_is_the_mean_around_each_value() -> None:
@@ -135,7 +145,7 @@ def test_smoothing_is_the_mean_around_each_value() -> None:
     for at in range(43):
         side = min(4, at, 42 - at)
         expected.append(values[at - side : at + side + 1].mean())
-    np.testing.assert_allclose(smoothed(values.tolist(), 0.2), expected)
+    np.testing.assert_allclose(smoothed(pd.Series(values), 0.2), expected)
 
 
 def test_the_reference_line_is_there_where_the_ratio_stays(make_run: Make) -> None:
@@ -145,5 +155,5 @@ def test_the_reference_line_is_there_where_the_ratio_stays(make_run: Make) -> No
         run = RunDirectory.open(make_run(name, alpha=0.25, schedule=schedule))
         composition = BatchComposition.read(run.path)
         assert composition is not None
-        labels = [line.get_label() for line in _composition_figure(run, composition).axes[1].lines]
+        labels = [line.get_label() for line in composition.draw(constant_alpha(run)).axes[1].lines]
         assert labels == (["drawn", "alpha = 0.25"] if expected else ["drawn"])

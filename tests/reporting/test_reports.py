@@ -7,15 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from lxml import html
 from omegaconf import OmegaConf
 
+from hybrid_retrieval.evaluation.figures import Figures
 from hybrid_retrieval.report import main
-from hybrid_retrieval.reporting import report_run
+from hybrid_retrieval.reporting.run_report import report_run
 from hybrid_retrieval.reporting.sweep import CompareSweep
+from tests.reporting.fake_runs import write_figures
 
 Make = Callable[..., Path]
 
@@ -70,8 +73,8 @@ def test_text_of_the_run_cannot_become_markup(make_run: Make) -> None:
         (["batch_manifest.parquet", "metrics.csv", "telemetry.jsonl"], {"help_r_map.png"}),
         (["batch_manifest.parquet", "metrics.csv"], {"help_r_map.png", "telemetry.png", "training.png"}),
         (["config.yaml", "environment.json"], {"help_r_map.png", "batch_composition.png", "telemetry.png", "training.png"}),
-        (["metrics.json", "telemetry.jsonl"], {"batch_composition.png", "training.png"}),
-        (["metrics.json", "metrics.csv", "batch_manifest.parquet"], {"telemetry.png", "training.png"}),
+        (["figures.parquet", "telemetry.jsonl"], {"batch_composition.png", "training.png"}),
+        (["figures.parquet", "metrics.json", "metrics.csv", "batch_manifest.parquet"], {"telemetry.png", "training.png"}),
     ],
 )
 def test_what_a_directory_has_is_shown(make_run: Make, missing: list[str], drawn: set[str]) -> None:
@@ -111,9 +114,9 @@ def test_runs_that_cannot_be_compared_are_told(make_run: Make, tmp_path: Path, c
     make_run("sweep/0", sampler="x_y")
     make_run("sweep/1", benchmarks=("help_r", "xquad_r"))
     unscored = make_run("sweep/2", sampler="x_x")
-    (unscored / "metrics.json").write_text("{}")
-    metrics = json.loads((tmp_path / "sweep/0/metrics.json").read_text())
-    (tmp_path / "sweep/0/metrics.json").write_text(json.dumps(metrics | {"help_r/multilingual/queries": 3}))
+    (unscored / "figures.parquet").unlink()
+    figures = Figures.read(tmp_path / "sweep/0")
+    write_figures(tmp_path / "sweep/0", [replace(one, value=3.0) if one.measure.name == "queries" else one for one in figures])
     assert main([str(tmp_path / "sweep")]) == 0
     for text in (capsys.readouterr().out, (tmp_path / "sweep/comparison.md").read_text()):
         assert "for want of benchmark figures: 2" in text
@@ -180,7 +183,7 @@ def test_reporting_never_loads_torch_or_lightning(make_run: Make, tmp_path: Path
 
 
 def test_the_callback_loads_nothing_heavy(tmp_path: Path) -> None:
-    heavy = ("numpy", "matplotlib", "pyarrow", "lxml", "rich")
+    heavy = ("numpy", "matplotlib", "pyarrow", "jinja2", "rich")
     code = f"import sys, hybrid_retrieval.reporting.sweep; print([name for name in {heavy} if name in sys.modules])"
     assert python("-c", code, cwd=tmp_path).stdout.strip() == "[]"
 

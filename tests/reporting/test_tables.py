@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hybrid_retrieval.evaluation.figures import Figure, Figures
+from hybrid_retrieval.evaluation.measures import measure
 from hybrid_retrieval.reporting.labels import label_runs
 from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
 from hybrid_retrieval.reporting.tables import (
@@ -21,6 +24,7 @@ from hybrid_retrieval.reporting.tables import (
     rich_table,
     run_table,
 )
+from tests.reporting.fake_runs import write_figures
 
 Make = Callable[..., Path]
 
@@ -33,11 +37,11 @@ def test_a_runs_table_shows_its_figures(make_run: Make) -> None:
     path = make_run("run")
     metrics = json.loads((path / "metrics.json").read_text())
     header, _, *rows = parsed(markdown(run_table(RunDirectory.open(path), "help_r")))
-    assert header == ["Setting", "mAP", "R@1", "R@10", "MRR", "nDCG@10", "Rank distance"]
+    assert header == ["Setting", "mAP", "nDCG@10", "MRR", "R@1", "R@10", "R@100", "Rank distance"]
     for row, setting in zip(rows, ("monolingual", "crosslingual", "multilingual"), strict=True):
-        for shown, measure in zip(row[1:6], ("map", "recall@1", "recall@10", "mrr", "ndcg@10"), strict=True):
-            assert shown == f"{metrics[f'help_r/{setting}/{measure}']:.4f}"
-    assert [row[6] for row in rows] == ["-", "-", f"{metrics['help_r/multilingual/rank_distance']:.1f}"]
+        for shown, name in zip(row[1:7], ("map", "ndcg@10", "mrr", "recall@1", "recall@10", "recall@100"), strict=True):
+            assert shown == f"{metrics[f'help_r/{setting}/{name}']:.4f}"
+    assert [row[7] for row in rows] == ["-", "-", f"{metrics['help_r/multilingual/rank_distance']:.1f}"]
 
 
 def test_the_comparison_shows_each_runs_figures_and_marks_the_best(make_run: Make, tmp_path: Path) -> None:
@@ -83,13 +87,15 @@ def test_different_seeds_of_different_samplers_are_no_repetitions(make_run: Make
 
 def test_figures_that_read_the_same_are_equally_best() -> None:
     rows = [Row("a", [0.50001]), Row("b", [0.50002]), Row("c", [0.4])]
-    cells = [shown[0].best for _, shown in Table("t", "Run", [Column("mAP")], rows, contest=True).cells()]
+    cells = [shown[0].best for _, shown in Table("t", "Run", [Column("mAP", better="higher")], rows, contest=True).cells()]
     assert cells == [True, True, False]
 
 
 @pytest.mark.parametrize("value", [None, float("nan")])
 def test_what_is_missing_is_a_dash_and_never_the_best(value: float | None) -> None:
-    table = Table("t", "Run", [Column("mAP")], [Row("a|b", [value]), Row("c", [0.1]), Row("d", [0.2])], contest=True)
+    table = Table(
+        "t", "Run", [Column("mAP", better="higher")], [Row("a|b", [value]), Row("c", [0.1]), Row("d", [0.2])], contest=True
+    )
     assert parsed(markdown(table).replace("\\|", "/"))[2:] == [["a/b", "-"], ["c", "0.1000"], ["d", "**0.2000**"]]
 
 
@@ -105,9 +111,8 @@ def test_the_comparison_fits_a_hundred_columns(make_run: Make, tmp_path: Path) -
 
 def with_baseline(path: Path, shift: float) -> Path:
     """Figures of a baseline beside those of a fake run."""
-    metrics = json.loads((path / "metrics.json").read_text())
-    beside = {f"baselines/bm25/{key}": value + shift for key, value in metrics.items() if key.startswith("help_r/")}
-    (path / "metrics.json").write_text(json.dumps({**metrics, **beside}))
+    shifted = [replace(one, value=one.value + shift) for one in Figures.read(path)]
+    write_figures(path / "baselines" / "bm25", shifted)
     return path
 
 
@@ -135,43 +140,53 @@ def test_a_comparison_ends_with_the_baselines_which_never_are_the_best(make_run:
 
 
 def test_half_an_interval_stands_below_its_figures_and_columns_are_those_that_there_are(tmp_path: Path) -> None:
-    figures = {
-        "miracl/monolingual/ndcg@10": 0.5,
-        "miracl/monolingual/ndcg@10.low": 0.45,
-        "miracl/monolingual/ndcg@10.high": 0.53,
-        "miracl/monolingual/recall@100": 0.8,
-        "miracl/multilingual/ndcg@10": 0.3,
-    }
-    (tmp_path / "metrics.json").write_text(json.dumps(figures))
-    table = run_table(RunDirectory.open(tmp_path), "miracl")
+    figures = [
+        Figure("miracl", "monolingual", measure("ndcg@10"), None, None, 0.5, 0.45, 0.53),
+        Figure("miracl", "monolingual", measure("recall@100"), None, None, 0.8),
+        Figure("miracl", "multilingual", measure("ndcg@10"), None, None, 0.3),
+    ]
+    run = RunDirectory.open(write_figures(tmp_path / "run", figures))
+    table = run_table(run, "miracl")
     assert [column.name for column in table.columns] == ["nDCG@10", "R@100"]
     assert [(row.label, list(row.values)) for row in table.rows] == [
         ("Mo.", [0.5, 0.8]),
         (MARGIN, [pytest.approx(0.04), None]),
         ("Mul.", [0.3, None]),
     ]
-    assert bias_table(RunDirectory.open(tmp_path), "miracl", by_language=True) is None
+    assert bias_table(run, "miracl", by_language=True) is None
+
+
+def test_a_new_measure_stands_under_its_own_heading(tmp_path: Path) -> None:
+    """Without mAP, runs are compared by every measure that one of them has."""
+    names = ["precision@5", "ndcg@10", "precision@10"]
+    for number in range(2):
+        figures = [Figure("toy", "monolingual", measure(name), None, None, number + 0.5) for name in names]
+        write_figures(tmp_path / str(number), figures)
+    runs = find_runs(tmp_path)
+    assert [column.name for column in run_table(runs[0], "toy").columns] == ["nDCG@10", "P@5", "P@10"]
+    table = comparison_table(label_runs(runs), "toy")
+    assert [column.name for column in table.columns] == ["Mo. nDCG@10", "Mo. P@5", "Mo. P@10", "Pairs/s"]
+    assert [cell.best for cell in list(table.cells())[1][1]] == [True, True, True, False]
 
 
 def test_measures_of_bias_have_a_table_of_their_own(tmp_path: Path) -> None:
-    figures = {
-        "a/multilingual/map": 0.3,
-        "a/multilingual/rank_distance": 7.0,
-        "a/multilingual/rank_distance.low": 6.0,
-        "a/multilingual/rank_distance.high": 8.5,
-        "a/multilingual/rank_distance/de": 4.0,
-        "a/multilingual/rank_distance/th": 10.0,
-        "a/multilingual/share@10/de": 0.8,
-    }
-    (tmp_path / "metrics.json").write_text(json.dumps(figures))
-    run = RunDirectory.open(tmp_path)
+    rank_distance, share = measure("rank_distance"), measure("share@10")
+    figures = [
+        Figure("a", "multilingual", measure("map"), None, None, 0.3),
+        Figure("a", "multilingual", rank_distance, None, None, 7.0, 6.0, 8.5),
+        Figure("a", "multilingual", rank_distance, "de", None, 4.0),
+        Figure("a", "multilingual", rank_distance, "th", None, 10.0),
+        Figure("a", "multilingual", share, None, "de", 0.8),
+    ]
+    run = RunDirectory.open(write_figures(tmp_path / "run", figures))
     table = bias_table(run, "a", by_language=True)
     assert table is not None
     assert [column.name for column in table.columns] == ["All", "±", "de", "th"]
     assert {row.label: list(row.values) for row in table.rows} == {
-        "rank_distance": [7.0, 1.25, 4.0, 10.0],
+        "Rank distance": [7.0, 1.25, 4.0, 10.0],
         "share@10": [None, None, 0.8, None],
     }
+    assert [cell.text for _, cells in table.cells() for cell in cells] == ["7.0", "1.2", "4.0", "10.0", "-", "-", "0.8000", "-"]
     short = bias_table(run, "a", by_language=False)
     assert short is not None
     assert [list(row.values)[2:] for row in short.rows] == [[4.0, 10.0], [0.8, 0.8]]

@@ -5,23 +5,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.run_directory import RunDirectory
-from hybrid_retrieval.reporting.telemetry_figure import WINDOW, in_words, telemetry_figure, windowed_share
-from hybrid_retrieval.reporting.training_curves import read_curves
+from hybrid_retrieval.reporting.training_curves import WINDOW, in_words, read_curves, telemetry_figure
 
 Make = Callable[..., Path]
 
 
 def drawn(path: Path) -> dict[str, Any]:
     """The panels of a run's figure by title; those that are left out are not there."""
-    run = RunDirectory.open(path)
-    figure = telemetry_figure(run, read_curves(path), BatchComposition.read(path))
+    accumulate = RunDirectory.open(path).setting("trainer", "accumulate") or 1
+    figure = telemetry_figure(read_curves(path), BatchComposition.read(path), accumulate)
     return {axes.get_title(loc="left"): axes for axes in figure.axes if axes.axison}
 
 
@@ -51,8 +50,8 @@ def test_each_panel_shows_what_the_file_says(make_run: Make) -> None:
         )
     composition = BatchComposition.read(path)
     assert composition is not None
-    steps, shares = windowed_share(composition)
-    assert points(share, f"drawn (in {WINDOW:.0%} of the run)") == (steps.tolist(), shares.tolist())
+    around = composition.monolingual_around(WINDOW)
+    assert points(share, f"drawn (in {WINDOW:.0%} of the run)") == (around.index.tolist(), around.tolist())
 
 
 @pytest.mark.parametrize(("sampler", "stream"), [("x_x_mono", "Mo."), ("x_y", "Cr.")])
@@ -66,7 +65,7 @@ def test_a_run_of_one_stream_has_no_cosine(make_run: Make, sampler: str, stream:
 def test_a_run_without_telemetry_has_no_figure(make_run: Make) -> None:
     path = make_run("run")
     (path / "telemetry.jsonl").unlink()
-    assert telemetry_figure(RunDirectory.open(path), read_curves(path), None) is None
+    assert telemetry_figure(read_curves(path), None) is None
     assert in_words(read_curves(path)) == {}
 
 
@@ -75,16 +74,16 @@ def test_the_share_is_that_of_the_pairs_drawn_around_a_step(make_run: Make, step
     path = make_run("run", steps=steps, sampler="hybrid")
     composition = BatchComposition.read(path)
     assert composition is not None
-    middles, shares = windowed_share(composition, accumulate)
+    around = composition.monolingual_around(WINDOW, accumulate)
     rows = pq.read_table(path / "batch_manifest.parquet").to_pylist()
     last = (steps - 1) // accumulate
     reach = max(1, round((last + 1) * WINDOW / 2))
-    assert middles.tolist() == list(range(0, last + 1, reach))
-    for middle, share in zip(middles.tolist(), shares.tolist(), strict=True):
+    assert around.index.tolist() == list(range(0, last + 1, reach))
+    for middle, share in around.items():
         near = [row for row in rows if abs(row["step"] // accumulate - middle) <= reach]
         same = sum(row["pairs"] for row in near if row["query_language"] == row["passage_language"])
         assert share == pytest.approx(same / sum(row["pairs"] for row in near))
-    assert len(set(np.round(shares, 9))) > 1
+    assert around.nunique() > 1
 
 
 def test_the_steps_of_accumulated_batches_are_the_optimizer_s(make_run: Make) -> None:
@@ -96,12 +95,13 @@ def test_the_steps_of_accumulated_batches_are_the_optimizer_s(make_run: Make) ->
 
 
 def test_telemetry_in_words(make_run: Make) -> None:
-    curves = {
-        "train/gradient_cosine": ([1, 2, 3], [-0.25, 0.5, 0.125]),
-        "train/memory_gib": ([1, 2], [1.5, 1.25]),
-        "train/tokens_per_second": ([1, 2, 3], [10.0, 123456.0, 999999.0]),
-        "decision/alpha": ([1, 2, 3], [0.5, 0.75, 0.7]),
+    values = {
+        "train/gradient_cosine": [-0.25, 0.5, 0.125],
+        "train/memory_gib": [1.5, 1.25],
+        "train/tokens_per_second": [10.0, 123456.0, 999999.0],
+        "decision/alpha": [0.5, 0.75, 0.7],
     }
+    curves = {name: pd.Series(one) for name, one in values.items()}
     told = list(in_words(curves).values())
     assert told == [
         "123,456",
@@ -116,9 +116,11 @@ def test_curves_come_from_the_telemetry_where_no_csv_has_them(tmp_path: Path) ->
         '{"step": 4, "train/loss": 2.0, "val/loss": null}\n{"step": 4, "val/loss": 1.5}\n'
         '{"step": 9, "train/loss": 1.0}\n{"step": 14, "tr'
     )
-    assert read_curves(tmp_path) == {"train/loss": ([4, 9], [2.0, 1.0]), "val/loss": ([4], [1.5])}
+    curves = {name: curve.to_dict() for name, curve in read_curves(tmp_path).items()}
+    assert curves == {"train/loss": {4: 2.0, 9: 1.0}, "val/loss": {4: 1.5}}
     (tmp_path / "metrics.csv").write_text("epoch,step,train/loss\n0,4,2.5\n")
-    assert read_curves(tmp_path) == {"train/loss": ([4], [2.5]), "val/loss": ([4], [1.5])}
+    curves = {name: curve.to_dict() for name, curve in read_curves(tmp_path).items()}
+    assert curves == {"train/loss": {4: 2.5}, "val/loss": {4: 1.5}}
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", "3"])

@@ -25,8 +25,7 @@ class Finding:
     """What a measure found in the pooled setting.
 
     Attributes:
-        figures: of languages are those of the queries' languages, and the figure without one is their macro mean, where a
-            measure does not say otherwise.
+        figures: by query language, and the figure without one is their macro mean, where a measure does not say otherwise.
         per_query: float64 [queries of the collection], nan where not defined; by column name.
         notes: what has no figure, and why.
     """
@@ -98,9 +97,9 @@ class Evidence:
         """float64 [queries] of nan."""
         return np.full(len(self.collection.queries), np.nan)
 
-    def figure(self, name: str, value: float, language: str | None = None) -> Figure:
+    def figure(self, name: str, value: float, query_language: str | None = None, corpus_language: str | None = None) -> Figure:
         """A figure of the pooled setting."""
-        return Figure(self.collection.name, "multilingual", measure(name), language, value)
+        return Figure(self.collection.name, "multilingual", measure(name), query_language, corpus_language, value)
 
     def by_language(self, name: str, means: Mapping[str, float]) -> list[Figure]:
         """The macro mean, and the figure of each language."""

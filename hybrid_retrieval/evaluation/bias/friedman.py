@@ -54,7 +54,7 @@ def friedman(evidence: Evidence) -> Finding:
         for name, value in (("friedman", test.statistic), ("friedman_p", test.p), ("friedman_w", test.w))
     ]
     places = zip(collection.languages, whole.mean_rank.tolist(), strict=True)
-    figures += [evidence.figure("friedman_mean_rank", place, name) for name, place in places if not np.isnan(place)]
+    figures += [evidence.figure("friedman_mean_rank", place, None, name) for name, place in places if not np.isnan(place)]
     return Finding(figures)
 
 

@@ -29,7 +29,7 @@ def language_share(evidence: Evidence, depth: int) -> Finding:
         values[evidence.judged] = found[:, index]
         finding.per_query[f"share@{depth}/{languages[index]}"] = values
         mean = float(np.mean(list(evidence.query_means(values).values())))
-        finding.figures.append(evidence.figure(f"share@{depth}", mean, languages[index]))
+        finding.figures.append(evidence.figure(f"share@{depth}", mean, None, languages[index]))
     uniform = np.where(expected > 0, 1 / len(holding), 0)
     asked = evidence.collection.queries.language[evidence.judged]
     for key, wanted in ((f"share_deviation@{depth}", expected), (f"share_deviation_uniform@{depth}", uniform)):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybrid_retrieval.evaluation.statistics.resampling import Floats
+from hybrid_retrieval.evaluation.measures import Floats
 
 HALVINGS = 40
 """Of the range of p."""
@@ -39,8 +39,8 @@ class Estimate:
 def contributions(panel: Floats) -> Floats:
     """Float64 [questions]: the mean over them is the panel's macro mean, their variance that of its linearisation.
 
-    `panel`: [questions, views], NaN where there is no value; every question and every view has one. The means of ragged views
-    are ratios; what a question adds is its deviation from them.
+    `panel`: [questions, pairs], NaN where there is no value; every question and every language pair has one. The means of
+    ragged pairs are ratios; what a question adds is its deviation from them.
     """
     present = np.isfinite(panel)
     count = present.sum(axis=0)

@@ -1,8 +1,8 @@
 """Resampling over questions: the translations of one question are one cluster, drawn or flipped together.
 
-A panel holds one measure as float64 [questions, views]: a view is a language or a language pair, NaN says that the question
-was not asked there or that the measure is not defined. Its figures are the mean of every view over its questions, and the
-macro mean: the mean of these means. Results are ordered like that: [views + 1], the macro mean last.
+A panel holds one measure as float64 [questions, pairs]: a pair is a query language with a corpus language or the pool, NaN says
+that the question was not asked there or that the measure is not defined. Its figures are the mean of every pair over its
+questions, and the macro mean: the mean of these means. Results are ordered like that: [pairs + 1], the macro mean last.
 
 Intervals are percentiles. By simulation BCa covers the same from 100 questions on, and with a few dozen neither helps against
 a skewed measure; benchmarks have hundreds.
@@ -16,17 +16,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from hybrid_retrieval.evaluation.measures import Floats
+
 Singles = npt.NDArray[np.float32]
 
 CELLS = 1 << 22
-"""Entries of a block of weights or signs, [replicates of the block, questions]."""
+"""Default for the entries of a block of weights or signs, [replicates of the block, questions]."""
 ROUNDING = 1e-9
 """Of the sum of absolute differences: flipped sums this close to the observed one are ties."""
 
 
 def panel_means(panel: Floats) -> Floats:
-    """The figures of a panel, [views + 1]; NaN where a view has no value, which the macro mean then leaves out."""
+    """The figures of a panel, [pairs + 1]; NaN where a pair has no value, which the macro mean then leaves out."""
     present = np.isfinite(panel)
     with np.errstate(invalid="ignore"):
         means = np.where(present, panel, 0).sum(axis=0) / present.sum(axis=0)
@@ -34,15 +35,17 @@ def panel_means(panel: Floats) -> Floats:
         return np.append(means, means[known].sum() / known.sum())
 
 
-def bootstrap_intervals(panels: Sequence[Floats], replicates: int, seed: int, confidence: float = 0.95) -> list[Floats]:
-    """Cluster bootstrap: lower and upper bounds of each panel's figures, [2, views + 1].
+def bootstrap_intervals(
+    panels: Sequence[Floats], replicates: int, seed: int, confidence: float = 0.95, cells: int = CELLS
+) -> list[Floats]:
+    """Cluster bootstrap: lower and upper bounds of each panel's figures, [2, pairs + 1].
 
-    The panels have the same questions as rows, which are drawn with replacement for all panels and views at once. A figure of
+    The panels have the same questions as rows, which are drawn with replacement for all panels and pairs at once. A figure of
     fewer than two questions has no bounds (NaN).
     """
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     bounds = []
-    for panel, deviations in zip(panels, _deviations(panels, replicates, seed), strict=True):
+    for panel, deviations in zip(panels, _deviations(panels, replicates, seed, cells), strict=True):
         present = np.isfinite(panel)
         questions = np.append(present.sum(axis=0), present.any(axis=1).sum())
         bounded = questions > 1
@@ -53,25 +56,25 @@ def bootstrap_intervals(panels: Sequence[Floats], replicates: int, seed: int, co
     return bounds
 
 
-def _deviations(panels: Sequence[Floats], replicates: int, seed: int) -> list[Singles]:
-    """Replicated figures minus the observed ones, float32 [views + 1, replicates].
+def _deviations(panels: Sequence[Floats], replicates: int, seed: int, cells: int) -> list[Singles]:
+    """Replicated figures minus the observed ones, float32 [pairs + 1, replicates].
 
-    A view is NaN where none of its questions was drawn; the macro mean moves with the others then. Sums over a replicate are
+    A pair is NaN where none of its questions was drawn; the macro mean moves with the others then. Sums over a replicate are
     matrix products with how often each question was drawn; deviations from the mean keep single precision exact enough whatever
     the measure's range.
     """
     prepared = _prepare(panels)
     found = [np.empty((panel.shape[1] + 1, replicates), np.float32) for panel in panels]
     done = 0
-    for drawn in _drawn(len(panels[0]), replicates, seed):
+    for drawn in _drawn(len(panels[0]), replicates, seed, cells):
         block = slice(done, done + len(drawn))
         counts = [(present @ drawn.T) for present in prepared.patterns]
         for values, pattern, figures in zip(prepared.centred, prepared.pattern, found, strict=True):
             with np.errstate(invalid="ignore"):
-                views = (values @ drawn.T) / counts[pattern]
-            figures[:-1, block] = views
-            asked = np.isfinite(views)
-            figures[-1, block] = np.where(asked, views, 0).sum(axis=0) / np.maximum(asked.sum(axis=0), 1)
+                pairs = (values @ drawn.T) / counts[pattern]
+            figures[:-1, block] = pairs
+            asked = np.isfinite(pairs)
+            figures[-1, block] = np.where(asked, pairs, 0).sum(axis=0) / np.maximum(asked.sum(axis=0), 1)
         done += len(drawn)
     return found
 
@@ -81,9 +84,9 @@ class _Prepared:
     """Panels, transposed.
 
     Attributes:
-        centred: float32 [views, questions] of each panel: minus the view's mean, 0 where there is no value.
+        centred: float32 [pairs, questions] of each panel: minus the pair's mean, 0 where there is no value.
         pattern: of each panel, which of `patterns` says where it has values.
-        patterns: float32 [views, questions], or [1, questions] where nothing is missing; measures of the same views share one.
+        patterns: float32 [pairs, questions], or [1, questions] where nothing is missing; measures of the same pairs use one.
     """
 
     centred: list[Singles]
@@ -106,16 +109,16 @@ def _prepare(panels: Sequence[Floats]) -> _Prepared:
     return prepared
 
 
-def _drawn(questions: int, replicates: int, seed: int) -> Iterator[Singles]:
+def _drawn(questions: int, replicates: int, seed: int, cells: int) -> Iterator[Singles]:
     """How often each question is drawn: float32 [replicates of a block, questions], every row's sum is `questions`."""
     rng = np.random.default_rng(seed)
-    for size in _blocks(questions, replicates):
+    for size in _blocks(questions, replicates, cells):
         flat = rng.integers(0, questions, (size, questions)) + np.arange(size)[:, None] * questions
         yield np.bincount(flat.ravel(), minlength=size * questions).reshape(size, questions).astype(np.float32)
 
 
-def sign_flip_p_values(differences: Floats, replicates: int, seed: int) -> Floats:
-    """Paired randomisation test: two-sided p of each figure of a panel of differences, [views + 1].
+def sign_flip_p_values(differences: Floats, replicates: int, seed: int, cells: int = CELLS) -> Floats:
+    """Paired randomisation test: two-sided p of each figure of a panel of differences, [pairs + 1].
 
     Under the null hypothesis the two systems are exchangeable on every question, so that all differences of a question change
     sign together. All sign patterns are enumerated where they are at most `replicates`; else p = (1 + hits) / (1 + replicates).
@@ -127,30 +130,30 @@ def sign_flip_p_values(differences: Floats, replicates: int, seed: int) -> Float
     exact = len(parts) < 63 and 2 ** len(parts) <= replicates
     reached = np.abs(parts.sum(axis=0)) - ROUNDING * np.abs(parts).sum(axis=0)
     hits = np.zeros(parts.shape[1], np.int64)
-    for signs in _every_sign(len(parts)) if exact else _random_signs(len(parts), replicates, seed):
+    for signs in _every_sign(len(parts), cells) if exact else _random_signs(len(parts), replicates, seed, cells):
         hits += (np.abs(signs @ parts) >= reached).sum(axis=0)
     p: Floats = hits / 2 ** len(parts) if exact else (1 + hits) / (1 + replicates)
     return p
 
 
-def _every_sign(questions: int) -> Iterator[npt.NDArray[np.floating]]:
+def _every_sign(questions: int, cells: int) -> Iterator[npt.NDArray[np.floating]]:
     """All sign patterns, float64 [patterns of a block, questions]."""
     first = 0
-    for size in _blocks(questions, 2**questions):
+    for size in _blocks(questions, 2**questions, cells):
         patterns = np.arange(first, first + size)[:, None] >> np.arange(questions)
         yield 1.0 - 2.0 * (patterns & 1)
         first += size
 
 
-def _random_signs(questions: int, replicates: int, seed: int) -> Iterator[npt.NDArray[np.floating]]:
+def _random_signs(questions: int, replicates: int, seed: int, cells: int) -> Iterator[npt.NDArray[np.floating]]:
     """Random sign patterns, float64 [patterns of a block, questions]."""
     rng = np.random.default_rng(seed)
-    for size in _blocks(questions, replicates):
+    for size in _blocks(questions, replicates, cells):
         yield 1 - 2 * rng.integers(0, 2, (size, questions), np.int8).astype(np.float64)
 
 
-def _blocks(questions: int, replicates: int) -> Iterator[int]:
+def _blocks(questions: int, replicates: int, cells: int) -> Iterator[int]:
     """Replicates of each block."""
-    size = max(1, CELLS // max(questions, 1))
+    size = max(1, cells // max(questions, 1))
     for first in range(0, replicates, size):
         yield min(size, replicates - first)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hybrid_retrieval.evaluation.measures import Floats
 from hybrid_retrieval.evaluation.statistics.mixed_effects import contributions, crossed_difference, crossed_mean
-from hybrid_retrieval.evaluation.statistics.resampling import Floats, bootstrap_intervals, panel_means, sign_flip_p_values
+from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals, panel_means, sign_flip_p_values
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Figures with intervals, [views + 1] each: of every view, and last the macro mean; `p` is two-sided."""
+class Estimates:
+    """Values with intervals, [pairs + 1] each: of every language pair, and last the macro mean; `p` is two-sided."""
 
     value: Floats
     low: Floats
@@ -25,7 +26,7 @@ class Figures:
 
 
 def system_mean(runs: Floats, replicates: int, seed: int) -> tuple[float, float, float]:
-    """A system's macro mean and its bounds; `runs`: [seeds, questions, views] with the same cells NaN in each."""
+    """A system's macro mean and its bounds; `runs`: [seeds, questions, pairs] with the same cells NaN in each."""
     if len(runs) > 1:
         estimate = crossed_mean(_contributions(runs))
         return estimate.value, estimate.low, estimate.high
@@ -33,21 +34,21 @@ def system_mean(runs: Floats, replicates: int, seed: int) -> tuple[float, float,
     return float(panel_means(runs[0])[-1]), low, high
 
 
-def paired_difference(ours: Floats, theirs: Floats, replicates: int, seed: int) -> Figures:
-    """`ours` minus `theirs`, each [seeds, questions, views], paired by question.
+def paired_difference(ours: Floats, theirs: Floats, replicates: int, seed: int) -> Estimates:
+    """`ours` minus `theirs`, each [seeds, questions, pairs], paired by question.
 
-    The same cells are NaN in all of them, and every question and every view has a value. One run each: cluster bootstrap and
+    The same cells are NaN in all of them, and every question and every pair has a value. One run each: cluster bootstrap and
     randomisation test over questions. Several runs of one or both: crossed random effects of seeds and questions.
     """
     if len(ours) == len(theirs) == 1:
         differences = ours[0] - theirs[0]
         low, high = bootstrap_intervals([differences], replicates, seed)[0]
-        return Figures(panel_means(differences), low, high, sign_flip_p_values(differences, replicates, seed))
+        return Estimates(panel_means(differences), low, high, sign_flip_p_values(differences, replicates, seed))
     asked = np.isfinite(ours[0])
-    estimates = [crossed_difference(ours[:, rows, view], theirs[:, rows, view]) for view, rows in enumerate(asked.T)]
+    estimates = [crossed_difference(ours[:, rows, pair], theirs[:, rows, pair]) for pair, rows in enumerate(asked.T)]
     estimates.append(crossed_difference(_contributions(ours), _contributions(theirs)))
     columns = np.array([(one.value, one.low, one.high, one.p) for one in estimates]).T
-    return Figures(*columns)
+    return Estimates(*columns)
 
 
 def _contributions(runs: Floats) -> Floats:
