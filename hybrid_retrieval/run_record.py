@@ -20,7 +20,7 @@ from hybrid_retrieval.files import write_text
 
 CONFIG, METRICS, ENVIRONMENT = "config.yaml", "metrics.json", "environment.json"
 FREE_TO_CHANGE = (
-    *("resume", "choices", "logger", "paths", "name", "callbacks.best.dirpath"),
+    *("resume", "choices", "logger", "paths", "name"),
     *("training.checkpoint_every", "training.workers"),
     *(f"trainer.{key}" for key in ("devices", "num_nodes", "enable_progress_bar", "log_every_n_steps", "profiler")),
 )

@@ -13,6 +13,8 @@ from pathlib import Path
 import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
 
 from hybrid_retrieval.command import hydra_command
 from hybrid_retrieval.config import JobConfig, config_directory, job_config
@@ -36,6 +38,9 @@ SMALL = [
 ]
 """A job that is over in a second."""
 
+RUN_DIR = "/run_directory"
+"""Stands for the run directory in the config of the fixture `job`."""
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -47,12 +52,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def job(cache: Path, tmp_path: Path) -> Callable[..., JobConfig]:
-    """A small job's config with overrides."""
+    """A small job's config with overrides, as Hydra would compose it for the run directory `RUN_DIR`."""
 
     def compose(*overrides: str) -> JobConfig:
         with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
             settings = [*SMALL, f"paths.cache={cache}", f"paths.runs={tmp_path}/runs", *overrides]
-            return job_config(hydra.compose("config", settings))
+            composed = hydra.compose("config", settings, return_hydra_config=True)
+        with open_dict(composed):
+            composed.hydra.runtime.output_dir = RUN_DIR
+        HydraConfig.instance().set_config(composed)
+        with open_dict(composed):
+            del composed.hydra
+        return job_config(composed)
 
     return compose
 
@@ -104,6 +115,16 @@ def in_process(
     yield run
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Exit code 2, one error line with all `parts`, no traceback."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for part in parts:
+        assert part in lines[0], lines[0]
 
 
 def command_environment(cache: Path, **more: str) -> dict[str, str]:

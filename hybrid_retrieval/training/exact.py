@@ -34,7 +34,7 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
@@ -162,11 +162,23 @@ class Boundary(Callback):
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         count_steps(trainer, int(checkpoint["global_step"]))
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint["callbacks"].get(callback.state_key)
+            # Of a run directory that was moved, Lightning would forget the best figure, and delete the best checkpoint there.
+            if isinstance(callback, ModelCheckpoint) and state:
+                checkpoint["callbacks"][callback.state_key] = moved(state, state["dirpath"], str(callback.dirpath))
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         # Early stopping judges after a validation; a run that was ended after its last one must not train on.
         if any(0 < callback.patience <= callback.wait_count for callback in early_stopping(trainer)):
             trainer.should_stop = True
+
+
+def moved(value: Any, before: str, now: str) -> Any:
+    """A callback's state with paths in the folder `now` for those in the folder `before`."""
+    if isinstance(value, dict):
+        return {moved(key, before, now): moved(inner, before, now) for key, inner in value.items()}
+    return now + value[len(before) :] if isinstance(value, str) and value.startswith(before) else value
 
 
 def early_stopping(trainer: lightning.Trainer) -> list[Any]:

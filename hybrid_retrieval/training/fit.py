@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger
 
 from hybrid_retrieval.config import JobConfig, TrainingConfig, build, construct, divides
@@ -192,11 +192,12 @@ def fit(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path | No
     module, data = prepared.module, prepared.data
     clock = Clock()
     manifest = BatchManifest(Manifest([one.pairs.name for one in data.collate.sets], data.collate.languages), run_dir)
-    chosen = callbacks(job, validates(data))
+    chosen = callbacks(job, run_dir, validates(data))
     # Checkpoints are written before a step; the clock goes on after that.
     ours = [LastCheckpoint(run_dir / "checkpoints", job.training.checkpoint_every), clock]
     watching = [*ours, Telemetry(run_dir, clock, data.train_batches), manifest, *chosen]
     arguments = trainer_arguments(job.trainer, job.world_size)
+    arguments["enable_checkpointing"] = any(isinstance(one, Checkpoint) for one in chosen)  # else Lightning adds one of its own
     if not validates(data):
         arguments |= {"limit_val_batches": 0, "val_check_interval": None, "check_val_every_n_epoch": 1}
     _quieten()
@@ -226,7 +227,7 @@ def fit(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path | No
     }
 
 
-def callbacks(job: JobConfig, validates: bool) -> list[Callback]:
+def callbacks(job: JobConfig, run_dir: Path, validates: bool) -> list[Callback]:
     """The callbacks of the config; those that go by a validation are left out where there is none."""
     found: list[Callback] = []
     for name, node in job.callbacks.items():
@@ -235,6 +236,8 @@ def callbacks(job: JobConfig, validates: bool) -> list[Callback]:
         callback = instantiated(node, f"callbacks.{name}", Callback)
         if isinstance(callback, WeightAveraging) and job.trainer.get("strategy") == "fsdp":
             raise InputError(f"callbacks.{name} needs whole weights: choose trainer.strategy=ddp, or leave it out")
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+            callback.dirpath = str(run_dir.resolve() / "checkpoints")
         if not isinstance(callback, ProgressBar) or job.trainer.get("enable_progress_bar", True):
             found.append(callback)
     return found
@@ -258,6 +261,7 @@ def _quieten() -> None:
     """Lightning's remarks on things that are as they should be here."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # what trainer.profiler asks for
     for remark in (
         ".*does not have many workers.*",
         ".*smaller than the logging interval.*",

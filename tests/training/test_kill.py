@@ -6,189 +6,115 @@ Here in one process: what ends training is an exception that nothing handles, an
 
 from __future__ import annotations
 
-import os
+import shutil
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
 
-from hybrid_retrieval.config import JobConfig
 from hybrid_retrieval.errors import Terminated
-from hybrid_retrieval.training import fit
-from hybrid_retrieval.training.callbacks import Checkpoints, Recorder
-from hybrid_retrieval.training.checkpoint import WholeFiles, read_checkpoint
-from tests.training.conftest import curves
+from hybrid_retrieval.training.checkpoint import read_checkpoint
+from hybrid_retrieval.training.exact import WholeFiles
+from tests.training.runs import (
+    DROPOUT,
+    STATIC,
+    STOPS_EARLY,
+    TO_THE_END,
+    Compose,
+    Killed,
+    assert_equal,
+    assert_same_training,
+    checkpoint,
+    curve,
+    decided,
+    ending,
+    logged,
+    train,
+)
 
-Compose = Callable[..., JobConfig]
-
-STATIC = ["model=static", "model.vocabulary=800"]
-DROPOUT = ["model=tiny", "model.hidden=16", "model.layers=1", "model.vocabulary=800", "model.dropout=0.2", "optimizer.lr=0.01"]
-STOPS_EARLY = [
-    *("trainer.max_steps=200", "trainer.validate_every=5", "trainer.checkpoint_every=5"),
-    *("trainer.patience=2", "trainer.monitor=val/crosslingual/map"),
-    *("optimizer.lr=3", "optimizer.schedule=constant", "optimizer.warmup=0", "optimizer.weight_decay=0"),
+ADAPTIVE = [f"sampler.schedule.{key}" for key in ("kind=adaptive", "delay=3", "margin=0", "change=0.25")]
+EVERYTHING = [
+    *DROPOUT,
+    *ADAPTIVE,
+    *("training.averaging=ema", "training.averaging_decay=0.8", "trainer.accumulate_grad_batches=2", "training.grad_cache=true"),
+    *("trainer.max_steps=40", "trainer.val_check_interval=10", "training.checkpoint_every=5"),
 ]
-"""A rate so high that the measure soon falls twice in a row: the best step is not the first that is validated."""
-TO_THE_END = ["trainer.max_steps=64", "trainer.validate_every=10", "trainer.checkpoint_every=7"]
-
-
-class Killed(BaseException):
-    pass
-
-
-@contextmanager
-def ended(monkeypatch: pytest.MonkeyPatch, hook: tuple[type, str], step: int, end: Callable[[], None]) -> Iterator[None]:
-    """Call `end` after a callback's hook, when `step` steps are done."""
-    owner, name = hook
-    original = getattr(owner, name)
-
-    def patched(self: Any, trainer: Trainer, module: LightningModule, *rest: Any) -> None:
-        original(self, trainer, module, *rest)
-        if trainer.global_step == step:
-            end()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, patched)
-        yield
-
-
-def kill() -> None:
-    raise Killed
-
-
-def terminate() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-AFTER_BATCH = (Recorder, "on_train_batch_end")
-AFTER_VALIDATION = (Checkpoints, "on_validation_end")
-AFTER_START = (Checkpoints, "on_train_batch_start")
-
-
-def train(job: JobConfig, run_dir: Path) -> None:
-    """Train from the last checkpoint in `run_dir`, where there is one."""
-    last = run_dir / "checkpoints" / "last.ckpt"
-    fit.fit(job, run_dir, fit.prepare(job), last if last.exists() else None)
-
-
-def checkpoint(run_dir: Path, which: str = "last") -> dict[str, Any]:
-    return read_checkpoint(run_dir / "checkpoints" / f"{which}.ckpt")
-
-
-def assert_same_run(left: Path, right: Path) -> None:
-    """Weights, optimizer, decisions, curves and manifest; all but the time that it took."""
-    for which in ("last", "best"):
-        one, two = checkpoint(left, which), checkpoint(right, which)
-        assert one["global_step"] == two["global_step"]
-        assert one["callbacks"]["Checkpoints"] == two["callbacks"]["Checkpoints"]
-        for part in ("state_dict", "optimizer_states", "lr_schedulers"):
-            assert_equal(one[part], two[part])
-    assert curves(left) == curves(right)
-    tables = [pq.read_table(run / "batch_manifest.parquet") for run in (left, right)]
-    assert tables[0].equals(tables[1])
-
-
-def assert_equal(left: Any, right: Any) -> None:
-    assert type(left) is type(right)
-    if isinstance(left, torch.Tensor):
-        assert torch.equal(left, right)
-    elif isinstance(left, dict):
-        assert left.keys() == right.keys()
-        for key in left:
-            assert_equal(left[key], right[key])
-    elif isinstance(left, (list, tuple)):
-        assert len(left) == len(right)
-        for one, two in zip(left, right, strict=True):
-            assert_equal(one, two)
-    else:
-        assert left == right
+"""Validation every 5 steps of two batches each."""
 
 
 @pytest.mark.parametrize(
-    "settings", [[*STATIC, *STOPS_EARLY], [*DROPOUT, *TO_THE_END]], ids=["static, early stopping", "transformer with dropout"]
+    ("settings", "every"),
+    [([*STATIC, *STOPS_EARLY], 5), ([*DROPOUT, *TO_THE_END], 10), (EVERYTHING, 5)],
+    ids=["static, early stopping", "transformer with dropout", "adaptive ratio, averages, accumulation, GradCache"],
 )
-@pytest.mark.parametrize("end", [kill, terminate])
+@pytest.mark.parametrize("how", ["kill", "terminate"])
 def test_ended_again_and_again_equals_never_ended_bit_for_bit(
-    job: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], end: Callable[[], None]
+    job: Compose, tmp_path: Path, settings: list[str], every: int, how: str
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(job(*settings), whole)
-    every, stop = job(*settings).trainer.validate_every, checkpoint(whole)["global_step"]
+    stop = checkpoint(whole)["global_step"]
     middle = stop // every // 2 * every
-    started: list[int] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(fit, "start_step", lambda path: started.append(int(read_checkpoint(path)["global_step"])) or started[-1])
-        for hook, step in (
-            *((AFTER_BATCH, 3), (AFTER_BATCH, every), (AFTER_VALIDATION, middle), (AFTER_START, middle)),
-            *((AFTER_BATCH, middle + 3), (AFTER_VALIDATION, stop // every * every - every), (AFTER_BATCH, stop)),
-        ):
-            with ended(monkeypatch, hook, step, end), pytest.raises((Killed, Terminated)):
-                train(job(*settings), parts)
-            if end is terminate:
-                assert checkpoint(parts)["global_step"] in (step, step + 1)
-        train(job(*settings), parts)
-    assert len(started) >= 3
-    assert min(started) > 0
-    assert_same_run(whole, parts)
+    after_batch, after_validation, before_step = "on_train_batch_end", "on_validation_end", "on_train_batch_start"
+    started = []
+    for hook, step in (
+        *((after_batch, 3), (after_batch, every), (after_validation, middle), (before_step, middle)),
+        *((after_batch, middle + 3), (after_validation, stop // every * every - every), (after_batch, stop)),
+    ):
+        with pytest.raises((Killed, Terminated)):
+            train(ending(job(*settings), hook, step, how), parts)
+        if (parts / "checkpoints" / "last.ckpt").exists():
+            started.append(checkpoint(parts)["global_step"])
+        if how == "terminate":
+            assert started[-1] in (step, step + 1)
+    figures = train(job(*settings), parts)
+    assert figures["start_step"] == started[-1] > started[0] > 0
+    assert_same_training(whole, parts)
 
 
-def test_the_early_stop_that_the_others_go_by_is_one(job: Compose, tmp_path: Path) -> None:
-    train(job(*STATIC, *STOPS_EARLY), tmp_path)
-    decided = checkpoint(tmp_path)["callbacks"]["Checkpoints"]
-    assert checkpoint(tmp_path)["global_step"] == decided["best_step"] + 2 * 5 < 200
-    assert checkpoint(tmp_path, "best")["global_step"] == decided["best_step"] > 5
+def test_the_best_is_chosen_and_patience_counted_as_by_hand(job: Compose, tmp_path: Path) -> None:
+    """Against the logged curve: Lightning's own callbacks, stopped where the measure fell twice in a row."""
+    figures = train(job(*STATIC, *STOPS_EARLY), tmp_path)
+    scores = list(curve(tmp_path, "val/crosslingual/map").values())
+    best = max(range(len(scores)), key=lambda index: (scores[index], -index))
+    assert len(scores) == best + 1 + 2 > 3
+    assert checkpoint(tmp_path)["global_step"] == 5 * len(scores) < 200
+    assert checkpoint(tmp_path, "best")["global_step"] == 5 * (best + 1)
+    states = decided(checkpoint(tmp_path))
+    assert float(states["EarlyStopping"]["best_score"]) == pytest.approx(scores[best])
+    assert states["EarlyStopping"]["wait_count"] == 2
+    assert figures["best_score"] == pytest.approx(scores[best])
 
 
 @pytest.mark.parametrize("settings", [STOPS_EARLY, TO_THE_END], ids=["stopped early", "at the end"])
 def test_a_trained_run_is_trained_no_further(job: Compose, tmp_path: Path, settings: list[str]) -> None:
     """What is killed while it is scored goes on with scoring."""
     train(job(*STATIC, *settings), tmp_path)
-    before, curves = checkpoint(tmp_path), (tmp_path / "metrics.csv").read_text()
-    (tmp_path / fit.FIGURES).unlink()
-    train(job(*STATIC, *settings), tmp_path)
+    before, rows = checkpoint(tmp_path), logged(tmp_path)
+    figures = train(job(*STATIC, *settings), tmp_path)
     after = checkpoint(tmp_path)
-    assert after["global_step"] == before["global_step"]
+    assert figures["steps"] == after["global_step"] == before["global_step"]
     assert_equal(after["state_dict"], before["state_dict"])
-    assert after["callbacks"]["Checkpoints"] == before["callbacks"]["Checkpoints"]
-    assert (tmp_path / "metrics.csv").read_text() == curves
-    assert (tmp_path / fit.FIGURES).exists()
+    assert_equal(decided(after), decided(before))
+    assert logged(tmp_path) == rows
 
 
-def test_sigterm_while_the_last_step_is_taken_is_not_forgotten(
-    job: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sigterm_while_the_last_step_is_taken_is_not_forgotten(job: Compose, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with ended(monkeypatch, AFTER_BATCH, 12, terminate), pytest.raises(Terminated):
-        train(job(), tmp_path)
+    with pytest.raises(Terminated):
+        train(ending(job(), "on_train_batch_end", 12, "terminate"), tmp_path)
     assert checkpoint(tmp_path)["global_step"] == 12
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_the_best_is_chosen_and_patience_counted_as_by_hand(job: Compose, tmp_path: Path) -> None:
-    """Against the curve in ``metrics.csv``."""
-    import csv
-
-    train(job(*STATIC, *STOPS_EARLY), tmp_path)
-    with (tmp_path / "metrics.csv").open() as file:
-        curve = [float(row["val/crosslingual/map"]) for row in csv.DictReader(file) if row.get("val/crosslingual/map")]
-    best = max(range(len(curve)), key=lambda index: (curve[index], -index))
-    assert len(curve) == best + 1 + 2
-    assert checkpoint(tmp_path, "best")["global_step"] == 5 * (best + 1)
-    assert checkpoint(tmp_path)["callbacks"]["Checkpoints"]["best_score"] == pytest.approx(curve[best])
 
 
 def test_validation_has_no_influence_on_training(job: Compose, tmp_path: Path) -> None:
     settings = [*DROPOUT, "trainer.max_steps=12"]
     for name, more in (
-        ("often", ["trainer.validate_every=3"]),
-        ("once", ["trainer.validate_every=12"]),
-        ("never", ["trainer.validation_batches=0"]),
+        ("often", ["trainer.val_check_interval=3"]),
+        ("once", ["trainer.val_check_interval=12"]),
+        ("never", ["training.validation_batches=0", "training.validation_queries=0"]),
     ):
         train(job(*settings, *more), tmp_path / name)
     for name in ("once", "never"):
@@ -206,7 +132,7 @@ def test_checkpoints_come_at_the_stated_steps_best_before_last(
         original(self, content, path, storage_options)
 
     monkeypatch.setattr(WholeFiles, "save_checkpoint", save)
-    train(job("trainer.max_steps=14", "trainer.checkpoint_every=4", "trainer.validate_every=8"), tmp_path)
+    train(job("trainer.max_steps=14", "training.checkpoint_every=4", "trainer.val_check_interval=8"), tmp_path)
     assert written == [("last", 4), ("best", 8), ("last", 8), ("last", 12), ("last", 14)]
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
@@ -224,7 +150,7 @@ def test_checkpoints_hold_plain_types(job: Compose, tmp_path: Path) -> None:
     for which in ("best", "last"):
         content = torch.load(tmp_path / "checkpoints" / f"{which}.ckpt", weights_only=True)
         for key, value in content.items():
-            assert plain(dict(value) if key == "state_dict" else value), key
+            assert plain(dict(value) if hasattr(value, "items") else value), key
 
 
 def test_a_write_that_is_broken_off_leaves_the_checkpoint_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,44 +168,37 @@ def test_a_write_that_is_broken_off_leaves_the_checkpoint_of_before(tmp_path: Pa
     assert read_checkpoint(path) == {"global_step": 1}
 
 
-def test_an_adaptive_ratio_goes_on_from_the_journal_in_the_checkpoint(
-    job: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hidden = [f"+sampler.schedule.{key}" for key in ("delay=3", "margin=0", "change=0.25")]
-    adaptive = ["sampler.schedule.kind=adaptive", *hidden]
-    settings = [*STATIC, *adaptive, "trainer.max_steps=40", "trainer.validate_every=5", "trainer.checkpoint_every=5"]
+def test_an_adaptive_ratio_goes_on_from_the_journal_in_the_checkpoint(job: Compose, tmp_path: Path) -> None:
+    settings = [*STATIC, *ADAPTIVE, "trainer.max_steps=40", "trainer.val_check_interval=5", "training.checkpoint_every=5"]
     train(job(*settings), tmp_path / "whole")
     for step in (12, 27):
-        with ended(monkeypatch, AFTER_BATCH, step, kill), pytest.raises(Killed):
-            train(job(*settings), tmp_path / "parts")
+        with pytest.raises(Killed):
+            train(ending(job(*settings), "on_train_batch_end", step), tmp_path / "parts")
     train(job(*settings), tmp_path / "parts")
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
-    journals = [checkpoint(tmp_path / name)["PairsDataModule"]["journal"] for name in ("whole", "parts")]
+    assert_same_training(tmp_path / "whole", tmp_path / "parts")
+    journals = [checkpoint(tmp_path / name)["HybridDataModule"]["journal"] for name in ("whole", "parts")]
     assert journals[0] == journals[1]
     assert len({decision["alpha"] for decision in journals[0]}) > 1
 
 
-def test_loader_processes_change_nothing_on_resume(job: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loader_processes_change_nothing_on_resume(job: Compose, tmp_path: Path) -> None:
     settings = [*STATIC, *TO_THE_END]
     train(job(*settings), tmp_path / "whole")
-    with ended(monkeypatch, AFTER_BATCH, 30, terminate), pytest.raises(Terminated):
-        train(job(*settings), tmp_path / "parts")
-    train(job(*settings, "trainer.workers=2"), tmp_path / "parts")
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    with pytest.raises(Terminated):
+        train(ending(job(*settings), "on_train_batch_end", 30, "terminate"), tmp_path / "parts")
+    train(job(*settings, "training.workers=2"), tmp_path / "parts")
+    assert_same_training(tmp_path / "whole", tmp_path / "parts")
 
 
-@pytest.mark.parametrize(
-    ("monitor", "before", "score", "better"),
-    [
-        *(("val/loss", 2.0, 1.0, True), ("val/loss", 2.0, 2.0, False), ("val/loss", 2.0, 3.0, False)),
-        *(("val/crosslingual/map", 0.2, 0.1, False), ("val/crosslingual/map", 0.2, 0.2, False)),
-        *(("val/crosslingual/map", 0.2, 0.3, True), ("val/loss", float("nan"), 9.0, True)),
-        *(("val/loss", 2.0, float("nan"), False), ("val/loss", float("nan"), float("inf"), False)),
-    ],
-)
-def test_only_a_strictly_better_finite_score_is_better(
-    job: Compose, tmp_path: Path, monitor: str, before: float, score: float, better: bool
-) -> None:
-    judge = Checkpoints(tmp_path, job(f"trainer.monitor={monitor}").trainer, validates=True)
-    judge.best_score = before
-    assert judge._is_better(score) is better
+def test_a_run_directory_that_was_moved_goes_on_and_leaves_its_copy_alone(job: Compose, tmp_path: Path) -> None:
+    """Lightning's own checkpoint callback would forget the best figure, and delete the best checkpoint of the copy."""
+    settings = [*STATIC, *STOPS_EARLY]
+    train(job(*settings), tmp_path / "whole")
+    stop = checkpoint(tmp_path / "whole")["global_step"]
+    with pytest.raises(Killed):
+        train(ending(job(*settings), "on_train_batch_end", stop), tmp_path / "here")
+    kept = (tmp_path / "here" / "checkpoints" / "best.ckpt").read_bytes()
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    train(job(*settings), tmp_path / "there")
+    assert_same_training(tmp_path / "whole", tmp_path / "there")
+    assert (tmp_path / "here" / "checkpoints" / "best.ckpt").read_bytes() == kept

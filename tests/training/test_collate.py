@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
+from torch.utils.data import DataLoader
 
 from hybrid_retrieval.config import JobConfig
 from hybrid_retrieval.data.parallel import ParallelPairs, text_key
@@ -16,17 +17,18 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.losses.masks import answering
 from hybrid_retrieval.models.tokenization import Tokenization
 from hybrid_retrieval.sampling.batch import PairIndices
-from hybrid_retrieval.training.batches import BatchBuilder, Chunking, PairBatch, StepBatches, TokenisedSet
+from hybrid_retrieval.training.collate import Collator, PairBatch, TokenisedSet
+from hybrid_retrieval.training.datamodule import GlobalBatches
 from hybrid_retrieval.training.fit import prepare
-from tests.training.conftest import LONGEST, composed, encoded
+from tests.training.ragged import LONGEST, composed, encoded
 
 SAMPLERS = ["single_stream.XX", "single_stream.XY", "single_stream.XXMono", "hybrid.Hybrid", "hybrid.HybridWithinBatch"]
 SIDES = ("queries", "passages")
 
 
 @pytest.fixture
-def builder(ragged: list[TokenisedSet]) -> BatchBuilder:
-    return BatchBuilder(ragged, 1, chunking=Chunking(100))
+def collate(ragged: list[TokenisedSet]) -> Collator:
+    return Collator(ragged, 1, chunk_tokens=100)
 
 
 def text_of(pairs: ParallelPairs, side: str, group: int, language: str) -> str:
@@ -36,15 +38,15 @@ def text_of(pairs: ParallelPairs, side: str, group: int, language: str) -> str:
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_every_place_holds_its_text_and_ids(builder: BatchBuilder, tokenizer: Tokenizer, name: str) -> None:
-    composer = composed(builder, name, 12, seed=3)
+def test_every_place_holds_its_text_and_ids(collate: Collator, tokenizer: Tokenizer, name: str) -> None:
+    composer = composed(collate, name, 12, seed=3)
     negatives = 0
     for step in range(20):
         indices = composer.batch(step)
-        batch = builder.build(step, indices)
+        batch = collate(step, indices)
         assert batch.step == step
-        assert batch.composition is indices
-        negatives += check_texts(builder, batch, tokenizer, SIDES)
+        assert batch.pairs is indices
+        negatives += check_texts(collate, batch, tokenizer, SIDES)
     assert negatives
 
 
@@ -52,19 +54,19 @@ def test_every_place_holds_its_text_and_ids(builder: BatchBuilder, tokenizer: To
 def test_either_side_of_a_pair_may_be_its_query_or_its_passage(
     ragged: list[TokenisedSet], tokenizer: Tokenizer, sides: tuple[str, str]
 ) -> None:
-    builder = BatchBuilder(ragged, 1, sides, Chunking(100))
+    collate = Collator(ragged, 1, sides, 100)
     of = {"query": "queries", "passage": "passages"}
     for sampler in ("single_stream.XY", "single_stream.XX"):
-        composer = composed(builder, sampler, 12, seed=3)
+        composer = composed(collate, sampler, 12, seed=3)
         for step in range(5):
-            batch = builder.build(step, composer.batch(step))
-            check_texts(builder, batch, tokenizer, (of[sides[0]], of[sides[1]]))
+            batch = collate(step, composer.batch(step))
+            check_texts(collate, batch, tokenizer, (of[sides[0]], of[sides[1]]))
 
 
-def check_texts(builder: BatchBuilder, batch: PairBatch, tokenizer: Tokenizer, sides: tuple[str, str]) -> int:
+def check_texts(collate: Collator, batch: PairBatch, tokenizer: Tokenizer, sides: tuple[str, str]) -> int:
     """Texts, fingerprints, groups, answers and languages of a batch, from the sets' own tables; how many hard negatives."""
     encode = Tokenization(tokenizer, "", LONGEST)
-    indices, texts, negatives = batch.composition, encoded([batch]), 0
+    indices, texts, negatives = batch.pairs, encoded([batch]), 0
     count = len(indices)
     assert len(texts) == 3 * count
 
@@ -72,11 +74,11 @@ def check_texts(builder: BatchBuilder, batch: PairBatch, tokenizer: Tokenizer, s
         assert texts[place] == next(iter(encode.chunks([[text]])))[0][0].tolist()
 
     for i in range(count):
-        pairs = builder.sets[indices.set_index[i]].pairs
+        pairs = collate.sets[indices.set_index[i]].pairs
         shift = int(indices.set_index[i]) << 40
         query, passage, negative = pairs.edges[indices.edge[i]].tolist()
-        asked = builder.languages[indices.query_language[i]]
-        answered = builder.languages[indices.passage_language[i]]
+        asked = collate.languages[indices.query_language[i]]
+        answered = collate.languages[indices.passage_language[i]]
         first = text_of(pairs, sides[0], passage if sides[0] == "passages" else query, asked)
         check(i, first)
         assert batch.of_queries.key[i] == batch.of_passages.query_key[i] == text_key(first)
@@ -100,26 +102,26 @@ def check_texts(builder: BatchBuilder, batch: PairBatch, tokenizer: Tokenizer, s
     return negatives
 
 
-def test_no_pair_is_a_negative_of_its_translation_its_duplicate_or_another_answer(builder: BatchBuilder) -> None:
+def test_no_pair_is_a_negative_of_its_translation_its_duplicate_or_another_answer(collate: Collator) -> None:
     """Law 3 by brute force over texts and edges, on the mask that the loss uses."""
-    composer = composed(builder, "single_stream.XX", 24)
+    composer = composed(collate, "single_stream.XX", 24)
     masked = 0
     for step in range(10):
         indices = composer.batch(step)
-        batch = builder.build(step, indices)
+        batch = collate(step, indices)
         mask = answering(batch.of_queries, batch.of_passages)
         for i in range(len(indices)):
             for j in range(len(indices)):
-                assert bool(mask[i, j]) == answers_by_hand(builder, indices, i, j), (step, i, j)
+                assert bool(mask[i, j]) == answers_by_hand(collate, indices, i, j), (step, i, j)
                 masked += i != j and bool(mask[i, j])
     assert masked > 20
 
 
-def answers_by_hand(builder: BatchBuilder, indices: PairIndices, i: int, j: int) -> bool:
+def answers_by_hand(collate: Collator, indices: PairIndices, i: int, j: int) -> bool:
     """Whether pair j's passage answers pair i's question, from the files' point of view."""
-    first, second = (builder.sets[indices.set_index[k]].pairs for k in (i, j))
+    first, second = (collate.sets[indices.set_index[k]].pairs for k in (i, j))
     (query_i, passage_i, _), (query_j, passage_j, _) = first.edges[indices.edge[i]], second.edges[indices.edge[j]]
-    languages = [(builder.languages[indices.query_language[k]], builder.languages[indices.passage_language[k]]) for k in (i, j)]
+    languages = [(collate.languages[indices.query_language[k]], collate.languages[indices.passage_language[k]]) for k in (i, j)]
     same_set = indices.set_index[i] == indices.set_index[j]
     known = same_set and any(q == query_i and p == passage_j for q, p, _ in first.edges.tolist())
     questions = [
@@ -135,15 +137,15 @@ def answers_by_hand(builder: BatchBuilder, indices: PairIndices, i: int, j: int)
 @pytest.mark.parametrize("budget", [0, 1, 60, 200, 100_000], ids=lambda budget: f"budget {budget}")
 def test_ranks_share_out_one_global_batch(ragged: list[TokenisedSet], budget: int) -> None:
     """Laws 1 and 4: whatever the number of ranks, the same texts, ids and (with a budget) chunks, each encoded once."""
-    builder = BatchBuilder(ragged, 1, chunking=Chunking(budget))
-    composer = composed(builder, "hybrid.Hybrid", 16)
+    collate = Collator(ragged, 1, chunk_tokens=budget)
+    composer = composed(collate, "hybrid.Hybrid", 16)
     for step in (0, 1, 5):
         indices = composer.batch(step)
-        whole = builder.build(step, indices)
+        whole = collate(step, indices)
         plan = {chunk.number: (chunk.tokens.ids.tolist(), chunk.tokens.offsets.tolist()) for chunk in whole.chunks}
         assert list(plan) == list(range(len(plan)))
         for ranks in (2, 4):
-            parts = [builder.build(step, indices, rank, ranks) for rank in range(ranks)]
+            parts = [collate(step, indices, rank, ranks) for rank in range(ranks)]
             assert encoded(parts) == encoded([whole])
             shared = {c.number: (c.tokens.ids.tolist(), c.tokens.offsets.tolist()) for part in parts for c in part.chunks}
             assert len(shared) == sum(len(part.chunks) for part in parts)
@@ -166,38 +168,38 @@ def check_share(part: PairBatch, whole: PairBatch, rank: int, ranks: int) -> Non
 
 
 def test_chunks_keep_to_their_budget_and_pad_little(ragged: list[TokenisedSet]) -> None:
-    builder = BatchBuilder(ragged, 1, chunking=Chunking(160))
-    composer = composed(builder, "single_stream.XX", 24)
+    collate = Collator(ragged, 1, chunk_tokens=160)
+    composer = composed(collate, "single_stream.XX", 24)
     for step in range(5):
-        batch = builder.build(step, composer.batch(step))
+        batch = collate(step, composer.batch(step))
         lengths = [np.diff(chunk.tokens.offsets.numpy()) for chunk in batch.chunks]
         assert all(len(one) * one.max() <= 160 for one in lengths)
         assert [chunk.tokens.longest for chunk in batch.chunks] == [one.max() for one in lengths]
-        assert batch.tokens == sum(one.sum() for one in lengths)
-        assert batch.padded_tokens == sum(len(one) * one.max() for one in lengths)
         whole = np.concatenate(lengths)
-        assert batch.padded_tokens - batch.tokens < 0.25 * (len(whole) * whole.max() - batch.tokens)
+        padding = sum(len(one) * one.max() for one in lengths) - whole.sum()
+        assert padding < 0.25 * (len(whole) * whole.max() - whole.sum())
 
 
 def test_ranks_carry_similar_loads(ragged: list[TokenisedSet]) -> None:
     """No rank has more than a chunk's tokens above the least."""
-    builder = BatchBuilder(ragged, 1, chunking=Chunking(100))
-    composer = composed(builder, "single_stream.XY", 24)
+    collate = Collator(ragged, 1, chunk_tokens=100)
+    composer = composed(collate, "single_stream.XY", 24)
     for step in range(5):
-        loads = [builder.build(step, composer.batch(step), rank, 4).padded_tokens for rank in range(4)]
+        parts = [collate(step, composer.batch(step), rank, 4) for rank in range(4)]
+        loads = [sum(len(chunk.tokens) * chunk.tokens.longest for chunk in part.chunks) for part in parts]
         assert max(loads) - min(loads) <= 100
 
 
-def test_workers_do_not_change_the_batches(job: Callable[..., JobConfig]) -> None:
+def test_loader_processes_do_not_change_the_batches(job: Callable[..., JobConfig]) -> None:
     """Law 1: prefetching in other processes brings the same steps in the same order."""
-    streams = []
-    for workers in (0, 2):
-        data = prepare(job("sampler=hybrid", f"trainer.workers={workers}", "trainer.max_steps=6")).data
-        streams.append([(batch.step, encoded([batch])) for batches in data.train_dataloader() for batch in batches])
+    data = prepare(job("sampler=hybrid")).data
+    batches = GlobalBatches(data.collate, data.train_batches, 6)
+    streams = [
+        [(batch.step, encoded([batch])) for batch in DataLoader(batches, batch_size=None, num_workers=workers)]
+        for workers in (0, 2)
+    ]
     assert streams[0] == streams[1]
     assert [step for step, _ in streams[0]] == list(range(6))
-    again = StepBatches(data.builder, data.train_composer, 6)
-    assert [encoded([again[step]]) for step in range(6)] == [texts for _, texts in streams[0]]
 
 
 @pytest.mark.parametrize(("size", "devices", "named"), [(100, 8, "96 or 104"), (15, 2, "14 or 16"), (4, 8, "sizes are 8")])
@@ -205,5 +207,5 @@ def test_a_global_batch_that_devices_do_not_divide_is_refused(
     job: Callable[..., JobConfig], size: int, devices: int, named: str
 ) -> None:
     """Law 1: at once, with the nearest sizes named."""
-    with pytest.raises(InputError, match=f"sampler.batch_size={size} .*trainer.devices={devices};.*{named}$"):
+    with pytest.raises(InputError, match=f"sampler.batch_size={size} .*number of devices={devices};.*{named}$"):
         prepare(job(f"sampler.batch_size={size}", f"trainer.devices={devices}"))
