@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hybrid_retrieval.training.batches import StepBatches
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedConfig, Qwen3Config, Qwen3Model, XLMRobertaConfig, XLMRobertaModel
@@ -25,7 +26,6 @@ from hybrid_retrieval.planning.cost import chunk_cost
 from hybrid_retrieval.planning.devices import CARDS, device, this_machine
 from hybrid_retrieval.planning.job import plan_job
 from hybrid_retrieval.training import fit
-from hybrid_retrieval.training.batches import StepBatches
 from tests.conftest import Command
 from tests.test_commands import assert_one_line
 
