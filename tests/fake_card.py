@@ -26,7 +26,7 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
 from hybrid_retrieval.losses.infonce import InfoNCE
-from hybrid_retrieval.losses.masks import PassageIds, QueryIds
+from hybrid_retrieval.losses.loss import PassageIds, QueryIds
 from hybrid_retrieval.models import kernels
 from hybrid_retrieval.models.encoder import BiEncoder, EncoderSettings, Tokens
 from hybrid_retrieval.models.static import StaticBackbone

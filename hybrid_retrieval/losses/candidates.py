@@ -11,10 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hybrid_retrieval.losses.loss import EmbeddedPairs, Scored
-from hybrid_retrieval.losses.masks import answering
+from hybrid_retrieval.losses.loss import EmbeddedPairs, PassageIds, QueryIds, Scored
 
-POOLS = ("all", "same_language", "other_languages")
 NEVER = -1e9
 """A score that no softmax sees; finite, so that a query without negatives has loss 0 and gradient 0."""
 
@@ -33,6 +31,20 @@ class Candidates(NamedTuple):
     own: Tensor
     negative: Tensor
     positive: Tensor | None
+
+
+def answering(queries: QueryIds, passages: PassageIds) -> Tensor:
+    """Bool [b, c]: passage j answers query i, by group, by its text, or because it came with the same question.
+
+    Where both sides of a pair are passages, so does a passage with the text of i itself.
+    """
+    known = queries.answer_key[:, None] == passages.key
+    known |= queries.key[:, None] == passages.key
+    known |= queries.key[:, None] == passages.query_key
+    # Filling on one side must not meet filling on the other.
+    for column in queries.answers.masked_fill(queries.answers < 0, -2).T:
+        known |= column[:, None] == passages.group
+    return known
 
 
 def passages_of(pairs: EmbeddedPairs, rows: slice, mask: str = "ignore", pool: str = "all") -> Candidates:

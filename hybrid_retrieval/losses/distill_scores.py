@@ -9,8 +9,7 @@ from torch import nn
 
 from hybrid_retrieval.config import positive, share
 from hybrid_retrieval.losses.candidates import NEVER, passages_of, ranking, similarity
-from hybrid_retrieval.losses.loss import EmbeddedPairs, Scored
-from hybrid_retrieval.losses.softmax import InBatchLoss
+from hybrid_retrieval.losses.loss import EmbeddedPairs, InBatchLoss, Scored
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from hybrid_retrieval.config import not_negative
 from hybrid_retrieval.errors import choice
 from hybrid_retrieval.losses.candidates import passages_of, queries_of, ranking
-from hybrid_retrieval.losses.loss import EmbeddedPairs, Scored
-from hybrid_retrieval.losses.softmax import InBatchLoss
+from hybrid_retrieval.losses.loss import EmbeddedPairs, InBatchLoss, Scored
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -6,23 +6,73 @@ number of ranks, and never needs all similarities at once.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from hybrid_retrieval.config import not_negative, positive
 from hybrid_retrieval.errors import InputError, choice
-from hybrid_retrieval.losses.masks import PassageIds, QueryIds
 
 Side = Literal["query", "passage"]
 """What can stand on a side of a pair."""
 SIDES: tuple[Side, Side] = ("query", "passage")
 Dimensions = list[int] | dict[int, float] | None
+POOLS = ("all", "same_language", "other_languages")
+MODES = ("ignore", "positive", "keep")
+SMALLEST_TEMPERATURE = 0.01
+"""Where a learned temperature stops."""
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Integers that are known of texts of a batch, one a text."""
+
+    def __getitem__(self, rows: slice) -> Self:
+        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """The same on another device."""
+        return type(self)(*(getattr(self, field.name).to(device, non_blocking=non_blocking) for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class QueryIds(Ids):
+    """The b queries of a batch.
+
+    Attributes:
+        key: int64 [b], fingerprint of the query's text.
+        answers: int64 [b, a], ids of the passage groups that answer it, the pair's own first; padded with -1.
+        answer_key: int64 [b], fingerprint of the pair's own passage.
+        language: int64 [b], index of its language.
+    """
+
+    key: Tensor
+    answers: Tensor
+    answer_key: Tensor
+    language: Tensor
+
+
+@dataclass(frozen=True)
+class PassageIds(Ids):
+    """The c candidate passages of a batch.
+
+    Attributes:
+        group: int64 [c], passage group, unique over the sets; -1 fills a place and is never a candidate.
+        key: int64 [c], fingerprint of the passage's text.
+        query_key: int64 [c], fingerprint of the query it came with; -1 for a hard negative.
+        language: int64 [c], index of its language.
+    """
+
+    group: Tensor
+    key: Tensor
+    query_key: Tensor
+    language: Tensor
 
 
 @dataclass(frozen=True)
@@ -157,3 +207,45 @@ def _weights(dimensions: Dimensions) -> dict[int, float]:
 def _cut(embeddings: Tensor, dimensions: int) -> Tensor:
     wide = torch.promote_types(embeddings.dtype, torch.float32)
     return nn.functional.normalize(embeddings[:, :dimensions].to(wide), dim=-1)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class SoftmaxLoss(Loss):
+    """A loss with a temperature that divides the cosines, fixed or learned; `temperature` is where it starts."""
+
+    temperature: float = 0.05
+    learn_temperature: bool = False
+    hard_negatives: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("loss.temperature", self.temperature)
+        if self.learn_temperature and self.temperature < SMALLEST_TEMPERATURE:
+            raise InputError(f"loss.temperature={self.temperature} is learned, and then must be {SMALLEST_TEMPERATURE} or more")
+        start = torch.tensor(math.log(self.temperature))
+        self.log_temperature = nn.Parameter(start, requires_grad=self.learn_temperature)
+
+    @property
+    def divisor(self) -> Tensor:
+        """The temperature as it is now, a scalar."""
+        temperature = self.log_temperature.exp()
+        if not self.log_temperature.requires_grad:
+            return temperature
+        # The gradient passes the bound, so that a temperature that reached it can rise again.
+        return temperature + (temperature.clamp(min=SMALLEST_TEMPERATURE) - temperature).detach()
+
+    def figures(self) -> dict[str, Tensor]:
+        return {"temperature": self.divisor.detach()}
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class InBatchLoss(SoftmaxLoss):
+    """A loss that ranks each query's passage among those of the batch; `mask` and `pool` as in `candidates.passages_of`."""
+
+    mask: str = "ignore"
+    pool: str = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choice("loss.mask", self.mask, MODES)
+        choice("loss.pool", self.pool, POOLS)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hybrid_retrieval.losses.candidates import similarity
-from hybrid_retrieval.losses.loss import EmbeddedPairs, Scored
-from hybrid_retrieval.losses.masks import answering
-from hybrid_retrieval.losses.softmax import SoftmaxLoss
+from hybrid_retrieval.losses.candidates import answering, similarity
+from hybrid_retrieval.losses.loss import EmbeddedPairs, Scored, SoftmaxLoss
 
 
 class SupCon(SoftmaxLoss):

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from hybrid_retrieval.sampling.batch import Draws, PairIndices, distinct
-from hybrid_retrieval.sampling.ratio import Exact, Ratio
-from hybrid_retrieval.sampling.schedule import Decision
+from hybrid_retrieval.sampling.ratio import Decision, Exact, Ratio
 
 REPEATS = 3
 """The part of a key by which repeated items of a batch are replaced."""

@@ -9,9 +9,8 @@ from hybrid_retrieval.config import construct, share
 from hybrid_retrieval.errors import choice
 from hybrid_retrieval.sampling.availability import Availability
 from hybrid_retrieval.sampling.composer import Composer, HybridWithinBatches
-from hybrid_retrieval.sampling.ratio import RATIOS, Exact, always
+from hybrid_retrieval.sampling.ratio import RATIOS, Exact, Schedule, ScheduleConfig, always
 from hybrid_retrieval.sampling.sampler import Key, Sampler, Streams
-from hybrid_retrieval.sampling.schedule import Schedule, ScheduleConfig
 from hybrid_retrieval.sampling.streams import MixedBatches, MixedPairs
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hybrid_retrieval.data.parallel import ParallelPairs, TextTable
 from hybrid_retrieval.data.tokens import TokenStore
-from hybrid_retrieval.losses.masks import PassageIds, QueryIds
+from hybrid_retrieval.losses.loss import PassageIds, QueryIds
 from hybrid_retrieval.models.chunks import plan, shares
 from hybrid_retrieval.models.encoder import Role, Tokens
 from hybrid_retrieval.ragged import Ragged

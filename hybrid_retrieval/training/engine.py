@@ -21,13 +21,13 @@ from dataclasses import dataclass, field
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from hybrid_retrieval.hashing import mix
 from hybrid_retrieval.losses.loss import EmbeddedPairs, Loss
-from hybrid_retrieval.models.encoder import BiEncoder
+from hybrid_retrieval.models.encoder import BiEncoder, Tokens
 from hybrid_retrieval.training.collate import Chunk, PairBatch
-from hybrid_retrieval.training.sharding import idle_chunks, sum_with_next_backward
 
 BLOCK_SCORES = 1 << 25
 """Similarities that exist at once; larger batches go in blocks of queries."""
@@ -106,7 +106,7 @@ class Engine:
 
     def forward(self, batch: PairBatch) -> Forward:
         """The loss of a global batch, and the gradients of its embeddings."""
-        chunks = [*batch.chunks, *idle_chunks(self.encoder, batch)]
+        chunks = [*batch.chunks, *self._idle_chunks(batch)]
         with torch.set_grad_enabled(not self.cached):
             parts = [self._encode(chunk, batch.step) for chunk in chunks]  # each [texts of the chunk, dimensions]
             own, idle = parts[: len(batch.chunks)], parts[len(batch.chunks) :]
@@ -143,7 +143,8 @@ class Engine:
         # Each chunk goes back by itself: in one graph, autocast would add up a weight's gradients in half precision.
         steps = zip(forward.chunks, forward.parts, forward.gradients, strict=True)
         for number, (chunk, part, gradient) in enumerate(steps, 1):
-            sum_with_next_backward(self.encoder, last and number == len(forward.chunks))
+            if isinstance(self.encoder, FSDPModule):
+                self.encoder.set_requires_gradient_sync(last and number == len(forward.chunks))
             if self.cached:
                 with torch.autocast(device, dtype, enabled):
                     part = self._encode(chunk, forward.batch.step)
@@ -154,6 +155,14 @@ class Engine:
         forward = self.forward(batch)
         self.backward(forward, last=last)
         return forward.contrast
+
+    def _idle_chunks(self, batch: PairBatch) -> list[Chunk]:
+        """Texts of one token for a rank with fewer chunks than another: a pass through a sharded encoder takes all ranks."""
+        if not isinstance(self.encoder, FSDPModule):
+            return []
+        ids = batch.places.new_zeros(1)
+        token = Tokens(ids, torch.arange(2, device=ids.device), 1)
+        return [Chunk(0, token)] * (max(batch.chunk_counts) - len(batch.chunks))
 
     def _encode(self, chunk: Chunk, step: int) -> Tensor:
         torch.manual_seed(int(mix(self.seed, step, chunk.number)) >> 1)

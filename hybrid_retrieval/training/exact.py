@@ -45,7 +45,7 @@ from hybrid_retrieval.errors import InputError, Terminated, choice, exit_on_sigt
 from hybrid_retrieval.files import replaced
 from hybrid_retrieval.training.checkpoint import LAST
 from hybrid_retrieval.training.engine import sum_gradients
-from hybrid_retrieval.training.sharding import shard, shares, whole
+from hybrid_retrieval.training.sharding import shard, sharded, whole
 
 GRACE_SECONDS = 30.0
 """How long ranks may take to leave after the first one has."""
@@ -124,7 +124,7 @@ class Shards(Replicas):
         states = []
         for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            of_parameters = {number: shares(values, parameters[number]) for number, values in saved["state"].items()}
+            of_parameters = {number: sharded(values, parameters[number]) for number, values in saved["state"].items()}
             states.append({**saved, "state": of_parameters})
         super().load_optimizer_state_dict({"optimizer_states": states})
 

@@ -1,9 +1,9 @@
-"""Weights, gradients and moments shared out over the devices: FSDP2 (`torch.distributed.fsdp.fully_shard`; arXiv 2304.11277).
+"""Weights, gradients and moments sharded over the devices: FSDP2 (`torch.distributed.fsdp.fully_shard`; arXiv 2304.11277).
 
-Each rank keeps a share of every weight. The weights of a layer are gathered when it runs and dropped after it, so that each
+Each rank keeps a shard of every weight. The weights of a layer are gathered when it runs and dropped after it, so that each
 pass through the encoder, forward or backward, is a collective operation: all ranks make as many as the rank with most chunks.
 Gradients are summed over ranks once a step, with its last backward pass: until then a rank adds up those of its own chunks,
-whole. What is left of a device's memory beside activations is one whole gradient and a share of all else.
+whole. What is left of a device's memory beside activations is one whole gradient and a shard of all else.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models import kernels
-from hybrid_retrieval.models.encoder import BiEncoder, Tokens
+from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.models.kernels import RowSparseEmbedding
-from hybrid_retrieval.training.collate import Chunk, PairBatch
 
 
 def check_shardable(encoder: BiEncoder) -> None:
@@ -39,36 +38,21 @@ def check_shardable(encoder: BiEncoder) -> None:
 
 
 def shard(encoder: BiEncoder, device_type: str) -> None:
-    """Keep this rank's share of every parameter, in place: each layer by itself, and all else together.
+    """Keep this rank's shard of every parameter, in place: each layer by itself, and all else together.
 
     All ranks hold the same weights before. Parameters become DTensors, sharded along their first dimension.
     """
     kernels.remove(encoder, RowSparseEmbedding)  # a shard's gradient is dense
     mesh = init_device_mesh(device_type, (dist.get_world_size(),))
     for part in (*encoder.backbone.layers, encoder):
-        sharded = fully_shard(part, mesh=mesh)
+        module = fully_shard(part, mesh=mesh)
         # The sum over ranks: what a rank has is its part of the gradient of the mean over the global batch.
-        sharded.set_gradient_divide_factor(1.0)
-        sharded.set_force_sum_reduction_for_comms(True)
-
-
-def sum_with_next_backward(encoder: nn.Module, wanted: bool) -> None:
-    """Whether the next backward pass sums gradients over ranks, where the encoder is sharded."""
-    if isinstance(encoder, FSDPModule):
-        encoder.set_requires_gradient_sync(wanted)
-
-
-def idle_chunks(encoder: nn.Module, batch: PairBatch) -> list[Chunk]:
-    """What a rank with fewer chunks than another passes through a sharded encoder meanwhile: texts of one token."""
-    if not isinstance(encoder, FSDPModule):
-        return []
-    ids = batch.places.new_zeros(1)
-    token = Tokens(ids, torch.arange(2, device=ids.device), 1)
-    return [Chunk(0, token)] * (max(batch.chunk_counts) - len(batch.chunks))
+        module.set_gradient_divide_factor(1.0)
+        module.set_force_sum_reduction_for_comms(True)
 
 
 def whole(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with shares put together, on the CPU of rank 0; nothing on other ranks. A collective operation."""
+    """`values` with shards put together, on the CPU of rank 0; nothing on other ranks. A collective operation."""
     found = {}
     for name, value in values.items():
         full = value.full_tensor().cpu() if isinstance(value, DTensor) else value
@@ -77,8 +61,8 @@ def whole(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def shares(values: Mapping[str, Any], parameter: Tensor) -> dict[str, Any]:
-    """What an optimizer keeps of a parameter, with this rank's share of what it keeps of each element."""
+def sharded(values: Mapping[str, Any], parameter: Tensor) -> dict[str, Any]:
+    """An optimizer's state of a parameter, with this rank's shard of what it keeps of each element."""
     if not isinstance(parameter, DTensor):
         return dict(values)
     mesh, placements = parameter.device_mesh, parameter.placements

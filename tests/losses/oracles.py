@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hybrid_retrieval.losses.loss import EmbeddedPairs
-from hybrid_retrieval.losses.masks import PassageIds, QueryIds
-from hybrid_retrieval.losses.softmax import SoftmaxLoss
+from hybrid_retrieval.losses.loss import EmbeddedPairs, PassageIds, QueryIds, SoftmaxLoss
 
 PAIRS, HARD, DIMENSIONS, LANGUAGES = 7, 2, 6, 3
 ALL = slice(0, PAIRS)

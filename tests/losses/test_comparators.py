@@ -15,8 +15,7 @@ from hybrid_retrieval.losses.distill_embeddings import DistillEmbeddings
 from hybrid_retrieval.losses.distill_scores import DistillScores
 from hybrid_retrieval.losses.infonce import InfoNCE
 from hybrid_retrieval.losses.language_adversarial import LanguageAdversarial
-from hybrid_retrieval.losses.loss import EmbeddedPairs
-from hybrid_retrieval.losses.masks import PassageIds, QueryIds
+from hybrid_retrieval.losses.loss import EmbeddedPairs, PassageIds, QueryIds
 from hybrid_retrieval.losses.supcon import SupCon
 from tests.losses.oracles import (
     ALL,

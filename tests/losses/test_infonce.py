@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.losses.candidates import answering
 from hybrid_retrieval.losses.infonce import InfoNCE
-from hybrid_retrieval.losses.loss import EmbeddedPairs
-from hybrid_retrieval.losses.masks import PassageIds, QueryIds, answering
+from hybrid_retrieval.losses.loss import EmbeddedPairs, PassageIds, QueryIds
 from tests.losses.oracles import ALL, HARD, PAIRS, both_loops, distinct_ids, exact, is_answer, random_pairs, vectors
 
 MODES = ["ignore", "positive", "keep"]

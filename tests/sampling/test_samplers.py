@@ -9,10 +9,8 @@ import pytest
 from scipy.stats import binomtest
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.sampling.curve import constant
 from hybrid_retrieval.sampling.hybrid import Hybrid, HybridWithinBatch
-from hybrid_retrieval.sampling.ratio import BLOCK, Bernoulli, Exact
-from hybrid_retrieval.sampling.schedule import Schedule
+from hybrid_retrieval.sampling.ratio import BLOCK, Bernoulli, Exact, Schedule, constant
 from hybrid_retrieval.sampling.single_stream import XX, XY, English, XXMono
 from hybrid_retrieval.sampling.streams import BLOCK as STREAM_BLOCK
 

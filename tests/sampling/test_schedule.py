@@ -10,10 +10,19 @@ import pytest
 from scipy.stats import binomtest
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.sampling.curve import CHORDS, UNIT, Curve, half_cosine, straight
 from hybrid_retrieval.sampling.hybrid import Hybrid, HybridWithinBatch
-from hybrid_retrieval.sampling.ratio import BLOCK, Bernoulli, Exact
-from hybrid_retrieval.sampling.schedule import Schedule, ScheduleConfig
+from hybrid_retrieval.sampling.ratio import (
+    BLOCK,
+    CHORDS,
+    UNIT,
+    Bernoulli,
+    Curve,
+    Exact,
+    Schedule,
+    ScheduleConfig,
+    half_cosine,
+    straight,
+)
 from hybrid_retrieval.sampling.single_stream import XX, XY, XXMono
 
 from .brute_force import build, full, ragged

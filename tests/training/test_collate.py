@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from hybrid_retrieval.config import JobConfig
 from hybrid_retrieval.data.parallel import ParallelPairs, text_key
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.losses.masks import answering
+from hybrid_retrieval.losses.candidates import answering
 from hybrid_retrieval.models.tokenization import Tokenization
 from hybrid_retrieval.sampling.batch import PairIndices
 from hybrid_retrieval.training.collate import Collator, PairBatch, TokenisedSet

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hybrid_retrieval.training.batches import Chunk, PairBatch, TokenisedSet
+from hybrid_retrieval.training.contrast import Engine
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hybrid_retrieval.losses.masks import PassageIds, QueryIds
+from hybrid_retrieval.losses.loss import PassageIds, QueryIds
 from hybrid_retrieval.models.encoder import BiEncoder, Tokens
 from hybrid_retrieval.models.static import StaticBackbone
 from hybrid_retrieval.models.transformer import TransformerBackbone
 from hybrid_retrieval.sampling.batch import PairIndices
 from hybrid_retrieval.training import contrast
-from hybrid_retrieval.training.batches import Chunk, PairBatch, TokenisedSet
-from hybrid_retrieval.training.contrast import Engine
 from tests.training.conftest import batch_of, encoded, gradients, info_nce, largest_difference, small_encoder
 
 LEARNED = {"directions": "both", "learn_temperature": True}
