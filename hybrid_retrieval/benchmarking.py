@@ -20,7 +20,7 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
 from hybrid_retrieval.evaluation.bias.suite import chosen
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.figures import Figures
+from hybrid_retrieval.evaluation.figures import BASELINES, PER_QUERY, Figures
 from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, evaluate
 from hybrid_retrieval.evaluation.retrievers.dense import Dense, OverDense
 from hybrid_retrieval.evaluation.retrievers.retriever import LearnsFromText, Retriever
@@ -31,10 +31,6 @@ from hybrid_retrieval.files import write_text
 from hybrid_retrieval.models.encoder import BiEncoder, Encoder
 
 log = logging.getLogger(__name__)
-
-PER_QUERY = "per_query.parquet"
-BASELINES = "baselines"
-"""The folder of what retrievers find beside an encoder, and what the keys of their figures begin with."""
 
 
 @dataclass(frozen=True)

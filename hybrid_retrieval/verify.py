@@ -24,9 +24,9 @@ import yaml
 from hybrid_retrieval.command import with_exit_code
 from hybrid_retrieval.config import config_directory, construct, fits
 from hybrid_retrieval.errors import InputError, choice, exit_on_sigterm
+from hybrid_retrieval.evaluation.figures import BASELINES
 from hybrid_retrieval.evaluation.measures import SETTINGS
 from hybrid_retrieval.files import write_text
-from hybrid_retrieval.reporting.run_directory import BASELINES
 from hybrid_retrieval.reporting.tables import Column, Row, Table, console, number, rich_table
 
 DESCRIPTION = """Replay score cards and compare what comes out with what they say.

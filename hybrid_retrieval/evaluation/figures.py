@@ -14,6 +14,8 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.measures import Measure, measure
 
 FILE = "figures.parquet"
+BASELINES = "baselines"
+"""The folder of what was scored beside an encoder, and what the keys of its figures in ``metrics.json`` begin with."""
 PER_QUERY = "per_query.parquet"
 PER_QUERY_KEYS = ("benchmark", "setting", "query_language", "corpus_language", "query_id")
 """What a row of the values per query is about; each other column is a measure."""

@@ -14,13 +14,10 @@ from typing import Any
 import yaml
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.figures import Figures
+from hybrid_retrieval.evaluation.figures import BASELINES, Figures
 
 TRACES = ("metrics.json", "environment.json", "batch_manifest.parquet", "metrics.csv", "telemetry.jsonl")
 """A folder with one of these is a run directory."""
-
-BASELINES = "baselines"
-"""The folder of what was scored beside a run, each in a folder that reads like a run."""
 
 TITLE_GROUPS = ("sampler", "model", "dataset")
 

@@ -50,7 +50,7 @@ def draw_run(run: RunDirectory, curves: Curves, composition: BatchComposition | 
     drawn = {f"{name}_map": _map_figure(run, name) for name in run.benchmarks}
     drawn["batch_composition"] = composition and composition.draw(constant_alpha(run))
     drawn["training"] = training_figure(curves)
-    drawn["telemetry"] = telemetry_figure(curves, composition, run.setting("trainer", "accumulate") or 1)
+    drawn["telemetry"] = telemetry_figure(curves, composition, run.setting("trainer", "accumulate_grad_batches") or 1)
     return {name: heatmap.save(figure, run.path / "figures" / f"{name}.png") for name, figure in drawn.items() if figure}
 
 

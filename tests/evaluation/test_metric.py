@@ -9,7 +9,6 @@ import lightning
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 from torch.utils.data import DataLoader
@@ -18,20 +17,13 @@ from hybrid_retrieval.evaluation.metric import MultilingualRetrieval, part
 from hybrid_retrieval.evaluation.protocol import score
 from hybrid_retrieval.evaluation.retrievers.retriever import Index
 from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
+from tests.evaluation.metric_ranks import given, one_rank
 
 
 def expected(collection, scorer: DenseScorer) -> dict[str, float]:
     """Every macro mean of an evaluation, in single precision."""
     found = score(collection, Index(scorer)).metrics
     return {name.partition("/")[2]: float(np.float32(value)) for name, value in found.items() if name.count("/") == 2}
-
-
-def given(metric: MultilingualRetrieval, scorer: DenseScorer, rank: int = 0, ranks: int = 1, size: int = 7) -> None:
-    """Every `ranks`-th row, in a random order, in batches; each rank starts with a row that another one has, too."""
-    for side, vectors in (("query", scorer.queries), ("passage", scorer.corpus)):
-        rows = np.random.default_rng(rank).permutation(np.arange(rank, len(vectors), ranks))
-        for batch in torch.from_numpy(np.concatenate([[0], rows])).split(size):
-            metric.update(torch.from_numpy(vectors)[batch], batch, side)
 
 
 def test_it_equals_evaluate_whatever_the_order_and_the_batches(make_collection, tied_scorer) -> None:
@@ -44,18 +36,6 @@ def test_it_equals_evaluate_whatever_the_order_and_the_batches(make_collection, 
         assert found == expected(collection, scorer)
         metric.reset()
     assert {"monolingual/map", "crosslingual/recall@10", "multilingual/rank_distance"} <= found.keys()
-
-
-def one_rank(rank: int, ranks: int, folder: Path) -> None:
-    """The last rank has no row at all."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
-    collection, scorer = torch.load(folder / "collection.pt", weights_only=False)
-    metric = MultilingualRetrieval(collection)
-    if rank < 2:
-        given(metric, scorer, rank, 2)
-    torch.save(metric.compute(), folder / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_devices_share_the_texts_and_all_get_the_figures_of_one(tmp_path: Path, make_collection, tied_scorer) -> None:

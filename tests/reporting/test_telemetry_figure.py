@@ -19,7 +19,7 @@ Make = Callable[..., Path]
 
 def drawn(path: Path) -> dict[str, Any]:
     """The panels of a run's figure by title; those that are left out are not there."""
-    accumulate = RunDirectory.open(path).setting("trainer", "accumulate") or 1
+    accumulate = RunDirectory.open(path).setting("trainer", "accumulate_grad_batches") or 1
     figure = telemetry_figure(read_curves(path), BatchComposition.read(path), accumulate)
     return {axes.get_title(loc="left"): axes for axes in figure.axes if axes.axison}
 
@@ -88,7 +88,7 @@ def test_the_share_is_that_of_the_pairs_drawn_around_a_step(make_run: Make, step
 
 def test_the_steps_of_accumulated_batches_are_the_optimizer_s(make_run: Make) -> None:
     path = make_run("run", steps=80)
-    config = (path / "config.yaml").read_text().replace("max_steps: 200", "max_steps: 200\n  accumulate: 4")
+    config = (path / "config.yaml").read_text().replace("max_steps: 200", "max_steps: 200\n  accumulate_grad_batches: 4")
     (path / "config.yaml").write_text(config)
     share = list(drawn(path).values())[-1]
     assert max(points(share, f"drawn (in {WINDOW:.0%} of the run)")[0]) == 19

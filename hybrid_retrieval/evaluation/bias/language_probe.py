@@ -27,7 +27,7 @@ RIDGE = 1e-3
 SEED = 0
 
 
-def language_probe(evidence: Evidence) -> Finding:
+def language_probe(evidence: Evidence, per_language: int = PER_LANGUAGE, ridge: float = RIDGE) -> Finding:
     """Of queries and of documents."""
     if evidence.embeddings is None:
         return Finding(notes=["language_probe: the scorer has no embeddings"])
@@ -39,8 +39,8 @@ def language_probe(evidence: Evidence) -> Finding:
         ("language_probe_corpus", evidence.embeddings[1], corpus.language, document_groups(evidence), everything),
     )
     for key, vectors, language, group, rows in sides:
-        chosen = _drawn(rows, language[rows])
-        found = identified(vectors[chosen].astype(np.float64), language[chosen], group[chosen])
+        chosen = _drawn(rows, language[rows], per_language)
+        found = identified(vectors[chosen].astype(np.float64), language[chosen], group[chosen], ridge)
         if found is None:
             finding.notes.append(f"{key}: fewer than two languages, or fewer than {FOLDS} groups of translations")
             continue
@@ -64,7 +64,7 @@ def document_groups(evidence: Evidence) -> Ints:
     return np.asarray(csgraph.connected_components(edges, directed=False)[1][: len(collection.corpus)], np.int64)
 
 
-def identified(vectors: Floats, language: Ints, group: Ints) -> Floats | None:
+def identified(vectors: Floats, language: Ints, group: Ints, ridge: float = RIDGE) -> Floats | None:
     """float64 [rows]: 1 where the probe, fitted without the row's fold, finds its language; None where there is no telling."""
     names, label = np.unique(language, return_inverse=True)
     groups, number = np.unique(group, return_inverse=True)
@@ -77,7 +77,7 @@ def identified(vectors: Floats, language: Ints, group: Ints) -> Floats | None:
     targets = np.eye(len(names))[label]
     products = [_products(features[fold == part], targets[fold == part], weight[fold == part]) for part in range(FOLDS)]
     gram, moment = (np.sum(parts, axis=0) for parts in zip(*products, strict=True))
-    penalty = RIDGE * np.trace(gram[:-1, :-1]) / max(1, vectors.shape[1]) * np.eye(len(gram))
+    penalty = ridge * np.trace(gram[:-1, :-1]) / max(1, vectors.shape[1]) * np.eye(len(gram))
     found = np.zeros(len(vectors))
     for part in range(FOLDS):
         here = fold == part
@@ -91,9 +91,9 @@ def _products(features: Floats, targets: Floats, weight: Floats) -> tuple[Floats
     return weighted @ features, weighted @ targets
 
 
-def _drawn(rows: Ints, language: Ints) -> Ints:
-    """At most `PER_LANGUAGE` rows of each language, ascending."""
+def _drawn(rows: Ints, language: Ints, per_language: int) -> Ints:
+    """At most `per_language` rows of each language, ascending."""
     rng = np.random.default_rng(SEED)
     parts = [rows[language == index] for index in np.unique(language)]
-    drawn = [part if len(part) <= PER_LANGUAGE else rng.choice(part, PER_LANGUAGE, replace=False) for part in parts]
+    drawn = [part if len(part) <= per_language else rng.choice(part, per_language, replace=False) for part in parts]
     return np.sort(np.concatenate([*drawn, np.empty(0, np.int64)]))

@@ -22,43 +22,46 @@ from hybrid_retrieval.evaluation.collection import Ints
 from hybrid_retrieval.evaluation.measures import Floats
 from hybrid_retrieval.evaluation.scoring.scorer import Block
 
-SAMPLED = 50_000
-"""Documents of a larger pool that are ranked."""
-RUN = 500
-"""Neighbouring documents in a sample."""
+SAMPLED, RUN = 50_000, 500
 CHUNK = 1 << 23
-"""Scores that are ranked together."""
 GAP = 8
 """Queries between two wanted ones that are scored along rather than asked for apart."""
 
 
-def mrc(evidence: Evidence) -> Finding:
-    """Per query: the mean correlation with the question's other languages."""
+def mrc(evidence: Evidence, sampled: int = SAMPLED, run: int = RUN, chunk: int = CHUNK) -> Finding:
+    """Per query: the mean correlation with the question's other languages.
+
+    Args:
+        sampled: documents of a larger pool that are ranked.
+        run: neighbouring documents in a sample.
+        chunk: scores that are ranked together.
+    """
     question = evidence.question[evidence.judged]
     numbers, sizes = np.unique(question, return_counts=True)
     asked_twice = np.flatnonzero(np.isin(question, numbers[sizes > 1]))
     values = evidence.blank()
     if len(asked_twice):
         rows = evidence.judged[asked_twice]
-        values[rows] = _correlations(evidence, rows, question[asked_twice])
+        values[rows] = _correlations(
+            evidence, rows, question[asked_twice], sample(len(evidence.collection.corpus), sampled, run), chunk
+        )
     return evidence.of_queries({"mrc": values}, "no question is asked in two languages")
 
 
-def sample(documents: int) -> list[slice]:
+def sample(documents: int, sampled: int, run: int) -> list[slice]:
     """All documents, or runs of them at equal distances."""
-    if documents <= SAMPLED:
+    if documents <= sampled:
         return [slice(0, documents)]
-    starts = np.linspace(0, documents - RUN, SAMPLED // RUN).astype(np.int64)
-    return [slice(start, start + RUN) for start in starts.tolist()]
+    starts = np.linspace(0, documents - run, sampled // run).astype(np.int64)
+    return [slice(start, start + run) for start in starts.tolist()]
 
 
-def _correlations(evidence: Evidence, rows: Ints, question: Ints) -> Floats:
+def _correlations(evidence: Evidence, rows: Ints, question: Ints, parts: list[slice], chunk: int) -> Floats:
     """float64 [rows]: mean correlation of each query's list with those of its question's other queries."""
-    parts = sample(len(evidence.collection.corpus))
     blocks = [evidence.scorer.against(part) for part in parts]
     width = sum(part.stop - part.start for part in parts)
     values = np.full(len(rows), np.nan)
-    for members in _chunks(question, max(1, CHUNK // width)):
+    for members in _chunks(question, max(1, chunk // width)):
         chosen = np.sort(members)  # positions in `rows`, so that queries are asked for in their order
         ranks = average_ranks(_scores(blocks, rows[chosen], width))
         ranks -= (width + 1) / 2

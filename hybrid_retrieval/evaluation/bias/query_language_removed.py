@@ -19,11 +19,11 @@ from torch import Tensor
 from hybrid_retrieval.evaluation.bias.evidence import Evidence, Finding
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.measures import Floats, Relevant, average_precision
-from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
+from hybrid_retrieval.evaluation.scoring.ranks import BLOCK_DOCUMENTS, count_ranks
 from hybrid_retrieval.evaluation.scoring.scorer import Block, Scorer
 
 
-def drop_without_own_language(evidence: Evidence) -> Finding:
+def drop_without_own_language(evidence: Evidence, block_documents: int = BLOCK_DOCUMENTS) -> Finding:
     """``drop_without_own_language_map``."""
     collection = evidence.collection
     other = collection.queries.language[collection.query] != collection.corpus.language[collection.document]
@@ -33,7 +33,8 @@ def drop_without_own_language(evidence: Evidence) -> Finding:
     undefined = "no query has a relevant document in another language"
     if not other.any():
         return Finding(notes=[f"drop_without_own_language: {undefined}"])
-    without = count_ranks(OwnLanguageHidden(evidence.scorer, collection), rest).pool
+    hidden = OwnLanguageHidden(evidence.scorer, collection)
+    without = count_ranks(hidden, rest, block_documents=block_documents).pool
     drop = _precision(evidence, collection, evidence.ranks.pool) - _precision(evidence, rest, without)
     return evidence.of_queries({"drop_without_own_language_map": drop}, undefined)
 

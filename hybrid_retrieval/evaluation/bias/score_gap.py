@@ -17,16 +17,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from hybrid_retrieval.evaluation.bias.evidence import Evidence, Finding
 from hybrid_retrieval.evaluation.collection import Ints
 from hybrid_retrieval.evaluation.measures import Floats
-from hybrid_retrieval.evaluation.scoring.ranks import BLOCK_SCORES, document_blocks
+from hybrid_retrieval.evaluation.scoring.ranks import BLOCK_DOCUMENTS, BLOCK_SCORES, document_blocks
 
 
-def score_gap(evidence: Evidence) -> Finding:
+def score_gap(evidence: Evidence, block_documents: int = BLOCK_DOCUMENTS) -> Finding:
     """Of relevant and of other documents, in scores and in standard deviations."""
-    totals = _totals(evidence)
+    totals = _totals(evidence, block_documents)
     gap, rest = _relevant_gap(evidence), _rest_gap(evidence, totals)
     spread = totals.deviation()
     spread[spread == 0] = np.nan
@@ -54,32 +55,25 @@ class _Totals:
         return np.asarray(np.sqrt(np.maximum(self.squares / count - np.square(mean), 0)), np.float64)
 
 
-def _totals(evidence: Evidence) -> _Totals:
+def _totals(evidence: Evidence, block_documents: int) -> _Totals:
     """One pass over the scores."""
     collection = evidence.collection
     queries, languages = len(collection.queries), len(collection.languages)
     totals = _Totals(np.zeros((queries, languages)), np.zeros((queries, languages), np.int64), np.zeros(queries))
     totals.count[:] = np.bincount(collection.corpus.language, minlength=languages)
     np.subtract.at(totals.count, (collection.excluded[:, 0], collection.corpus.language[collection.excluded[:, 1]]), 1)
-    for documents in document_blocks(len(collection.corpus)):
+    for documents in document_blocks(len(collection.corpus), block_documents):
         block = evidence.scorer.against(documents)
-        inside = [_overlap(collection.corpus.rows(index), documents) for index in range(languages)]
-        height = max(1, BLOCK_SCORES // (documents.stop - documents.start))
+        language = torch.from_numpy(np.ascontiguousarray(collection.corpus.language[documents]))
+        of_language = nn.functional.one_hot(language, languages).double()  # [documents, languages]
+        height = max(1, BLOCK_SCORES // len(language))
         for start in range(0, queries, height):
             rows = slice(start, min(start + height, queries))
-            scores = block(rows.start, rows.stop)
-            if len(collection.excluded):
-                scores = torch.where(torch.isneginf(scores), 0.0, scores)
-            for index, part in enumerate(inside):
-                totals.sum[rows, index] += scores[:, part].sum(1, dtype=torch.float64).cpu().numpy()
-            totals.squares[rows] += scores.square().sum(1, dtype=torch.float64).cpu().numpy()
+            scores = block(rows.start, rows.stop).double()
+            scores[torch.isneginf(scores)] = 0
+            totals.sum[rows] += (scores @ of_language.to(scores.device)).cpu().numpy()
+            totals.squares[rows] += scores.square().sum(1).cpu().numpy()
     return totals
-
-
-def _overlap(segment: slice, documents: slice) -> slice:
-    """Columns of a block that belong to a segment of the corpus."""
-    first = min(max(segment.start, documents.start), documents.stop)
-    return slice(first - documents.start, max(first, min(segment.stop, documents.stop)) - documents.start)
 
 
 def _relevant_gap(evidence: Evidence) -> Floats:

@@ -11,7 +11,6 @@ a skewed measure; benchmarks have hundreds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -63,50 +62,23 @@ def _deviations(panels: Sequence[Floats], replicates: int, seed: int, cells: int
     matrix products with how often each question was drawn; deviations from the mean keep single precision exact enough whatever
     the measure's range.
     """
-    prepared = _prepare(panels)
+    present = [np.isfinite(panel) for panel in panels]
+    centred = [np.where(there, panel - panel_means(panel)[:-1], 0) for panel, there in zip(panels, present, strict=True)]
+    factors = [
+        (values.T.astype(np.float32), there.T.astype(np.float32)) for values, there in zip(centred, present, strict=True)
+    ]
     found = [np.empty((panel.shape[1] + 1, replicates), np.float32) for panel in panels]
     done = 0
     for drawn in _drawn(len(panels[0]), replicates, seed, cells):
         block = slice(done, done + len(drawn))
-        counts = [(present @ drawn.T) for present in prepared.patterns]
-        for values, pattern, figures in zip(prepared.centred, prepared.pattern, found, strict=True):
+        for (values, there), figures in zip(factors, found, strict=True):
             with np.errstate(invalid="ignore"):
-                pairs = (values @ drawn.T) / counts[pattern]
+                pairs = (values @ drawn.T) / (there @ drawn.T)
             figures[:-1, block] = pairs
             asked = np.isfinite(pairs)
             figures[-1, block] = np.where(asked, pairs, 0).sum(axis=0) / np.maximum(asked.sum(axis=0), 1)
         done += len(drawn)
     return found
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """Panels, transposed.
-
-    Attributes:
-        centred: float32 [pairs, questions] of each panel: minus the pair's mean, 0 where there is no value.
-        pattern: of each panel, which of `patterns` says where it has values.
-        patterns: float32 [pairs, questions], or [1, questions] where nothing is missing; measures of the same pairs use one.
-    """
-
-    centred: list[Singles]
-    pattern: list[int]
-    patterns: list[Singles]
-
-
-def _prepare(panels: Sequence[Floats]) -> _Prepared:
-    numbers: dict[bytes, int] = {}
-    prepared = _Prepared([], [], [])
-    for panel in panels:
-        present = np.isfinite(panel)
-        means = panel_means(panel)[:-1]
-        prepared.centred.append(np.ascontiguousarray(np.where(present, panel - means, 0).T, np.float32))
-        told = present[:, :1] if present.all() else present
-        number = numbers.setdefault(told.tobytes(), len(numbers))
-        if number == len(prepared.patterns):
-            prepared.patterns.append(np.ascontiguousarray(told.T, np.float32))
-        prepared.pattern.append(number)
-    return prepared
 
 
 def _drawn(questions: int, replicates: int, seed: int, cells: int) -> Iterator[Singles]:
@@ -130,26 +102,20 @@ def sign_flip_p_values(differences: Floats, replicates: int, seed: int, cells: i
     exact = len(parts) < 63 and 2 ** len(parts) <= replicates
     reached = np.abs(parts.sum(axis=0)) - ROUNDING * np.abs(parts).sum(axis=0)
     hits = np.zeros(parts.shape[1], np.int64)
-    for signs in _every_sign(len(parts), cells) if exact else _random_signs(len(parts), replicates, seed, cells):
+    for signs in _signs(len(parts), None if exact else replicates, seed, cells):
         hits += (np.abs(signs @ parts) >= reached).sum(axis=0)
     p: Floats = hits / 2 ** len(parts) if exact else (1 + hits) / (1 + replicates)
     return p
 
 
-def _every_sign(questions: int, cells: int) -> Iterator[npt.NDArray[np.floating]]:
-    """All sign patterns, float64 [patterns of a block, questions]."""
-    first = 0
-    for size in _blocks(questions, 2**questions, cells):
-        patterns = np.arange(first, first + size)[:, None] >> np.arange(questions)
-        yield 1.0 - 2.0 * (patterns & 1)
-        first += size
-
-
-def _random_signs(questions: int, replicates: int, seed: int, cells: int) -> Iterator[npt.NDArray[np.floating]]:
-    """Random sign patterns, float64 [patterns of a block, questions]."""
+def _signs(questions: int, replicates: int | None, seed: int, cells: int) -> Iterator[Floats]:
+    """Random sign patterns, or every one: float64 [patterns of a block, questions]."""
     rng = np.random.default_rng(seed)
-    for size in _blocks(questions, replicates, cells):
-        yield 1 - 2 * rng.integers(0, 2, (size, questions), np.int8).astype(np.float64)
+    first = 0
+    for size in _blocks(questions, replicates or 2**questions, cells):
+        every = np.arange(first, first + size)[:, None] >> np.arange(questions) & 1
+        yield 1.0 - 2.0 * (rng.integers(0, 2, (size, questions), np.int8) if replicates else every)
+        first += size
 
 
 def _blocks(questions: int, replicates: int, cells: int) -> Iterator[int]:

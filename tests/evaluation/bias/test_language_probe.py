@@ -68,8 +68,7 @@ def test_folds_keep_translations_together() -> None:
 
 
 @pytest.mark.parametrize("ridge", [module.RIDGE, 2.0])
-def test_it_equals_a_probe_fitted_fold_by_fold(ridge: float, gather, monkeypatch) -> None:
-    monkeypatch.setattr(module, "RIDGE", ridge)
+def test_it_equals_a_probe_fitted_fold_by_fold(ridge: float, gather) -> None:
     collection = parallel(60, (1, 2, 3))
     rows, language = vectors(collection, 0.4)[0].astype(float), collection.queries.language
     evidence = gather(collection, DenseScorer(*vectors(collection, 0.4)))
@@ -77,7 +76,7 @@ def test_it_equals_a_probe_fitted_fold_by_fold(ridge: float, gather, monkeypatch
     fold = (np.random.default_rng(module.SEED).permutation(len(groups)) % module.FOLDS)[evidence.question]
     weight = 1 / np.bincount(language)[language]
     centred = rows - np.average(rows, axis=0, weights=weight)
-    penalty = module.RIDGE * np.average(np.square(centred).sum(1), weights=weight) * weight.sum() / rows.shape[1]
+    penalty = ridge * np.average(np.square(centred).sum(1), weights=weight) * weight.sum() / rows.shape[1]
     expected = np.zeros(len(rows))
     for part in range(module.FOLDS):
         here, rest = fold == part, fold != part
@@ -87,7 +86,7 @@ def test_it_equals_a_probe_fitted_fold_by_fold(ridge: float, gather, monkeypatch
         probe = np.linalg.lstsq(design, targets, rcond=None)[0]
         expected[here] = (np.c_[centred[here], np.ones(here.sum())] @ probe).argmax(1) == language[here]
     assert 0.3 < expected.mean() < 0.9
-    np.testing.assert_array_equal(bias_suite(evidence, ["language_probe"]).per_query["language_probe"], expected)
+    np.testing.assert_array_equal(module.language_probe(evidence, ridge=ridge).per_query["language_probe"], expected)
 
 
 def test_documents_that_answer_the_same_question_are_one_group(gather) -> None:
@@ -102,12 +101,10 @@ def test_documents_that_answer_the_same_question_are_one_group(gather) -> None:
     assert len({number[0], number[1], number[2]}) == 3
 
 
-def test_large_sets_are_drawn_from(gather, monkeypatch) -> None:
-    monkeypatch.setattr(module, "PER_LANGUAGE", 40)
+def test_large_sets_are_drawn_from(gather) -> None:
     collection = parallel(90)
-    column = bias_suite(gather(collection, DenseScorer(*vectors(collection, 1))), ["language_probe"]).per_query[
-        "language_probe"
-    ]
+    evidence = gather(collection, DenseScorer(*vectors(collection, 1)))
+    column = module.language_probe(evidence, per_language=40).per_query["language_probe"]
     assert [int((~np.isnan(column[collection.queries.rows(index)])).sum()) for index in range(3)] == [40] * 3
 
 

@@ -12,7 +12,6 @@ from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.figures import Figures
 from hybrid_retrieval.evaluation.language_pairs import LanguagePair, aggregate, language_pairs, with_intervals
 from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
-from hybrid_retrieval.evaluation.statistics import resampling
 from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals, panel_means
 
 
@@ -49,11 +48,10 @@ class TestBootstrap:
         for panel, bounds in zip(panels, together, strict=True):
             assert np.allclose(bootstrap_intervals([panel], 100, 0)[0], bounds, atol=1e-6)
 
-    def test_blocks_change_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_blocks_change_nothing(self) -> None:
         panel = np.random.default_rng(3).random((40, 3))
         whole = bootstrap_intervals([panel], 333, 0)[0]
-        monkeypatch.setattr(resampling, "CELLS", 400)
-        assert np.allclose(bootstrap_intervals([panel], 333, 0)[0], whole, atol=1e-6)
+        assert np.allclose(bootstrap_intervals([panel], 333, 0, cells=400)[0], whole, atol=1e-6)
 
     def test_the_seed_decides(self) -> None:
         panel = np.random.default_rng(4).random((40, 3))

@@ -52,10 +52,9 @@ class TestSignFlips:
         )
         assert sign_flip_p_values((ours - theirs)[:, None], 2**11, 0) == pytest.approx([exact.pvalue] * 2)
 
-    def test_enumeration_in_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_enumeration_in_blocks(self) -> None:
         differences = ragged(np.random.default_rng(6), 8, 2)
-        monkeypatch.setattr("hybrid_retrieval.evaluation.statistics.resampling.CELLS", 100)
-        assert np.allclose(sign_flip_p_values(differences, 256, 0), brute_force_flips(differences))
+        assert np.allclose(sign_flip_p_values(differences, 256, 0, cells=100), brute_force_flips(differences))
 
     def test_random_signs_come_near_the_exact_p_and_are_a_function_of_the_seed(self) -> None:
         differences = ragged(np.random.default_rng(3), 12, 2)
@@ -69,11 +68,10 @@ class TestSignFlips:
         assert sign_flip_p_values(np.full((100, 1), 0.5), 99, 0) == pytest.approx([0.01, 0.01])
         assert sign_flip_p_values(np.zeros((100, 2)), 99, 0) == pytest.approx([1, 1, 1])
 
-    def test_blocks_change_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_blocks_change_nothing(self) -> None:
         differences = ragged(np.random.default_rng(4), 40, 3)
         whole = sign_flip_p_values(differences, 500, 0)
-        monkeypatch.setattr("hybrid_retrieval.evaluation.statistics.resampling.CELLS", 1000)
-        assert np.array_equal(sign_flip_p_values(differences, 500, 0), whole)
+        assert np.array_equal(sign_flip_p_values(differences, 500, 0, cells=1000), whole)
 
     def test_size_under_the_null_hypothesis_with_eleven_translations(self) -> None:
         rng = np.random.default_rng(5)
