@@ -225,21 +225,21 @@ def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     return full[:start], full[start + len(bare) :]
 
 
-def load_tokenizer(directory: Path, key: str = "model.path") -> Tokenizer:
+def load_tokenizer(directory: Path) -> Tokenizer:
     """The tokenizer of a published model directory: ``tokenizer.json``, or what transformers makes of older files."""
     file = directory / "tokenizer.json"
     if file.exists():
         try:
             return Tokenizer.from_file(str(file))
         except Exception as error:  # the binding raises bare Exception
-            raise InputError(f"{key}: {file} is not a tokenizer ({first_line(error)})") from error
+            raise InputError(f"model.path: {file} is not a tokenizer ({first_line(error)})") from error
     from transformers import AutoTokenizer
 
     try:
         slow = AutoTokenizer.from_pretrained(directory, use_fast=True)
     except (OSError, ValueError, ImportError) as error:
         raise InputError(
-            f"{key}={directory} holds no tokenizer.json and no tokenizer that can be converted ({first_line(error)})"
+            f"model.path={directory} holds no tokenizer.json and no tokenizer that can be converted ({first_line(error)})"
         ) from error
     backend: Tokenizer = slow.backend_tokenizer
     return backend
