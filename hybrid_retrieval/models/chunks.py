@@ -16,7 +16,7 @@ LEVELS = 128
 """Distinct lengths that a cut is looked for at; more are rounded up."""
 
 
-def plan(lengths: Ints, budget: int, multiple: int = 1) -> list[Ints]:
+def plan(lengths: Ints, budget: int) -> list[Ints]:
     """Rows of each chunk, the longest texts first: the cuts with the least padded tokens and chunks together.
 
     The padded size of a chunk (rows x longest) is at most `budget`, except for a single text that is longer.
@@ -24,7 +24,6 @@ def plan(lengths: Ints, budget: int, multiple: int = 1) -> list[Ints]:
     Args:
         lengths: int64 [texts], tokens.
         budget: tokens, padding included.
-        multiple: the number of chunks is a multiple of it, as far as there are texts.
     """
     if not len(lengths):
         return []
@@ -32,18 +31,9 @@ def plan(lengths: Ints, budget: int, multiple: int = 1) -> list[Ints]:
     ordered = lengths[order]
     pieces: list[Ints] = []
     for start, stop in _cuts(ordered, budget):
-        pieces.extend(_even(np.arange(start, stop), -(-(stop - start) // max(1, budget // int(ordered[start])))))
-    wanted = min(len(order), multiple * -(-len(pieces) // multiple))
-    while len(pieces) < wanted:
-        largest = max(range(len(pieces)), key=lambda number: len(pieces[number]) * int(ordered[pieces[number][0]]))
-        if len(pieces[largest]) == 1:
-            largest = max(range(len(pieces)), key=lambda number: len(pieces[number]))
-        pieces[largest : largest + 1] = _even(pieces[largest], 2)
+        parts = -(-(stop - start) // max(1, budget // int(ordered[start])))
+        pieces.extend(np.array_split(np.arange(start, stop), parts))
     return [order[piece] for piece in pieces]
-
-
-def _even(rows: Ints, parts: int) -> list[Ints]:
-    return list(np.array_split(rows, parts))
 
 
 def _cuts(ordered: Ints, budget: int) -> list[tuple[int, int]]:

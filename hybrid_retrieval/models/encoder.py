@@ -76,10 +76,6 @@ class Tokens:
             self, ids=self.ids.to(device, non_blocking=non_blocking), offsets=self.offsets.to(device, non_blocking=non_blocking)
         )
 
-    def pin_memory(self) -> Tokens:
-        """The same in pinned memory."""
-        return replace(self, ids=self.ids.pin_memory(), offsets=self.offsets.pin_memory())
-
 
 @dataclass(frozen=True)
 class Lost:
@@ -232,31 +228,20 @@ class BiEncoder(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def encode(self, texts: Sequence[str], role: Role, label: str = "") -> npt.NDArray[np.float32]:
+    def encode(
+        self, texts: Sequence[str], role: Role, label: str = "", chunk_tokens: int | None = None
+    ) -> npt.NDArray[np.float32]:
         """float32 [texts, dimensions], encoded in chunks of similar length.
+
+        Args:
+            chunk_tokens: encoded at once, padding included; by default what suits the device.
 
         Raises:
             InputError: an embedding is not finite; or a text is cut or a token unknown, `strict` is set and there is a label.
         """
         ids = self.tokenise(texts, role, label)
-        result = self.encode_share(ids, 0, 1, label)
-        bad = ~np.isfinite(result).all(1)
-        if bad.any():
-            raise InputError(f"{int(bad.sum())} of {len(texts)} {role} embeddings are not finite: the weights are damaged")
-        return result
-
-    def encode_share(
-        self, ids: Ragged, rank: int, ranks: int, label: str = "", chunk_tokens: int | None = None
-    ) -> npt.NDArray[np.float32]:
-        """float32 [texts, dimensions]: the rows of the chunks that fall to one of `ranks`; the others are zero.
-
-        The chunks are those of all texts, so that the sum over ranks is what one rank computes, bit for bit.
-
-        Args:
-            chunk_tokens: encoded at once, padding included; by default what suits the device.
-        """
         result = np.zeros((len(ids), self.dimensions), np.float32)
-        chunks = plan(ids.lengths, chunk_tokens or ENCODED_AT_ONCE.get(self.device.type, CHUNK_TOKENS))[rank::ranks]
+        chunks = plan(ids.lengths, chunk_tokens or ENCODED_AT_ONCE.get(self.device.type, CHUNK_TOKENS))
         training = self.training
         self.eval()
         try:
@@ -266,14 +251,17 @@ class BiEncoder(nn.Module):
                     result[chunk] = self(tokens).float().cpu().numpy()
         finally:
             self.train(training)
+        bad = ~np.isfinite(result).all(1)
+        if bad.any():
+            raise InputError(f"{int(bad.sum())} of {len(texts)} {role} embeddings are not finite: the weights are damaged")
         return result
 
-    def tokenise(self, texts: Sequence[str], role: Role, label: str = "", at_once: int = TOKENISED_AT_ONCE) -> Ragged:
+    def tokenise(self, texts: Sequence[str], role: Role, label: str = "") -> Ragged:
         """int64 ids of each text; with a label, what is lost is logged, or an InputError where `strict` (law 7)."""
         tokenization = self.tokenization(role)
-        pieces = (texts[start : start + at_once] for start in range(0, len(texts), at_once))
         parts, cut = [Ragged.from_lists([])], 0
-        for part, was_cut in tokenization.chunks(pieces):
+        starts = range(0, len(texts), TOKENISED_AT_ONCE)
+        for part, was_cut in tokenization.chunks(texts[start : start + TOKENISED_AT_ONCE] for start in starts):
             parts.append(part)
             cut += int(was_cut.sum())
         ids = Ragged.join(parts)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 from torch import Tensor, nn
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.models.tokenization import first_line
+from hybrid_retrieval.models.tokenization import first_line, special_tokens
 
 
 def published_weights(directory: Path) -> nn.Module:
@@ -79,38 +79,20 @@ def with_end(tokenizer: Tokenizer, directory: Path, token: str | None) -> Tokeni
         token: the token; by default the one that the directory calls its end of sequence.
     """
     tokenizer.no_padding()
-    bare, whole = (tokenizer.encode("a", add_special_tokens=special).ids[-1] for special in (False, True))
-    if token is None and bare != whole:
+    before, after = special_tokens(tokenizer)
+    if token is None and after:
         return tokenizer
     name = token or _end_of_sequence(directory)
     number = tokenizer.token_to_id(name) if name else None
     if name is None or number is None:
         raise InputError(f"model.end_token={token}: {name or 'an end token'} is not in {directory}; name a token that is")
-    if whole == number:
-        return tokenizer
-    layout = json.loads(tokenizer.to_str())
-    layout["post_processor"] = _ended(layout["post_processor"], name, number)
-    return Tokenizer.from_str(json.dumps(layout))
-
-
-def _ended(processor: dict[str, Any] | None, token: str, number: int) -> dict[str, Any]:
-    """A tokenizer's post-processor that also puts `token` at the end.
-
-    A template goes on with it: two templates in a row take what the first one adds for a text of its own.
-    """
-    end = {"SpecialToken": {"id": token, "type_id": 0}}
-    known = {token: {"id": token, "ids": [number], "tokens": [token]}}
-    if processor is None:
-        text = {"Sequence": {"id": "A", "type_id": 0}}
-        pair = [text, {"Sequence": {"id": "B", "type_id": 1}}]
-        return {"type": "TemplateProcessing", "single": [text, end], "pair": pair, "special_tokens": known}
-    if processor["type"] == "TemplateProcessing":
-        single, special = [*processor["single"], end], processor["special_tokens"] | known
-        return processor | {"single": single, "special_tokens": special}
-    parts = processor["processors"] if processor["type"] == "Sequence" else [processor]
-    template = next((place for place, part in enumerate(parts) if part["type"] == "TemplateProcessing"), len(parts))
-    ended = _ended(parts[template] if template < len(parts) else None, token, number)
-    return {"type": "Sequence", "processors": [*parts[:template], ended, *parts[template + 1 :]]}
+    if after[-1:] != [number]:
+        first, last = ([tokenizer.id_to_token(id_) for id_ in ids] for ids in (before, [*after, number]))
+        known = {id_: tokenizer.id_to_token(id_) for id_ in (*before, *after, number)}
+        tokenizer.post_processor = processors.TemplateProcessing(
+            [*first, "$A", *last], special_tokens=[(text, id_) for id_, text in known.items()]
+        )
+    return tokenizer
 
 
 def _end_of_sequence(directory: Path) -> str | None:

@@ -51,11 +51,9 @@ def as_saved(directory: Path, settings: EncoderSettings) -> EncoderSettings:
         raise InputError(
             f"model.pooling={settings.pooling}, but {directory} was saved with {pooling}: give model.pooling={pooling}"
         )
-    dense = "Dense" in kinds
-    if dense and settings.projection is None:
+    if "Dense" in kinds and settings.projection is None:
         raise InputError(f"model.projection=null, but {directory} has a dense layer: give model.projection=published")
-    main = directory / "config_sentence_transformers.json"
-    saved = _optional(main)
+    saved = _optional(directory / "config_sentence_transformers.json")
     _check_prompts(directory, saved.get("prompts") or {}, settings)
     return replace(settings, normalize=normalises or saved.get("similarity_fn_name") != "dot")
 
@@ -65,7 +63,8 @@ def _check_transformer(directory: Path, settings: EncoderSettings) -> None:
     file = next(iter(sorted(directory.glob("sentence_*_config.json"))), None)
     config = {} if file is None else _json(file)
     given = config.get("processor_kwargs") or config.get("tokenizer_args") or {}
-    limits = given.get("model_max_length"), config.get("max_seq_length"), _saved_length(directory)
+    of_tokenizer = _optional(directory / "tokenizer_config.json").get("model_max_length")  # holds where the module has none
+    limits = given.get("model_max_length"), config.get("max_seq_length"), of_tokenizer
     limit = next((value for value in limits if value is not None), None)
     beyond = [key for key in LENGTHS if limit is not None and getattr(settings, key) > limit]
     if beyond:
@@ -78,12 +77,6 @@ def _check_transformer(directory: Path, settings: EncoderSettings) -> None:
                 f"model.path={directory} was saved with do_lower_case=true, but its tokenizer keeps capitals; "
                 "expected a tokenizer.json that lower-cases, as sentence-transformers 6 saves it"
             )
-
-
-def _saved_length(directory: Path) -> int | None:
-    """The limit of the tokenizer, which holds where the module has none."""
-    length: int | None = _optional(directory / "tokenizer_config.json").get("model_max_length")
-    return length
 
 
 def _pooling(directory: Path, config: dict[str, Any]) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Encoding, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.word_memo import WordMemo, words_suffice
@@ -77,12 +76,8 @@ class Tokenization:
         return tokenizer
 
     @cached_property
-    def _special(self) -> tuple[Ints, Ints]:
-        """Ids of the special tokens before and after a text."""
-        plain = self._plain()
-        bare, full = (plain.encode("a", add_special_tokens=special).ids for special in (False, True))
-        start = next(place for place in range(len(full)) if full[place : place + len(bare)] == bare)
-        return np.array(full[:start], np.int64), np.array(full[start + len(bare) :], np.int64)
+    def _special(self) -> tuple[list[int], list[int]]:
+        return special_tokens(self._plain())
 
     def chunks(self, texts: Iterable[Sequence[str]]) -> Iterator[tuple[Ragged, npt.NDArray[np.bool_]]]:
         """Token ids of each chunk of texts, and for each text whether it was cut to `max_length`."""
@@ -99,21 +94,22 @@ class Tokenization:
         room = self.max_length - len(before) - len(after) - bare - MARGIN
         if room < 2 * overlap + 4:
             raise InputError(f"evaluation.overlap={overlap} leaves no room in model.max_passage_length={self.max_length}")
-        units = _units(plain, text)
-        if sum(unit.tokens for unit in units) <= room + MARGIN:
+        found = plain.encode(text, add_special_tokens=False)
+        if len(found) <= room + MARGIN:
             return [text]
-        ends = np.cumsum([unit.tokens for unit in units])
-        words = [at for at, unit in enumerate(units) if unit.starts_word]
+        starts, tokens, starts_word = _units(found, text)
+        ends, words = np.cumsum(tokens), np.flatnonzero(starts_word)
         pieces: list[str] = []
         first = 0
         while True:
             done = int(ends[first - 1]) if first else 0
             most = int(np.searchsorted(ends, done + room, "right"))
-            if most >= len(units):
-                return [*pieces, text[units[first].start :]]
+            if most >= len(starts):
+                return [*pieces, text[starts[first] :]]
             half = int(np.searchsorted(ends, done + overlap + room // 2, "right"))
-            last = _latest(words, half, most) or max(most, first + 1)
-            pieces.append(text[units[first].start : units[last].start])
+            at = words[(words > half) & (words <= most)]
+            last = int(at[-1]) if len(at) else max(most, first + 1)
+            pieces.append(text[starts[first] : starts[last]])
             back = int(np.searchsorted(ends, ends[last - 1] - overlap, "left")) + 1
             first = max(back, first + 1) if overlap else last
 
@@ -146,41 +142,24 @@ class Tokenization:
         return Ragged.of(flat, total), cut
 
 
-@dataclass(frozen=True)
-class _Unit:
-    """A stretch of text that is not split: its first character, its tokens, whether it starts a word."""
+def _units(found: Encoding, text: str) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
+    """Stretches of a text that are not split: first character, number of tokens, whether a word starts there; each [units].
 
-    start: int
-    tokens: int
-    starts_word: bool
-
-
-def _units(tokenizer: Tokenizer, text: str) -> list[_Unit]:
-    """Tokens that share characters are one unit; one of many characters, all of them bytes, is as many units."""
-    found = tokenizer.encode(text, add_special_tokens=False)
-    units: list[_Unit] = []
-    stop, word = 0, None
-    for (start, end), of in zip(found.offsets, found.word_ids, strict=True):
-        if start < stop and units:
-            units[-1] = replace(units[-1], tokens=units[-1].tokens + 1)
+    Tokens that share characters are one unit; one of many characters, all of them bytes, is a unit for each of these.
+    """
+    start, stop = np.array(found.offsets).T
+    at = np.flatnonzero(start >= np.maximum.accumulate(np.concatenate([[0], stop[:-1]])))
+    word = np.array([-1, *(-1 if one is None else one for one in found.word_ids)])
+    units: list[tuple[int, int, bool]] = []
+    columns = start[at], [*start[at[1:]], len(text)], np.diff([*at, len(start)]), word[at + 1] != word[at]
+    for first, until, tokens, starts_word in zip(*columns, strict=True):
+        if tokens <= LONGEST_UNIT or until <= first:
+            units.append((first, tokens, starts_word))
         else:
-            units.append(_Unit(start, 1, of != word))
-        stop, word = max(stop, end), of
-    whole: list[_Unit] = []
-    for at, unit in enumerate(units):
-        until = units[at + 1].start if at + 1 < len(units) else len(text)
-        if unit.tokens <= LONGEST_UNIT or until <= unit.start:
-            whole.append(unit)
-            continue
-        sizes = [len(character.encode("utf-8", "surrogatepass")) + 1 for character in text[unit.start : until]]
-        whole += [_Unit(unit.start + place, size, unit.starts_word and not place) for place, size in enumerate(sizes)]
-    return whole
-
-
-def _latest(places: Sequence[int], above: int, most: int) -> int | None:
-    """The last of ascending `places` in (above, most]."""
-    at = bisect.bisect_right(places, most) - 1
-    return places[at] if at >= 0 and places[at] > above else None
+            sizes = [len(character.encode("utf-8", "surrogatepass")) + 1 for character in text[first:until]]
+            units += [(first + place, size, starts_word and not place) for place, size in enumerate(sizes)]
+    firsts, counts, words = (np.array(column) for column in zip(*units, strict=True))
+    return firsts, counts, words
 
 
 def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Ragged, npt.NDArray[np.bool_]]:
@@ -239,21 +218,28 @@ def train_unigram(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
-def load_tokenizer(directory: Path, key: str = "model.path") -> Tokenizer:
+def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """Ids of the special tokens before and after a text; the tokenizer must not pad."""
+    bare, full = (tokenizer.encode("a", add_special_tokens=special).ids for special in (False, True))
+    start = next(place for place in range(len(full)) if full[place : place + len(bare)] == bare)
+    return full[:start], full[start + len(bare) :]
+
+
+def load_tokenizer(directory: Path) -> Tokenizer:
     """The tokenizer of a published model directory: ``tokenizer.json``, or what transformers makes of older files."""
     file = directory / "tokenizer.json"
     if file.exists():
         try:
             return Tokenizer.from_file(str(file))
         except Exception as error:  # the binding raises bare Exception
-            raise InputError(f"{key}: {file} is not a tokenizer ({first_line(error)})") from error
+            raise InputError(f"model.path: {file} is not a tokenizer ({first_line(error)})") from error
     from transformers import AutoTokenizer
 
     try:
         slow = AutoTokenizer.from_pretrained(directory, use_fast=True)
     except (OSError, ValueError, ImportError) as error:
         raise InputError(
-            f"{key}={directory} holds no tokenizer.json and no tokenizer that can be converted ({first_line(error)})"
+            f"model.path={directory} holds no tokenizer.json and no tokenizer that can be converted ({first_line(error)})"
         ) from error
     backend: Tokenizer = slow.backend_tokenizer
     return backend

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -134,26 +134,30 @@ class TransformerBackbone(Backbone):
 
 
 @dataclass
-class ScratchTransformer(Model):
-    """XLM-R's architecture with random weights, over a tokenizer trained on the training text.
-
-    For what is not said here, see `EncoderSettings` and `TransformerOptions`.
-    """
+class TransformerModel(Model):
+    """Config that both kinds of transformer share; see `EncoderSettings` and `TransformerOptions` for what it means."""
 
     paths: PathsConfig
+    _: KW_ONLY
+    pooling: str = "mean"
+    max_query_length: int = 256
+    max_passage_length: int = 256
+    token_embeddings: str = "dense"
+    gradient_checkpointing: bool = False
+    compile: bool = False
+
+
+@dataclass
+class ScratchTransformer(TransformerModel):
+    """XLM-R's architecture with random weights, over a tokenizer trained on the training text."""
+
     layers: int
     hidden: int
     heads: int
     vocabulary: int = 32_000
     dropout: float = 0.1
     """Of states and of attention."""
-    pooling: str = "mean"
     projection: int | None = None
-    max_query_length: int = 64
-    max_passage_length: int = 256
-    token_embeddings: str = "dense"
-    gradient_checkpointing: bool = False
-    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("layers", "hidden", "heads", "vocabulary"):
@@ -190,35 +194,25 @@ class ScratchTransformer(Model):
 
 
 @dataclass
-class PretrainedTransformer(Model):
-    """A published encoder, from the hub or from a local directory in the published layout.
+class PretrainedTransformer(TransformerModel):
+    """A published encoder, from the hub or from a local directory in the published layout."""
 
-    For what is not said here, see `EncoderSettings` and `TransformerOptions`.
-    """
-
-    paths: PathsConfig
     name: str
     """Of the repository on the hub."""
     path: str | None = None
     """A local directory instead; nothing is looked up on the hub then."""
     revision: str | None = None
     """A branch, tag or commit of the hub repository."""
-    pooling: str = "mean"
     projection: int | str | None = None
     """Dimensions of a new linear layer, or ``published``: the dense layer that the directory holds in
     sentence-transformers' layout (``2_Dense``), as LaBSE does."""
     query_prefix: str = ""
     passage_prefix: str = ""
-    max_query_length: int = 256
-    max_passage_length: int = 256
     end_token: str | None = None
     """With ``pooling=last``, the token that ends every text; by default what the tokenizer ends texts with, or else its end
     of sequence."""
     bidirectional: bool = False
-    token_embeddings: str = "dense"
     lora: dict[str, Any] | None = None
-    gradient_checkpointing: bool = False
-    compile: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.projection, str) and self.projection != "published":

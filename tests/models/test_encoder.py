@@ -44,10 +44,14 @@ def test_encode_equals_forward_in_the_order_given(kind, settings, make_encoder) 
         assert found.shape == (len(texts), encoder.dimensions)
         expected = one_by_one(encoder, texts, role)
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
-        in_chunks = encoder.encode_share(encoder.tokenise(texts, role, at_once=5), 0, 1, chunk_tokens=100)
-        np.testing.assert_allclose(in_chunks, expected, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(encoder.encode(texts, role, chunk_tokens=100), expected, rtol=1e-3, atol=1e-5)
     if encoder.settings.normalize:
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+def test_more_texts_than_are_tokenised_at_once(make_encoder) -> None:
+    once = make_encoder().tokenise(SENTENCES, "query").tolist()
+    assert make_encoder().tokenise(SENTENCES * 600, "query").tolist() == once * 600
 
 
 def test_no_texts_give_no_rows(make_encoder) -> None:
