@@ -294,14 +294,9 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     deb(served, "libreoffice-help-de", "de", translated(english, "de"))
     commands = tmp_path / "commands"
     commands.mkdir()
-    names = "libreoffice-help-en-us libreoffice-help-de libreoffice-help-pt-br libreoffice-help-common"
-    scripts = {
-        "apt-cache": f"printf '%s\\n' {names}",
-        "apt-get": f'for name; do :; done; cp {served}/"$name"_*.deb . || {{ echo "E: cannot fetch $name" >&2; exit 100; }}',
-    }
-    for name, body in scripts.items():
-        (commands / name).write_text(f"#!/bin/sh\n{body}\n")
-        (commands / name).chmod(0o755)
+    body = f'for name; do :; done; cp {served}/"$name"_*.deb . || {{ echo "E: cannot fetch $name" >&2; exit 100; }}'
+    (commands / "apt-get").write_text(f"#!/bin/sh\n{body}\n")
+    (commands / "apt-get").chmod(0o755)
     monkeypatch.setenv("PATH", str(commands), prepend=":")
     return served
 
