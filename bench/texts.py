@@ -7,7 +7,6 @@ and both sides compute the same loss.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +23,6 @@ from hybrid_retrieval.data.sources.libreoffice_help import LibreOfficeHelp
 from hybrid_retrieval.data.sources.synthetic import Synthetic
 from hybrid_retrieval.models.tokenization import Tokenization
 from hybrid_retrieval.models.trained_tokenizer import trained_tokenizer
-from hybrid_retrieval.training.training_text import SourceText
 
 LONGEST = 256
 """Tokens of a text, special ones included."""
@@ -40,8 +38,7 @@ SIMILAR = 0.06
 
 def paths() -> PathsConfig:
     """As the commands have them."""
-    cache = os.environ.get("HYBRID_RETRIEVAL_CACHE", PathsConfig.cache)
-    return PathsConfig(data=os.environ.get("HYBRID_RETRIEVAL_DATA"), cache=cache)
+    return PathsConfig()
 
 
 @lru_cache
@@ -107,7 +104,7 @@ def _similar(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def tokenizer() -> Tokenizer:
     """A unigram tokenizer trained on the bench's text."""
-    return trained_tokenizer(SourceText(source()), VOCABULARY, paths())
+    return trained_tokenizer(source().text, VOCABULARY, paths())
 
 
 def model_directory(vocabulary: int = VOCABULARY, shape: dict[str, int] | None = None) -> Path:

@@ -167,12 +167,17 @@ class AuditConfig:
         share("audit.threshold", self.threshold)
 
 
+DEFAULT_CACHE = "~/.cache/hybrid_retrieval"
+
+
 @dataclasses.dataclass(frozen=True)
 class PathsConfig:
     """Where things are read and written; ``conf/paths/default.yaml`` explains the keys."""
 
-    data: str | None = None
-    cache: str = "~/.cache/hybrid_retrieval"
+    data: str | None = dataclasses.field(default_factory=lambda: os.environ.get("HYBRID_RETRIEVAL_DATA"))
+    cache: str = dataclasses.field(
+        default_factory=lambda: os.environ.get("HYBRID_RETRIEVAL_CACHE", "~/.cache/hybrid_retrieval")
+    )
     runs: str = "runs"
 
 

@@ -25,13 +25,8 @@ def main() -> None:
 
 def prepare() -> None:
     """Build ``libreoffice_help``, and say what it holds."""
-    paths = PathsConfig(
-        data=os.environ.get("HYBRID_RETRIEVAL_DATA"),
-        cache=os.environ.get("HYBRID_RETRIEVAL_CACHE", PathsConfig.cache),
-    )
-    source = build(
-        yaml.safe_load((config_directory() / "dataset" / "libreoffice_help.yaml").read_text()), "dataset", paths=paths
-    )
+    node = yaml.safe_load((config_directory() / "dataset" / "libreoffice_help.yaml").read_text())
+    source = build(node, "dataset", paths=PathsConfig())
     try:
         pairs = source.pairs()
     except InputError:

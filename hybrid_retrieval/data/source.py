@@ -50,9 +50,41 @@ class Source(ABC):
         """The sets to draw training batches from."""
         return [WeightedPairs(self.pairs(), 1.0)]
 
+    @property
+    def text(self) -> SourceText:
+        """The text that a tokenizer is trained on."""
+        return SourceText([one.pairs for one in self.sets()])
+
     def provenance(self) -> list[dict[str, Any]]:
         """Where the data came from: revision or version, and checksum."""
         return [{"name": weighted.pairs.name, **weighted.pairs.meta["provenance"]} for weighted in self.sets()]
+
+
+@dataclass(frozen=True)
+class SourceText:
+    """The training split of sets, the same amount of every language."""
+
+    sets: Sequence[ParallelPairs]
+
+    @property
+    def key(self) -> Any:
+        """All that a sample depends on."""
+        return [pairs.directory.name for pairs in self.sets]
+
+    def sample(self, characters: int) -> list[str]:
+        """Passages and questions in a fixed random order, about `characters` of each language, from all sets alike."""
+        texts: list[str] = []
+        each = characters // len(self.sets)
+        for pairs in self.sets:
+            queries, passages = pairs.split_rows("train")
+            for index in range(len(pairs.languages)):
+                for table, rows, amount in ((pairs.passages, passages, each * 3 // 4), (pairs.queries, queries, each // 4)):
+                    mine = rows[table.languages[rows] == index]
+                    mine = np.random.default_rng(index).permutation(mine)[: amount // 4 + 1]
+                    sampled = table.texts(mine)
+                    before = np.cumsum([0, *map(len, sampled)])[:-1]
+                    texts += [text for text, start in zip(sampled, before.tolist(), strict=True) if start < amount]
+        return texts
 
 
 class BuiltSource(Source):

@@ -342,6 +342,10 @@ class Model(ABC):
     def build(self, tokenizer: Tokenizer) -> BiEncoder:
         """The encoder before training; random weights come from torch's generator."""
 
+    def encoder(self, training_text: TrainingText) -> BiEncoder:
+        """The encoder with its tokenizer."""
+        return self.build(self.tokenizer(training_text))
+
 
 class TrainingText(Protocol):
     """What a tokenizer is trained on."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -55,7 +54,7 @@ class HybridDataModule(lightning.LightningDataModule):
         validation_batches: int = 8,
         validation_queries: int = 200,
         workers: int = 0,
-        cache: str | Path = PathsConfig.cache,
+        paths: PathsConfig | None = None,
         progress: bool = True,
     ) -> None:
         """
@@ -78,7 +77,7 @@ class HybridDataModule(lightning.LightningDataModule):
         self.hard_negatives, self.sides, self.teacher = hard_negatives, sides, teacher
         self.chunk_tokens = chunk_tokens if encoder.backbone.pads else 0
         self.validation_batches, self.validation_queries = validation_batches, validation_queries
-        self.cache, self.progress = Path(cache), progress
+        self.cache, self.progress = Cache.at((paths or PathsConfig()).cache), progress
         self.start_step = 0
         self._encoder = encoder
         self._journal: list[Any] = []
@@ -114,7 +113,7 @@ class HybridDataModule(lightning.LightningDataModule):
 
     def _sets(self) -> Iterator[TokenisedSet]:
         """The sets of the source with their tokens, built on first use."""
-        cache = Cache.at(self.cache)
+        cache = self.cache
         read: set[Role] = {*self.sides, "passage"} if self.hard_negatives else {*self.sides}
         vocabulary = self._encoder.tokenizer.get_vocab_size()
         for one in self.source.sets():

@@ -30,7 +30,6 @@ from hybrid_retrieval.training.optimizers import AdamW
 from hybrid_retrieval.training.sharding import check_shardable
 from hybrid_retrieval.training.teacher import Teacher
 from hybrid_retrieval.training.telemetry import Telemetry
-from hybrid_retrieval.training.training_text import SourceText
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +105,7 @@ def assemble(job: JobConfig, empty: bool = False) -> Prepared:
     loss: Loss = build(job.loss, "loss")
     optimizer: AdamW = build(job.optimizer, "optimizer")
     lightning.seed_everything(job.seed, verbose=False)
-    tokenizer = model.tokenizer(SourceText(source))
+    tokenizer = model.tokenizer(source.text)
     with torch.device("meta" if empty else "cpu"):
         encoder: BiEncoder = model.build(tokenizer)
     teacher = None
@@ -126,7 +125,7 @@ def assemble(job: JobConfig, empty: bool = False) -> Prepared:
         validation_batches=job.training.validation_batches,
         validation_queries=job.training.validation_queries,
         workers=job.training.workers,
-        cache=job.paths.cache,
+        paths=job.paths,
         progress=bool(job.trainer.get("enable_progress_bar", True)),
     )
     module = BiEncoderModule(encoder, loss, optimizer, seed=job.seed, grad_cache=job.training.grad_cache)

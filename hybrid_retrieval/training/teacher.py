@@ -1,34 +1,33 @@
 """A teacher for distillation: its embeddings of all texts of a set, computed once and memory-mapped.
 
-The cache is keyed by the teacher's weights and settings and by the texts; a training step only copies rows.
+They lie in the embedding store, keyed by the teacher's files and settings and by the texts; a training step only copies rows.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from hybrid_retrieval.cache import Cache, file_state, folder_state
+from hybrid_retrieval.cache import Cache, digest, file_state, folder_state
 from hybrid_retrieval.config import PathsConfig, build
 from hybrid_retrieval.data.parallel import Ints, ParallelPairs, TextTable
 from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.evaluation.scoring.embeddings import EmbeddingStore
+from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 from hybrid_retrieval.models.encoder import BiEncoder, Role
 from hybrid_retrieval.models.tokenization import load_tokenizer
 from hybrid_retrieval.models.transformer import PretrainedTransformer
 from hybrid_retrieval.training.checkpoint import checkpoint_path, load_encoder, scoring_device
 
 log = logging.getLogger(__name__)
-
-VERSION = 1
-CHUNK = 65_536
-"""Texts whose embeddings are held in memory while building."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,11 @@ class TeacherEmbeddings:
 
     Attributes:
         embeddings: float16 or float32 [embedded texts, dimensions], memory-mapped.
-        places: int32 [rows of the text table], which embedding stands for a text; memory-mapped.
+        places: int64 [rows of the text table], which embedding stands for a text.
     """
 
-    embeddings: npt.NDArray[Any]
-    places: npt.NDArray[np.int32]
+    embeddings: Vectors
+    places: Ints
 
     @property
     def dimensions(self) -> int:
@@ -50,8 +49,23 @@ class TeacherEmbeddings:
 
     def gather(self, rows: Ints) -> npt.NDArray[np.float32]:
         """float32 [rows, dimensions], the targets of `rows` of the text table."""
-        found: npt.NDArray[np.float32] = self.embeddings[self.places[rows]].astype(np.float32)
+        found: npt.NDArray[np.float32] = np.asarray(self.embeddings[self.places[rows]], np.float32)
         return found
+
+
+@dataclass(frozen=True)
+class Texts(Sequence[str]):
+    """Rows of a text table, read when they are asked for."""
+
+    table: TextTable
+    rows: Ints
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: Any) -> Any:
+        found = self.table.texts(self.rows[part] if isinstance(part, slice) else self.rows[part : part + 1])
+        return found if isinstance(part, slice) else found[0]
 
 
 class Teacher:
@@ -98,7 +112,7 @@ class Teacher:
 
     @cached_property
     def state(self) -> dict[str, Any]:
-        """What changes when the teacher does."""
+        """Changes when the teacher does."""
         if self._model is not None:
             return {"model": folder_state(self._model.directory), **self._settings}
         assert self._run is not None
@@ -106,7 +120,7 @@ class Teacher:
 
     @cached_property
     def encoder(self) -> BiEncoder:
-        """The teacher itself; making it leaves torch's random numbers as they were."""
+        """The teacher's encoder, loaded on first use; that leaves torch's random numbers as they were."""
         with torch.random.fork_rng(devices=[]):
             if self._run is not None:
                 return load_encoder(self._run, self._checkpoint, self._strict, self._accelerator)
@@ -115,6 +129,14 @@ class Teacher:
             encoder.strict = self._strict
             return encoder.eval().to(scoring_device(self._accelerator))
 
+    def fingerprint(self, role: Role) -> str:
+        """Changes with the teacher's files and settings; the teacher is not loaded for it."""
+        return digest([self.state, role, self._strict])
+
+    def encode(self, texts: Sequence[str], role: Role, label: str = "") -> npt.NDArray[np.float32]:
+        """float32 [texts, dimensions]."""
+        return self.encoder.encode(texts, role, label)
+
     def embeddings(self, pairs: ParallelPairs, role: Role, cache: Cache) -> TeacherEmbeddings:
         """The targets of all texts of a role in a set, computed on first use.
 
@@ -122,23 +144,10 @@ class Teacher:
             InputError: the teacher cannot be read, its embeddings are not finite, or the source language is not in the set.
         """
         table = _table(pairs, role)
-        read = self._read_as(pairs, role)
-        key = {
-            "version": VERSION,
-            "teacher": self.state,
-            "texts": pairs.directory.name,
-            "role": role,
-            "source_language": self._source_language,
-            "precision": self._precision,
-            "strict": self._strict,
-        }
-
-        def make(directory: Path) -> None:
-            self._build(directory, table, role, read, f"{pairs.name}, each {role} to the teacher")
-
-        directory = cache.build("teachers", key, make)
-        mode: Literal["r"] | None = "r" if len(table) else None  # what is empty cannot be mapped
-        return TeacherEmbeddings(*(np.load(directory / f"{name}.npy", mmap_mode=mode) for name in ("embeddings", "places")))
+        needed, places = np.unique(self._read_as(pairs, role), return_inverse=True)
+        store = EmbeddingStore(cache, self._precision)
+        found = store.embed(self, Texts(table, needed), role, f"{pairs.name}, each {role} to the teacher")
+        return TeacherEmbeddings(found, places)
 
     def _read_as(self, pairs: ParallelPairs, role: Role) -> Ints:
         """int64 [rows]: the row that the teacher reads in the place of each."""
@@ -155,20 +164,6 @@ class Teacher:
                 *(pairs.name, f"{missing:,}", f"{len(rows):,}", role, self._source_language),
             )
         return np.where(source >= 0, source, rows)
-
-    def _build(self, directory: Path, table: TextTable, role: Role, read: Ints, label: str) -> None:
-        """Stream embeddings to disk, a chunk of texts at a time."""
-        needed, places = np.unique(read, return_inverse=True)
-        np.save(directory / "places.npy", places.astype(np.int32))
-        shape = (len(needed), self.encoder.dimensions)
-        if not len(needed):
-            np.save(directory / "embeddings.npy", np.empty(shape, self._precision))
-            return
-        stored = np.lib.format.open_memmap(directory / "embeddings.npy", "w+", self._precision, shape)
-        for start in range(0, len(needed), CHUNK):
-            rows = needed[start : start + CHUNK]
-            stored[start : start + len(rows)] = self.encoder.encode(table.texts(rows), role, label)
-        stored.flush()
 
 
 def _table(pairs: ParallelPairs, role: Role) -> TextTable:

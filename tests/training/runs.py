@@ -66,7 +66,9 @@ def ending(job: JobConfig, hook: str, step: int, how: str = "kill") -> JobConfig
 
 def placed(job: JobConfig, run_dir: Path) -> JobConfig:
     """`job` as it is composed for this run directory."""
-    nodes = {name: json.loads(json.dumps(getattr(job, name)).replace(RUN_DIR, str(run_dir))) for name in ("callbacks", "logger")}
+    nodes = {
+        name: json.loads(json.dumps(getattr(job, name)).replace(RUN_DIR, str(run_dir))) for name in ("callbacks", "logger")
+    }
     return replace(job, **nodes)
 
 

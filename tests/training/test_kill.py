@@ -38,7 +38,12 @@ ADAPTIVE = [f"sampler.schedule.{key}" for key in ("kind=adaptive", "delay=3", "m
 EVERYTHING = [
     *DROPOUT,
     *ADAPTIVE,
-    *("training.averaging=ema", "training.averaging_decay=0.8", "trainer.accumulate_grad_batches=2", "training.grad_cache=true"),
+    *(
+        "training.averaging=ema",
+        "training.averaging_decay=0.8",
+        "trainer.accumulate_grad_batches=2",
+        "training.grad_cache=true",
+    ),
     *("trainer.max_steps=40", "trainer.val_check_interval=10", "training.checkpoint_every=5"),
 ]
 """Validation every 5 steps of two batches each."""
