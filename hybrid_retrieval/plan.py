@@ -1,7 +1,6 @@
 """What a job or a sweep will cost: ``python -m hybrid_retrieval.plan [-m] [the overrides of run] plan.device=h100_80gb``.
 
-Nothing is trained and no weights are loaded: an encoder of any size is planned in little memory. The data is tokenised, as the
-run would, since the lengths of its texts decide what a step costs.
+Nothing is trained and no weights are loaded. The data is tokenised, since the lengths of its texts decide what a step costs.
 """
 
 from __future__ import annotations
@@ -9,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,69 +17,79 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hybrid_retrieval.command import hydra_command
-from hybrid_retrieval.config import construct, job_config, positive
+from hybrid_retrieval.config import construct, job_config, positive, share
+from hybrid_retrieval.errors import choice
 
 if TYPE_CHECKING:
-    from hybrid_retrieval.planning.job import JobPlan
+    from hybrid_retrieval.planning import Plan
 
 LAUNCHING = ("hydra/launcher=", "hydra.launcher.")
 """Overrides that a plan leaves out: it is made here, in this process, wherever the sweep will run."""
+SUMMED = ("Steps", "PFLOP in all", "Gradient syncs", "GB received", "Hours about")
+DIGITS = {"Padding %": 1, "Passes": 2, "GFLOP a batch": 1, "PFLOP in all": 3, "GB received": 1, "Hours about": 3}
+DIGITS |= {"Parameters M": 1, "Trained M": 1, "Total GiB": 2, "Device GiB": 1}
 
 
 @dataclass(frozen=True)
 class PlanConfig:
-    """The config group ``plan``."""
+    """The config group ``plan``, explained in ``conf/plan.yaml``."""
 
     device: str = "cpu"
-    """What to plan for."""
     share: float | None = None
-    """Of the device's matrix peak that training reaches."""
     batches: int = 8
-    """Global batches of the run that are drawn as a sample."""
 
     def __post_init__(self) -> None:
         positive("plan.batches", self.batches)
+        if self.share is not None:
+            share("plan.share", self.share)
+            positive("plan.share", self.share)
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A job's overrides and its plan."""
-
-    overrides: tuple[str, ...]
-    plan: JobPlan
-
-
-def main(composed: DictConfig, planned: list[Planned]) -> None:
-    """Plan one job, and add it to those `planned`."""
+def main(composed: DictConfig, planned: dict[tuple[str, ...], Plan]) -> None:
+    """Plan one job, and add it to those `planned`, by its overrides."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     with open_dict(composed):
         settings: Any = OmegaConf.to_container(composed.pop("plan"))
     config = construct(PlanConfig, settings, "plan")
     job = job_config(composed)
 
-    from hybrid_retrieval.planning.devices import device
-    from hybrid_retrieval.planning.job import plan_job
+    from hybrid_retrieval.planning import CARDS, plan_job, this_machine
 
+    choice("plan.device", config.device, ["cpu", *CARDS])
+    device = CARDS.get(config.device) or this_machine()
     hydra = HydraConfig.get()
-    _remove_empty(Path(hydra.runtime.output_dir))
+    with suppress(OSError):
+        Path(hydra.runtime.output_dir).rmdir()  # which Hydra makes for every job
     overrides = tuple(item for item in hydra.overrides.task if not item.lstrip("+").startswith("plan."))
-    plan = plan_job(job, device(config.device, config.share), config.batches)
-    planned.append(Planned(overrides, plan))
+    planned[overrides] = plan_job(job, replace(device, reached=config.share or device.reached), config.batches)
     print(f"planned: {' '.join(overrides) or 'the default job'}", file=sys.stderr)
 
 
-def show(planned: Sequence[Planned]) -> None:
+def show(planned: dict[tuple[str, ...], Plan]) -> None:
     """Tables of all plans with totals, what does not fit, and what is an estimate."""
-    if not planned:
-        return
-    from hybrid_retrieval.planning.tables import memory_table, remarks, work_table
-    from hybrid_retrieval.reporting.tables import console, rich_table
+    from hybrid_retrieval.planning import HEADROOM
+    from hybrid_retrieval.reporting.tables import Column, Row, Table, console, rich_table
 
-    plans = list(zip(labels([one.overrides for one in planned]), (one.plan for one in planned), strict=True))
-    for table in (work_table(plans), memory_table(plans)):
-        console().print(rich_table(table))
-    for line in remarks(plans):
-        print(line)
+    plans = dict(zip(labels(list(planned)), planned.values(), strict=True))
+    device = next(iter(plans.values())).device
+    for title, kind in (("Work (tokens: of a global batch)", "work"), ("Memory of a device", "memory")):
+        figures = {label: getattr(plan, kind) for label, plan in plans.items()}
+        names = list(next(iter(figures.values())))
+        rows = [Row(label, list(found.values())) for label, found in figures.items()]
+        if kind == "work" and len(rows) > 1:
+            sums = [sum(found[name] for found in figures.values()) if name in SUMMED else None for name in names]
+            rows.append(Row(f"total of {len(plans)} jobs", sums, "mean"))
+        columns = [Column(name, DIGITS.get(name, 3 if "GiB" in name else 0)) for name in names]
+        console().print(rich_table(Table(title, "Job", columns, rows)))
+    for label, plan in plans.items():
+        if plan.advice:
+            print(f"WARNING: {label}: {plan.advice}")
+    print(
+        f"{device.name}: {device.single / 1e12:,.3g} TFLOP/s in float32, {device.half / 1e12:,.3g} in half precision, "
+        f"{device.reached:.0%} of it reached (assumed; plan.share), {HEADROOM:.0%} of {device.memory / 2**30:.1f} GiB planned\n"
+        "Counted: parameters, weights, optimizer states, synchronisations. From a sample of batches: tokens, padding, FLOPs, "
+        "activations. Estimates: gradients, scores, bytes received, hours (of products and exchanges in training alone)"
+    )
 
 
 def labels(jobs: Sequence[Sequence[str]]) -> list[str]:
@@ -88,20 +98,15 @@ def labels(jobs: Sequence[Sequence[str]]) -> list[str]:
     return [" ".join(item for item in job if item not in shared) or "the job" for job in jobs]
 
 
-def _remove_empty(directory: Path) -> None:
-    """Hydra makes a directory for every job; a plan writes nothing there."""
-    if directory.is_dir() and not any(directory.iterdir()):
-        directory.rmdir()
-
-
 def run() -> None:
     """The command."""
-    planned: list[Planned] = []
+    planned: dict[tuple[str, ...], Plan] = {}
     sys.argv[1:] = [item for item in sys.argv[1:] if not item.startswith(LAUNCHING)]
     try:
         hydra_command(lambda composed: main(composed, planned), "plan")
     finally:  # of a sweep with a bad job, the others are shown
-        show(planned)
+        if planned:
+            show(planned)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,0 @@
-"""What a job will cost, before it is run."""
