@@ -26,8 +26,8 @@ from hybrid_retrieval.planning.cost import chunk_cost
 from hybrid_retrieval.planning.devices import CARDS, device, this_machine
 from hybrid_retrieval.planning.job import plan_job
 from hybrid_retrieval.training import fit
+from tests.command_output import assert_one_line
 from tests.conftest import Command
-from tests.test_commands import assert_one_line
 
 SHAPE = {"vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
 ENCODER = XLMRobertaConfig(**SHAPE, intermediate_size=256, max_position_embeddings=200)
