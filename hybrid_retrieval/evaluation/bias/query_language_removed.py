@@ -33,7 +33,8 @@ def drop_without_own_language(evidence: Evidence) -> Finding:
     undefined = "no query has a relevant document in another language"
     if not other.any():
         return Finding(notes=[f"drop_without_own_language: {undefined}"])
-    without = count_ranks(OwnLanguageHidden(evidence.scorer, collection), rest).pool
+    hidden = OwnLanguageHidden(evidence.scorer, collection)
+    without = count_ranks(hidden, rest, block_documents=evidence.block_documents).pool
     drop = _precision(evidence, collection, evidence.ranks.pool) - _precision(evidence, rest, without)
     return evidence.of_queries({"drop_without_own_language_map": drop}, undefined)
 

@@ -61,7 +61,7 @@ def _totals(evidence: Evidence) -> _Totals:
     totals = _Totals(np.zeros((queries, languages)), np.zeros((queries, languages), np.int64), np.zeros(queries))
     totals.count[:] = np.bincount(collection.corpus.language, minlength=languages)
     np.subtract.at(totals.count, (collection.excluded[:, 0], collection.corpus.language[collection.excluded[:, 1]]), 1)
-    for documents in document_blocks(len(collection.corpus)):
+    for documents in document_blocks(len(collection.corpus), evidence.block_documents):
         block = evidence.scorer.against(documents)
         inside = [_overlap(collection.corpus.rows(index), documents) for index in range(languages)]
         height = max(1, BLOCK_SCORES // (documents.stop - documents.start))

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.scoring import ranks
 from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
 from tests.evaluation.bias.brute_force import expect, flat
 
@@ -39,15 +40,14 @@ def brute_force(evidence: Evidence) -> dict[str, dict[int, float]]:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("documents", [7, 1 << 14])
-def test_every_query_equals_the_definition(seed, documents, make_collection, gather, monkeypatch) -> None:
-    monkeypatch.setattr(ranks, "BLOCK_DOCUMENTS", documents)
+def test_every_query_equals_the_definition(seed, documents, make_collection, gather) -> None:
     collection = make_collection(seed)
     judged = set(zip(collection.query.tolist(), collection.document.tolist(), strict=True))
     every = [(row, column) for row in range(0, len(collection.queries), 3) for column in range(0, len(collection.corpus), 5)]
     object.__setattr__(collection, "excluded", np.array([pair for pair in every if pair not in judged]))
     rng = np.random.default_rng(seed)
     sides = (rng.standard_normal((len(side), 4)).astype(np.float32) for side in (collection.queries, collection.corpus))
-    evidence = gather(collection, DenseScorer(*sides))
+    evidence = replace(gather(collection, DenseScorer(*sides)), block_documents=documents)
     found = bias_suite(evidence, ["score_gap"])
     columns = brute_force(evidence)
     assert set(found.per_query) == set(columns)
