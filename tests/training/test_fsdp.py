@@ -15,6 +15,9 @@ from unittest.mock import patch
 import pytest
 import torch
 import torch.distributed as dist
+from hybrid_retrieval.training.batches import PairBatch, TokenisedSet
+from hybrid_retrieval.training.contrast import Engine
+from hybrid_retrieval.training.gather import sum_gradients
 from tokenizers import Tokenizer
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
@@ -24,11 +27,8 @@ from hybrid_retrieval.config import JobConfig
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models import chunks
 from hybrid_retrieval.models.adapters import Lora, add_adapters
-from hybrid_retrieval.training.batches import PairBatch, TokenisedSet
 from hybrid_retrieval.training.checkpoint import read_checkpoint
-from hybrid_retrieval.training.contrast import Engine
 from hybrid_retrieval.training.fit import prepare
-from hybrid_retrieval.training.gather import sum_gradients
 from hybrid_retrieval.training.optimizers import AdamW, clip_gradients
 from hybrid_retrieval.training.sharding import shard, shares, whole
 from tests.conftest import SMALL, Command

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from hybrid_retrieval.training.gather import gather_rows, sum_gradients, world
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from hybrid_retrieval.training import gather
-from hybrid_retrieval.training.gather import gather_rows, sum_gradients, world
 
 RANKS = 3
 ROWS = [(3, 0, 2), (0, 0, 1), (2, 2, 2), (0, 0, 0)]

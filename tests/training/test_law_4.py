@@ -17,14 +17,14 @@ from unittest.mock import patch
 import pytest
 import torch
 import torch.distributed as dist
+from hybrid_retrieval.training.batches import PairBatch, TokenisedSet
+from hybrid_retrieval.training.contrast import Engine
+from hybrid_retrieval.training.gather import sum_gradients
 from tokenizers import Tokenizer
 from torch.multiprocessing.spawn import spawn
 
 from hybrid_retrieval.models import chunks
 from hybrid_retrieval.training import contrast
-from hybrid_retrieval.training.batches import PairBatch, TokenisedSet
-from hybrid_retrieval.training.contrast import Engine
-from hybrid_retrieval.training.gather import sum_gradients
 from tests.training.conftest import DIMENSIONS, batch_of, gradients, info_nce, largest_difference, small_encoder
 
 MANY, FEW = 80, 100_000

@@ -11,7 +11,7 @@ import numpy as np
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.figures import Figure
 from hybrid_retrieval.evaluation.measures import Floats, measure
-from hybrid_retrieval.evaluation.scoring.ranks import Ranks
+from hybrid_retrieval.evaluation.scoring.ranks import BLOCK_DOCUMENTS, Ranks
 from hybrid_retrieval.evaluation.scoring.scorer import Scorer
 from hybrid_retrieval.evaluation.scoring.search import Top, search
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors
@@ -53,12 +53,14 @@ class Evidence:
         scorer: documents that a query must not find have a score of minus infinity.
         ranks: of the judged documents.
         embeddings: of queries and corpus, one row a text; None where the scorer has none.
+        block_documents: that a further pass over the scores prepares together.
     """
 
     collection: RetrievalCollection
     scorer: Scorer
     ranks: Ranks
     embeddings: tuple[Vectors, Vectors] | None
+    block_documents: int = BLOCK_DOCUMENTS
 
     @cached_property
     def judged(self) -> Ints:
