@@ -27,7 +27,7 @@ from hybrid_retrieval.training.checkpoint import checkpoint_path, load_encoder, 
 log = logging.getLogger(__name__)
 
 VERSION = 1
-CHUNK = 65_536
+TEXTS_AT_ONCE = 65_536
 """Texts whose embeddings are held in memory while building."""
 
 
@@ -56,6 +56,8 @@ class TeacherEmbeddings:
 
 class Teacher:
     """Config of a teacher: an encoder that was trained here, or a published one."""
+
+    texts_at_once = TEXTS_AT_ONCE
 
     def __init__(
         self,
@@ -165,8 +167,8 @@ class Teacher:
             np.save(directory / "embeddings.npy", np.empty(shape, self._precision))
             return
         stored = np.lib.format.open_memmap(directory / "embeddings.npy", "w+", self._precision, shape)
-        for start in range(0, len(needed), CHUNK):
-            rows = needed[start : start + CHUNK]
+        for start in range(0, len(needed), self.texts_at_once):
+            rows = needed[start : start + self.texts_at_once]
             stored[start : start + len(rows)] = self.encoder.encode(table.texts(rows), role, label)
         stored.flush()
 
