@@ -11,21 +11,21 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import TrainerConfig
+from hybrid_retrieval.config import TrainingConfig
 from hybrid_retrieval.models.row_sparse import RowSparseEmbedding
-from hybrid_retrieval.training.averaging import Averaging, averaging
-from hybrid_retrieval.training.callbacks import count_steps
+from hybrid_retrieval.training.averaging import Averaging
+from hybrid_retrieval.training.exact import Boundary
+from hybrid_retrieval.training.fit import averaged
 from hybrid_retrieval.training.optimizers import AdamW
 
 STEPS = 24
 
 
 class Small(lightning.LightningModule):
-    """A table and a layer, trained by hand as the engine does; rows of the table are met now and then."""
+    """A table and a layer; rows of the table are met now and then."""
 
     def __init__(self, lazy: bool) -> None:
         super().__init__()
-        self.automatic_optimization = False
         torch.manual_seed(0)
         self.table, self.layer, self.frozen = RowSparseEmbedding(12, 3), nn.Linear(3, 2), nn.Linear(2, 2)
         self.table.lazy = lazy
@@ -36,11 +36,11 @@ class Small(lightning.LightningModule):
     def weights(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.state_dict().items()}
 
-    def training_step(self, batch: Tensor, index: int) -> None:
-        optimizer: Any = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(self.frozen(self.layer(self.table(batch[0]))).square().sum())
-        optimizer.step()
+    def training_step(self, batch: Tensor, index: int) -> Tensor:
+        loss: Tensor = self.frozen(self.layer(self.table(batch[0]))).square().sum()
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
         self.after_steps.append(self.weights())
 
     def validation_step(self, batch: Tensor, index: int) -> None:
@@ -56,14 +56,8 @@ class Small(lightning.LightningModule):
 class Saves(Callback):
     """Writes a checkpoint after a validation, and at a step, as the engine's own callback does."""
 
-    def __init__(self, folder: Path, start: int = 0) -> None:
-        self.folder, self.start = folder, start
-
-    def on_load_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
-        count_steps(trainer, self.start)
-
-    def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
-        del checkpoint["loops"]
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         trainer.save_checkpoint(self.folder / f"validated_{trainer.global_step}.ckpt")
@@ -81,7 +75,7 @@ def train(
     start = 14 if resume else 0
     batches = torch.stack([torch.randint(2, 12, (3,)).clamp(max=2 + step // 2) for step in range(STEPS)])[start:]
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(batches))
-    own = [Saves(folder, start)]
+    own = [Boundary(), Saves(folder)]
     trainer = lightning.Trainer(
         max_steps=STEPS,
         max_epochs=1,
@@ -165,9 +159,9 @@ def test_a_step_touches_only_the_rows_that_it_moves(tmp_path: Path) -> None:
 
 
 def test_the_config_chooses_the_average() -> None:
-    assert averaging(TrainerConfig()) == []
-    (mean,) = averaging(TrainerConfig(averaging="mean", averaging_start=0.25, max_steps=200))
-    (ema,) = averaging(TrainerConfig(averaging="ema", averaging_decay=0.95))
+    assert averaged(TrainingConfig(), 200) == []
+    (mean,) = averaged(TrainingConfig(averaging="mean", averaging_start=0.25), 200)
+    (ema,) = averaged(TrainingConfig(averaging="ema", averaging_decay=0.95), 200)
     assert isinstance(mean, Averaging)
     assert isinstance(ema, Averaging)
     assert (mean.decay, mean.start) == (1.0, 50)
