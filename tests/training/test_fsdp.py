@@ -24,7 +24,7 @@ from hybrid_retrieval.training.collate import PairBatch, TokenisedSet
 from hybrid_retrieval.training.engine import Engine, sum_gradients
 from hybrid_retrieval.training.fit import prepare
 from hybrid_retrieval.training.optimizers import AdamW, clip_gradients
-from hybrid_retrieval.training.sharding import shard, shares, whole
+from hybrid_retrieval.training.sharding import shard, sharded, whole
 from tests.conftest import SMALL, Command
 from tests.training.ragged import batch_of, gradients, info_nce, largest_difference, small_encoder
 from tests.training.ranks import Ranks, counted
@@ -144,7 +144,7 @@ def put_together_and_taken_apart(engine: Engine) -> dict[str, bool]:
     dist.broadcast_object_list(everything, 0)
     same = {}
     for name, parameter in parameters.items():
-        again = shares({"moment": everything[0][name].detach(), "step": torch.ones(())}, parameter)
+        again = sharded({"moment": everything[0][name].detach(), "step": torch.ones(())}, parameter)
         assert not isinstance(again["step"], DTensor)
         same[name] = torch.equal(again["moment"].to_local(), parameter.to_local())  # type: ignore[attr-defined]
     return same
