@@ -122,7 +122,7 @@ def _questions(results: PerQuery, systems: Sequence[System], chosen: argparse.Na
     ends = np.cumsum([len(system.runs) for system in systems])[:-1]
     questions, notes = [], []
     for benchmark in [chosen.benchmark] if chosen.benchmark else scored:
-        if len(scored[benchmark]) < results.runs:
+        if scored[benchmark] < results.runs:
             notes.append(f"{benchmark}: not compared, for it is not scored by every run.")
             continue
         for name in _measures(results, benchmark, chosen.measure):
