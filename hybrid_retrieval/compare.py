@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Question:
-    """What is compared in one row: a benchmark, a setting, a measure, and the values of each system.
+    """The subject of one row: a benchmark, a setting, a measure, and the values of each system.
 
     Attributes:
         values: by system, float64 [seeds, questions, pairs].

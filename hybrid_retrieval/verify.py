@@ -126,7 +126,7 @@ class Card:
                     raise InputError(f"data.{named[1]} is missing: {key} is measured on it")
 
     def allowed(self, key: str) -> float:
-        """How far off the score `key` may be."""
+        """The tolerance of the score `key`."""
         fitting = (value for name, value in self.tolerance.items() if f"/{name}/" in f"/{key}/")
         return self.tolerance.get(key, next(fitting, self.tolerance["default"]))
 
@@ -139,7 +139,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Score:
-    """What a card says of one key, and what came out; None where it was not replayed or is not there."""
+    """The expected value of a key, and the one that came out; None where it was not replayed or is not there."""
 
     key: str
     expected: float
@@ -154,7 +154,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one system.
+    """The result of replaying one system.
 
     Attributes:
         needs: what it takes to replay it.

@@ -43,7 +43,7 @@ class Difference:
 
     @property
     def systems(self) -> str:
-        """How the difference is called."""
+        """The name of the difference."""
         return f"{self.system} - {self.baseline}"
 
 

@@ -50,7 +50,7 @@ class PerQuery:
         return cls(pd.concat(parts, ignore_index=True), len(directories))
 
     def benchmarks(self) -> dict[str, int]:
-        """How many of the runs have scored each benchmark."""
+        """The number of runs that have scored each benchmark."""
         return {str(name): count for name, count in self.table.groupby("benchmark")[RUN].nunique().items()}
 
     def measures(self, benchmark: str) -> list[str]:

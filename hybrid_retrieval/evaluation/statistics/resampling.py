@@ -22,7 +22,7 @@ Singles = npt.NDArray[np.float32]
 CELLS = 1 << 22
 """Default for the entries of a block of weights or signs, [replicates of the block, questions]."""
 ROUNDING = 1e-9
-"""Of the sum of absolute differences: flipped sums this close to the observed one are ties."""
+"""Tolerance, as a part of the sum of absolute differences: flipped sums this close to the observed one are ties."""
 
 
 def panel_means(panel: Floats) -> Floats:
@@ -82,7 +82,7 @@ def _deviations(panels: Sequence[Floats], replicates: int, seed: int, cells: int
 
 
 def _drawn(questions: int, replicates: int, seed: int, cells: int) -> Iterator[Singles]:
-    """How often each question is drawn: float32 [replicates of a block, questions], every row's sum is `questions`."""
+    """Counts of draws of each question: float32 [replicates of a block, questions], every row's sum is `questions`."""
     rng = np.random.default_rng(seed)
     for size in _blocks(questions, replicates, cells):
         flat = rng.integers(0, questions, (size, questions)) + np.arange(size)[:, None] * questions
