@@ -42,7 +42,12 @@ def score_gap(evidence: Evidence, block_documents: int = BLOCK_DOCUMENTS) -> Fin
 
 @dataclass(frozen=True)
 class _Totals:
-    """Moments of every query's finite scores: sum and number [queries, languages], of each language's documents; squares [queries]."""
+    """Moments of every query's finite scores.
+
+    Attributes:
+        sum, count: [queries, languages], over the documents of each language.
+        squares: [queries], the sum of squares over the pool.
+    """
 
     sum: Floats
     count: Ints
