@@ -1,4 +1,4 @@
-"""What measures of language bias look at, worked out once for all of them, and what they find."""
+"""The input of measures of language bias, worked out once for all of them, and their output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOP_DEPTH = 100
 
 @dataclass(frozen=True)
 class Finding:
-    """What a measure found in the pooled setting.
+    """The output of a measure, in the pooled setting.
 
     Attributes:
         figures: by query language, and the figure without one is their macro mean, where a measure does not say otherwise.
