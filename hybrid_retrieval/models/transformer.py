@@ -94,7 +94,7 @@ class TransformerBackbone(Backbone):
         return self.end_to_end(tokens) if unpadded(self.model, tokens.ids.device) else self.padded(tokens)
 
     def padded(self, tokens: Tokens) -> Tensor:
-        """States [tokens, dimensions] by way of texts that are padded to the longest; these products count, too."""
+        """States [tokens, dimensions] by way of texts padded to the longest: 2 to 6% more work in chunks of similar length."""
         lengths = tokens.offsets[1:] - tokens.offsets[:-1]
         longest = tokens.longest or int(lengths.max())
         text, within = _places(tokens, lengths)

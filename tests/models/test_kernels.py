@@ -179,20 +179,19 @@ def test_what_is_removed_is_the_model_as_it_came_and_it_computes_the_same() -> N
 
 @needs_onednn
 @pytest.mark.parametrize("linear", ["default", "onednn"])
-def test_an_encoder_multiplies_as_the_one_did_that_its_weights_are_from(
-    linear: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Law 6: whatever machine its training goes on with, and would choose for itself."""
-    made = []
-    for preference in (linear, "onednn" if linear == "default" else "default"):
-        monkeypatch.setattr(kernels, "preferred", lambda choice=preference: choice)
-        made.append(BiEncoder(sped_up(xlmr(500), 1), tokenizer, EncoderSettings(projection=9)))
-    first, second = made
+def test_an_encoder_multiplies_as_the_one_did_that_its_weights_are_from(linear: str, tokenizer: Tokenizer) -> None:
+    first, second = (BiEncoder(sped_up(xlmr(500), 1), tokenizer, EncoderSettings(projection=9)) for _ in range(2))
+    place = list(kernels.LINEARS).index(linear)
+    first.set_extra_state(torch.tensor(place))
+    second.set_extra_state(torch.tensor(1 - place))
     assert kinds(first) != kinds(second)
     second.load_state_dict(first.state_dict())
     assert kinds(first) == kinds(second)
     assert type(second.projection) is kernels.LINEARS[linear]
-    assert preferred() == preferred.__wrapped__()
+
+
+def test_the_choice_for_this_processor_is_always_the_same() -> None:
+    assert preferred() == preferred.__wrapped__() in kernels.LINEARS
 
 
 @needs_onednn
