@@ -8,24 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid_retrieval.data.parallel import Patterns
-from hybrid_retrieval.sampling.availability import Availability, SetAvailability
-from hybrid_retrieval.sampling.hybrid import Hybrid, HybridWithinBatch
+from hybrid_retrieval.sampling.hybrid import Hybrid
 from hybrid_retrieval.sampling.single_stream import XY
 
-PAIRS = 100_000_000
-LANGUAGES = ("ar", "de", "en", "es", "hi", "ru", "th", "vi", "zh")
+from .large_set import PAIRS, SAMPLERS, parallel
+
 TRIES = 15
-
-
-def parallel(patterns):
-    """A set that is complete (one pattern), or ragged in that many ways."""
-    rng = np.random.default_rng(1)
-    masks = rng.integers(1, 512, (2, patterns)).astype(np.uint64)
-    masks[:, 0] = 511
-    bounds = np.concatenate([[0], np.cumsum(rng.dirichlet(np.full(patterns, 0.3)) * PAIRS)]).astype(np.int64)
-    bounds[-1] = PAIRS
-    return Availability([SetAvailability("large", LANGUAGES, Patterns(masks[0], masks[1], bounds[:-1], bounds[1:]))])
 
 
 @pytest.fixture(params=[1, 500], ids=["complete", "ragged"], scope="module")
@@ -41,14 +29,6 @@ def fastest(work):
         work(number)
         seconds.append(time.process_time() - start)
     return min(seconds)
-
-
-SAMPLERS = {
-    "hybrid": lambda size: Hybrid(size),
-    "coin": lambda size: Hybrid(size, ratio_mode="bernoulli", schedule={"kind": "cosine", "end": 0.1}),
-    "within": lambda size: HybridWithinBatch(size, schedule={"kind": "linear", "end": 0.1}),
-    "by size": lambda size: XY(size, language_choice="size"),
-}
 
 
 @pytest.mark.slow
@@ -76,13 +56,12 @@ def test_memory_does_not_grow_with_the_set():
     """Of a fresh process: the most that it held, less what it held with its modules loaded."""
     code = """
 import resource
-from tests.sampling import test_scale as scale
+from tests.sampling import large_set
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-scale.fastest(lambda number: None)
 for patterns in (1, 500):
     before = peak()
-    for make in scale.SAMPLERS.values():
-        composer = make(65_536).compose(scale.parallel(patterns), seed=1, steps=1_000_000)
+    for make in large_set.SAMPLERS.values():
+        composer = make(65_536).compose(large_set.parallel(patterns), seed=1, steps=1_000_000)
         for step in (0, 999_999):
             composer.batch(step)
     print((peak() - before) / 1024)
