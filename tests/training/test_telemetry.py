@@ -221,7 +221,7 @@ def test_where_streams_do_not_take_turns_no_gradient_is_kept(
 
 
 def test_validations_and_what_an_adaptive_ratio_decided_are_in_the_file(job: Compose, tmp_path: Path) -> None:
-    train(job(*STATIC, *LINES, "sampler.schedule.kind=adaptive", "sampler.schedule.delay=3", "optimizer.lr=0.1"), tmp_path)
+    train(job(*STATIC, *LINES, "sampler.schedule.kind=adaptive", "+sampler.schedule.delay=3", "optimizer.lr=0.1"), tmp_path)
     journal = checkpoint(tmp_path)["HybridDataModule"]["journal"]
     validations = [line for line in lines(tmp_path) if "val/loss" in line]
     assert [line["step"] + 1 for line in validations] == [8, 16, 24] == [decision["observed"] for decision in journal]
