@@ -124,9 +124,7 @@ def slurm(cache: Path, folder: Path, *arguments: str) -> None:
 def two_nodes(cache: Path, folder: Path, *arguments: str) -> None:
     """One command a machine, here twice on this one."""
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    nodes = [
-        start(cache, folder, *JOB, "trainer.num_nodes=2", *arguments, **meeting, NODE_RANK=str(node)) for node in range(2)
-    ]
+    nodes = [start(cache, folder, *JOB, "trainer.num_nodes=2", *arguments, **meeting, NODE_RANK=str(node)) for node in range(2)]
     for node in nodes:
         code, errors = finish(node)
         assert code == 0, errors
@@ -174,7 +172,9 @@ def test_an_unfinished_run_on_two_nodes_goes_on_though_the_second_holds_nothing(
 
 
 def test_a_number_of_processes_that_the_config_does_not_ask_for_is_refused(cache: Path, tmp_path: Path) -> None:
-    process = start(cache, tmp_path, *JOB, "trainer.devices=3", "sampler.batch_size=12", TORCHELASTIC_RUN_ID="x", WORLD_SIZE="2")
+    process = start(
+        cache, tmp_path, *JOB, "trainer.devices=3", "sampler.batch_size=12", TORCHELASTIC_RUN_ID="x", WORLD_SIZE="2"
+    )
     code, errors = finish(process)
     assert code == 2
     assert "trainer.devices=3 x trainer.num_nodes=1, but 2 processes were started" in errors

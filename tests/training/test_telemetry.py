@@ -235,9 +235,7 @@ def test_validations_and_what_an_adaptive_ratio_decided_are_in_the_file(job: Com
 
 
 @pytest.mark.parametrize("model", [STATIC, DROPOUT], ids=["static", "transformer"])
-def test_ended_again_and_again_it_says_what_it_says_when_never_ended(
-    job: Compose, tmp_path: Path, model: list[str]
-) -> None:
+def test_ended_again_and_again_it_says_what_it_says_when_never_ended(job: Compose, tmp_path: Path, model: list[str]) -> None:
     config = job(*model, *LINES, "sampler.alpha=0.3", "sampler.schedule.kind=adaptive")
     train(config, tmp_path / "whole")
     for step in (1, 2, 4, 8, 13, 14, 18, 23):
@@ -269,7 +267,9 @@ def test_the_file_is_json_whatever_a_step_comes_out_with(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_two_devices_say_once_what_one_says(command: Command, tmp_path: Path) -> None:
     for name, devices in (("one", 1), ("two", 2)):
-        done = command("run", *SMALL, *STATIC, "trainer.log_every_n_steps=4", f"trainer.devices={devices}", f"hydra.run.dir={name}")
+        done = command(
+            "run", *SMALL, *STATIC, "trainer.log_every_n_steps=4", f"trainer.devices={devices}", f"hydra.run.dir={name}"
+        )
         assert done.returncode == 0, done.stderr
     one, two = untimed(lines(tmp_path / "one")), untimed(lines(tmp_path / "two"))
     assert [line["step"] for line in one] == [3, 5, 7, 11, 11]
