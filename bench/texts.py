@@ -45,7 +45,7 @@ def paths() -> PathsConfig:
 def source() -> Source:
     """Where the text comes from."""
     squad = BeirPairs(paths(), "squad2-parallel")
-    documentation = LibreOfficeHelp(paths(), HELP_LANGUAGES)
+    documentation = LibreOfficeHelp(paths(), languages=HELP_LANGUAGES)
     return next((one for one in (squad, documentation) if one.at_hand()), Synthetic(paths(), items=50_000))
 
 

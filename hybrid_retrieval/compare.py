@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Question:
-    """What is compared in one row: a benchmark, a setting, a measure, and the values of each system.
+    """The subject of one row: a benchmark, a setting, a measure, and the values of each system.
 
     Attributes:
         values: by system, float64 [seeds, questions, pairs].
@@ -122,7 +122,7 @@ def _questions(results: PerQuery, systems: Sequence[System], chosen: argparse.Na
     ends = np.cumsum([len(system.runs) for system in systems])[:-1]
     questions, notes = [], []
     for benchmark in [chosen.benchmark] if chosen.benchmark else scored:
-        if len(scored[benchmark]) < results.runs:
+        if scored[benchmark] < results.runs:
             notes.append(f"{benchmark}: not compared, for it is not scored by every run.")
             continue
         for name in _measures(results, benchmark, chosen.measure):

@@ -68,11 +68,11 @@ def launch(
     from hybrid_retrieval import run_record
     from hybrid_retrieval.training import exact, fit
 
+    job = fit.settled(run_record.settled(run_dir, job))
     joined = exact.joined_ranks(job.devices, job.nodes)
     if joined is not None:
         os.environ |= joined
         job = _as_started(job)
-    job = fit.settled(run_record.settled(run_dir, job))
     arguments = (job, run_dir, choices, benchmarks_by_name, sweep)
     if joined is not None:
         return run_rank(*arguments)
@@ -110,7 +110,7 @@ def run_rank(
     from hybrid_retrieval import run_record
     from hybrid_retrieval.training import exact
 
-    with exact.process_group(job.devices, str(job.trainer.get("accelerator", "auto"))):
+    with exact.process_group(job.trainer.get("devices", 1), str(job.trainer.get("accelerator", "auto"))):
         first = int(os.environ["RANK"]) == 0
         if first:
             exact.agreed((job, run_dir, run_record.state_of(run_dir)))

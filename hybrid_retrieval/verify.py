@@ -98,39 +98,35 @@ class Card:
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputError(f"{path} cannot be read as YAML ({type(error).__name__}): {error}") from error
         try:
-            return cls._checked(path.stem, values)
+            systems = values.get("systems") if isinstance(values, dict) else None
+            if not isinstance(systems, dict) or not systems or not all(isinstance(one, dict) for one in systems.values()):
+                raise InputError("expected a mapping with systems: {NAME: {expected: {KEY: NUMBER}}}")
+            built = {str(key): construct(System, one, f"systems.{key}") for key, one in systems.items()}
+            card = construct(cls, {**values, "systems": built}, "", name=path.stem)
+            card.check()
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-
-    @classmethod
-    def _checked(cls, name: str, values: Any) -> Card:
-        systems = values.get("systems") if isinstance(values, dict) else None
-        if not isinstance(systems, dict) or not systems or not all(isinstance(one, dict) for one in systems.values()):
-            raise InputError("expected a mapping with systems: {NAME: {expected: {KEY: NUMBER}}}")
-        built = {str(key): construct(System, one, f"systems.{key}") for key, one in systems.items()}
-        card = construct(cls, {**values, "systems": built}, "", name=name)
-        choice("program", card.program, PROGRAMS)
-        _check_numbers("tolerance", card.tolerance)
-        if "default" not in card.tolerance:
-            raise InputError("tolerance.default is missing")
-        for key, system in card.systems.items():
-            for need in [*card.needs, *system.needs]:
-                choice("needs", need, NEEDS)
-            _check_numbers(f"systems.{key}.expected", system.expected)
-            for score in system.expected:
-                card.check_key(score)
         return card
 
-    def check_key(self, key: str) -> None:
-        """Refuse a score that no ``metrics.json`` can have, or whose data the card does not name."""
-        named = KEY.fullmatch(key)
-        if named is None:
-            raise InputError(f"expected.{key} is no key of metrics.json, as in xquad_r/monolingual/map or .../map/de")
-        if named[1] not in self.data:
-            raise InputError(f"data.{named[1]} is missing: {key} is measured on it")
+    def check(self) -> None:
+        """Refuse needs that nobody has, and scores that no ``metrics.json`` can have or whose data the card does not name."""
+        choice("program", self.program, PROGRAMS)
+        _check_numbers("tolerance", self.tolerance)
+        if "default" not in self.tolerance:
+            raise InputError("tolerance.default is missing")
+        for name, system in self.systems.items():
+            for need in [*self.needs, *system.needs]:
+                choice("needs", need, NEEDS)
+            _check_numbers(f"systems.{name}.expected", system.expected)
+            for key in system.expected:
+                named = KEY.fullmatch(key)
+                if named is None:
+                    raise InputError(f"expected.{key} is no key of metrics.json, as in xquad_r/monolingual/map or .../map/de")
+                if named[1] not in self.data:
+                    raise InputError(f"data.{named[1]} is missing: {key} is measured on it")
 
     def allowed(self, key: str) -> float:
-        """How far off the score `key` may be."""
+        """The tolerance of the score `key`."""
         fitting = (value for name, value in self.tolerance.items() if f"/{name}/" in f"/{key}/")
         return self.tolerance.get(key, next(fitting, self.tolerance["default"]))
 
@@ -143,7 +139,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Score:
-    """What a card says of one key, and what came out; None where it was not replayed or is not there."""
+    """The expected value of a key, and the one that came out; None where it was not replayed or is not there."""
 
     key: str
     expected: float
@@ -158,7 +154,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one system.
+    """The result of replaying one system.
 
     Attributes:
         needs: what it takes to replay it.
@@ -173,11 +169,6 @@ class Outcome:
     verdict: str
     scores: Sequence[Score]
     reason: str = ""
-
-    @property
-    def name(self) -> str:
-        """Card and system."""
-        return f"{self.card}/{self.system}"
 
     def record(self) -> dict[str, Any]:
         """The outcome as plain values."""
@@ -222,7 +213,7 @@ def verify(chosen: argparse.Namespace, replay: Replay) -> list[Outcome]:
     console().print(rich_table(table(outcomes)))
     for outcome in outcomes:
         if outcome.reason:
-            print(f"{outcome.name}: {outcome.reason}")
+            print(f"{outcome.card}/{outcome.system}: {outcome.reason}")
     replayed = [one for one in outcomes if one.verdict in (AGREES, DIFFERS, FAILED)]
     agreeing = sum(one.verdict == AGREES for one in replayed)
     print(f"{len(replayed)} of {len(outcomes)} systems were replayed; {agreeing} agree with their cards.")
@@ -293,14 +284,18 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     columns = [Column("Score", None), *map(Column, ("Expected", "Found", "Tolerance")), Column("Verdict", None)]
     rows = []
     for one in outcomes:
+        shown = [[f"{len(one.scores)} score{'s' if len(one.scores) > 1 else ''}", "", "", "", one.verdict]]
         if any(score.found is not None for score in one.scores):
-            for score in one.scores:
-                figures = ("-" if value is None else number(value, 4) for value in (score.expected, score.found))
-                verdict = AGREES if score.agrees else DIFFERS
-                rows.append(Row(one.name, [score.key, *figures, f"{score.tolerance:g}", verdict], section=one.card))
-        else:
-            count = f"{len(one.scores)} score{'s' if len(one.scores) > 1 else ''}"
-            rows.append(Row(one.name, [count, "", "", "", one.verdict], section=one.card))
+            shown = [
+                [
+                    score.key,
+                    *("-" if value is None else number(value, 4) for value in (score.expected, score.found)),
+                    f"{score.tolerance:g}",
+                    AGREES if score.agrees else DIFFERS,
+                ]
+                for score in one.scores
+            ]
+        rows += [Row(f"{one.card}/{one.system}", values, section=one.card) for values in shown]
     return Table("Score cards", "Card", columns, rows)
 
 

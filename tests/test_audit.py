@@ -28,8 +28,8 @@ from hybrid_retrieval.evaluation.benchmarks.beir_parallel import BeirParallel as
 from hybrid_retrieval.evaluation.benchmarks.held_out import split_collection
 from hybrid_retrieval.evaluation.benchmarks.lareqa import Lareqa
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from tests.command_output import assert_one_line
 from tests.conftest import SMALL, Command
-from tests.test_commands import assert_one_line
 
 DATA = os.environ.get("HYBRID_RETRIEVAL_DATA")
 

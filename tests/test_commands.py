@@ -13,11 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests.command_output import assert_one_line, last_line
 from tests.conftest import SMALL, Command
-
-
-def last_line(text: str) -> str:
-    return text.strip().splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
@@ -121,16 +118,6 @@ def test_evaluate_refuses_what_is_not_a_run_and_a_checkpoint_of_another_model(
     assert_one_line(in_process("evaluate", f"checkpoint={other}", "benchmark=held_out"), "another model")
     (other / "checkpoints" / "best.ckpt").write_bytes(b"PK damaged")
     assert_one_line(in_process("evaluate", f"checkpoint={other}", "benchmark=held_out"), "not a readable checkpoint")
-
-
-def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
-    """Exit code 2, one error line with all `parts`, no traceback."""
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert done.returncode == 2, done.stderr
-    assert len(lines) == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    for part in parts:
-        assert part in lines[0], lines[0]
 
 
 @pytest.mark.parametrize(

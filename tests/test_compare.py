@@ -209,7 +209,7 @@ def test_damaged_files_are_named(write_run: Write, capsys: pytest.CaptureFixture
     pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), path)
     assert "is there twice" in refused(capsys, a, b)
     pq.write_table(table.drop_columns(["query_id"]), path)
-    assert "lacks the column query_id" in refused(capsys, a, b)
+    assert "query_id" in refused(capsys, a, b)
     path.write_bytes(b"no parquet")
     assert f"{path} cannot be read" in refused(capsys, a, b)
     path.unlink()

@@ -14,10 +14,10 @@ import torch
 import yaml
 
 from hybrid_retrieval.models.tokenization import train_unigram
-from tests.conftest import Command
+from tests.command_output import assert_one_line, last_line
+from tests.conftest import SMALL, Command
 from tests.endpoint_server import KEY, EndpointServer, unit
 from tests.models.small_models import SENTENCES, TEXTS, small_transformer, write_tokenizer
-from tests.test_commands import assert_one_line, last_line
 
 LANGUAGES = ("de", "en", "ru")
 PROMPTS = {"query": "query: ", "document": "passage: "}
@@ -244,9 +244,7 @@ def test_a_baseline_is_compared_like_a_run(
     assert row["system_mean"] == pytest.approx(figures["baselines/bm25/beir_parallel/monolingual/map"])
 
 
-def test_a_run_scores_its_baselines_too(in_process: Command, job: Callable[..., Any], tmp_path: Path) -> None:
-    from tests.conftest import SMALL
-
+def test_a_run_scores_its_baselines_too(in_process: Command, tmp_path: Path) -> None:
     done = in_process("run", *SMALL, "model=static", "hydra.run.dir=run", "retriever=bm25")
     assert done.returncode == 0, done.stderr
     assert "Cr. · bm25" in done.stdout

@@ -199,10 +199,10 @@ def test_a_store_encodes_a_shared_pool_once(tmp_path: Path) -> None:
 
 
 def test_a_run_directory_is_a_model(bi_encoder: BiEncoder, tmp_path: Path) -> None:
-    bi_encoder.save_config(tmp_path / "my_run" / "model")
-    (tmp_path / "my_run" / "checkpoints").mkdir()
+    (tmp_path / "my_run" / "checkpoints").mkdir(parents=True)
     weights = {f"encoder.{name}": value for name, value in bi_encoder.state_dict().items()}
-    torch.save({"state_dict": weights}, tmp_path / "my_run" / "checkpoints" / "last.ckpt")
+    content = {"state_dict": weights, "hyper_parameters": {"encoder": bi_encoder.description()}}
+    torch.save(content, tmp_path / "my_run" / "checkpoints" / "last.ckpt")
     model = MtebEncoder.of_run(tmp_path / "my_run")
     assert model.mteb_model_meta.name == "hybrid_retrieval/my_run"
     assert model.mteb_model_meta.revision == MtebEncoder(bi_encoder, "x").mteb_model_meta.revision
@@ -212,5 +212,5 @@ def test_a_run_directory_is_a_model(bi_encoder: BiEncoder, tmp_path: Path) -> No
         batches = [{"text": texts[:2]}, {"text": texts[2:]}]
         found = model.encode(batches, task_metadata=task, hf_split="test", hf_subset="default", prompt_type=kind)
         np.testing.assert_array_equal(found, bi_encoder.encode(texts, role))
-    with pytest.raises(InputError, match="saved encoder"):
+    with pytest.raises(InputError, match="holds no checkpoint"):
         MtebEncoder.of_run(tmp_path / "nowhere")

@@ -12,8 +12,8 @@ import yaml
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.run import check_search
+from tests.command_output import assert_one_line
 from tests.conftest import SMALL, Command
-from tests.test_commands import assert_one_line
 
 optuna = pytest.mark.skipif(
     importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper") is None, reason="hydra-optuna-sweeper is not installed"

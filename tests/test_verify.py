@@ -17,7 +17,7 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks import lareqa, miracl, mldr, mr_tydi, tydiqa
 from hybrid_retrieval.evaluation.measures import measure
 from hybrid_retrieval.verify import Card, Score, System, card_directory, find_cards
-from tests.conftest import SMALL, Command
+from tests.conftest import Command
 
 Write = Callable[..., Path]
 REVISIONS = {
@@ -28,12 +28,13 @@ REVISIONS = {
     "mldr": [mldr.REVISION],
     "tydiqa": [tydiqa.REVISION],
 }
+RANDOM = ["retriever=random", "benchmark=held_out", "dataset=synthetic", "dataset.items=300", "evaluation.replicates=0"]
 VALUES: dict[str, Any] = {
     "source": "a test",
-    "program": "run",
+    "program": "evaluate",
     "data": {"held_out": "synthetic"},
     "tolerance": {"default": 0.5},
-    "systems": {"one": {"overrides": SMALL, "expected": {"held_out/monolingual/map": 0.5}}},
+    "systems": {"one": {"overrides": RANDOM, "expected": {"baselines/random/held_out/monolingual/map": 0.5}}},
 }
 
 
@@ -185,11 +186,12 @@ def test_only_what_the_machine_can_is_replayed(
 
 
 def test_a_replay_agrees_or_differs_or_fails(command: Command, write: Write, tmp_path: Path) -> None:
-    keys = ["held_out/monolingual/map", "held_out/crosslingual/map/s1-s0", "held_out/monolingual/mapp"]
+    names = ["monolingual/map", "crosslingual/map/s1-s0", "monolingual/mapp"]
+    keys = [f"baselines/random/held_out/{name}" for name in names]
     expected = dict(zip(keys, [0.5, 2.0, 0.0], strict=True))
     systems = {
-        "one": {"overrides": SMALL, "expected": expected},
-        "broken": {"overrides": [*SMALL, "sampler.alpha=7"], "expected": expected},
+        "one": {"overrides": RANDOM, "expected": expected},
+        "broken": {"overrides": [*RANDOM, "evaluation.replicates=-7"], "expected": expected},
     }
     done = command("verify", str(write(systems=systems)), "--dir", "kept, here", "--out", "out.json")
     assert done.returncode == 3, done.stderr
@@ -200,7 +202,7 @@ def test_a_replay_agrees_or_differs_or_fails(command: Command, write: Write, tmp
     assert [score["agrees"] for score in one["scores"]] == [True, False, False]
     assert [score["found"] for score in one["scores"]] == [metrics[keys[0]], metrics[keys[1]], None]
     assert [score["found"] for score in broken["scores"]] == [None] * 3
-    assert "exit code 2: error: sampler.alpha=7" in broken["reason"]
+    assert "exit code 2: error: evaluation.replicates=-7" in broken["reason"]
     assert broken["reason"] in done.stdout
     shown = [[part.strip() for part in line.split("│")] for line in done.stdout.splitlines()]
     assert [row[-2] for row in shown if len(row) > 2 and row[1] == "tiny/one"] == ["agrees", "differs", "differs"]
@@ -247,13 +249,16 @@ def test_an_older_outcome_stays_until_there_is_another(write: Write, tmp_path: P
     assert json.loads(old.read_text()) == json.loads(new.read_text())
 
 
-def test_bad_arguments_are_one_line_and_exit_code_2(command: Command, write: Write, tmp_path: Path) -> None:
-    for arguments, part in ((["nothing"], "card='nothing'"), ([str(write()), "--have", "gpus"], "--have='gpus'")):
-        done = command("verify", *arguments)
-        assert (done.returncode, done.stdout) == (2, "")
-        (line,) = done.stderr.splitlines()
+def test_bad_arguments_are_one_line_and_exit_code_2(write: Write, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for arguments, part in (
+        (["nothing"], "card='nothing'"),
+        ([str(write()), "--have", "gpus"], "--have='gpus'"),
+        ([str(write()), "--dir", str(tmp_path)], "is not empty"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            verify.main(arguments)
+        said = capsys.readouterr()
+        assert (ended.value.code, said.out) == (2, "")
+        (line,) = said.err.splitlines()
         assert line.startswith("error: ")
         assert part in line
-    done = command("verify", str(write()), "--dir", str(tmp_path))
-    assert done.returncode == 2
-    assert "is not empty" in done.stderr

@@ -29,15 +29,13 @@ Judged = Mapping[str, Mapping[str, list[int]]]
 
 
 class JudgedSource(BuiltSource):
-    """A source of records and judgements, which a subclass reads.
+    """A source of records and judgements, which a subclass reads."""
 
-    Attributes:
-        shares: of the passages, for ``validation`` and ``test``; a split that is judged is not cut.
-        origin: where the records are from.
-    """
-
-    shares: Mapping[str, float]
+    validation_share: float
+    """Of the passages; a split that is judged is not cut."""
+    test_share: float
     origin: Mapping[str, Any]
+    """Where the records are from."""
 
     @abstractmethod
     def queries(self, language: str) -> Iterable[tuple[str, str]]:
@@ -92,7 +90,8 @@ class JudgedSource(BuiltSource):
     ) -> dict[str, npt.NDArray[np.int32]]:
         """Edges by split; splits without a judgement are cut from train by the names of passage groups."""
         edges = {split: _pairs(queries, query_group, group_of) for split, queries in judged.items()}
-        cut = {split: 0.0 if judged[split] else amount for split, amount in self.shares.items()}
+        shares = {"validation": self.validation_share, "test": self.test_share}
+        cut = {split: 0.0 if judged[split] else amount for split, amount in shares.items()}
         drawn = np.array([split_of(name, cut["validation"], cut["test"]) for name in names])
         into = drawn[edges["train"][:, 1]]
         return {split: edges["train"][into == split] if split == "train" or cut[split] else edges[split] for split in SPLITS}

@@ -11,7 +11,6 @@ use are then a union of a few ranges (one for each *availability pattern*), so t
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import unicodedata
@@ -203,27 +202,16 @@ class PairsWriter:
             edges: int [edges, 2 + negatives] for each of train, validation, test (absent: empty).
             meta: what is known of the set, JSON; ``dropped``, by reason and perhaps by language, is also logged.
         """
-        parts = [np.asarray(part) for part in edges.values() if len(part)]
-        query_rows = self._row_index("queries", max((int(part[:, 0].max()) + 1 for part in parts), default=0))
-        passage_rows = self._row_index("passages", max((int(part[:, 1:].max()) + 1 for part in parts), default=0))
-        query_masks, passage_masks = _masks(query_rows), _masks(passage_rows)
-        ordered: list[npt.NDArray[np.int32]] = []
-        patterns: list[tuple[int, int, int, int, int]] = []
-        offset = 0
-        for index, split in enumerate(SPLITS):
-            part = np.asarray(edges.get(split, np.empty((0, 2))), dtype=np.int32)
-            if not len(part):
-                continue
-            left, right = query_masks[part[:, 0]], passage_masks[part[:, 1]]
-            order = np.lexsort((right, left))
-            part, left, right = part[order], left[order], right[order]
-            change = np.flatnonzero((np.diff(left) != 0) | (np.diff(right) != 0)) + 1
-            bounds = np.concatenate([[0], change, [len(part)]])
-            for start, stop in itertools.pairwise(bounds):
-                patterns.append((index, int(left[start]), int(right[start]), offset + int(start), offset + int(stop)))
-            ordered.append(part)
-            offset += len(part)
-        every = np.concatenate(ordered) if ordered else np.empty((0, 2), np.int32)
+        parts = {index: np.asarray(edges[name], np.int32) for index, name in enumerate(SPLITS) if len(edges.get(name, ()))}
+        every = np.concatenate(list(parts.values())) if parts else np.empty((0, 2), np.int32)
+        split = np.repeat(np.array(list(parts), np.uint64), [len(part) for part in parts.values()])
+        query_rows = self._row_index("queries", int(every[:, 0].max(initial=-1)) + 1)
+        passage_rows = self._row_index("passages", int(every[:, 1:].max(initial=-1)) + 1)
+        kind = np.stack([split, _masks(query_rows)[every[:, 0]], _masks(passage_rows)[every[:, 1]]])
+        order = np.lexsort(kind[::-1])
+        every, kind = every[order], kind[:, order]
+        starts = np.flatnonzero(np.append(True, (kind[:, 1:] != kind[:, :-1]).any(0))[: len(every)])
+        stops = np.append(starts, len(every))[1:]
         answers = _answers(every, len(query_rows))
         counts = {
             "queries": dict(zip(self.languages, (query_rows >= 0).sum(0).tolist(), strict=True)),
@@ -234,7 +222,7 @@ class PairsWriter:
             "queries_rows": query_rows,
             "passages_rows": passage_rows,
             "edges": every,
-            "patterns": np.array(patterns, dtype=np.uint64).reshape(-1, 5),
+            "patterns": np.stack([*kind[:, starts], starts, stops], 1).astype(np.uint64),
             "answers": answers.values,
             "answer_offsets": answers.offsets,
         }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -87,41 +87,45 @@ class SourceText:
         return texts
 
 
+@dataclass(eq=False)
 class BuiltSource(Source):
-    """A source that is read once and then lies in the cache, under a key of all that its pairs depend on.
+    """A source that is read once and then lies in the cache, under a key of its version, its fields and its state.
 
-    A subclass sets `paths` and `name` in its constructor.
+    Fields are the keys of its config, ``conf/dataset/NAME.yaml``, which explains them.
     """
 
-    kind: str
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+    kind: ClassVar[str]
     """Folder in the cache."""
-    paths: PathsConfig
+    version: ClassVar[int]
+    """Of the code that reads it."""
 
     @abstractmethod
-    def languages(self) -> Sequence[str]:
+    def chosen(self) -> Sequence[str]:
         """The languages to read."""
-
-    @abstractmethod
-    def key(self) -> dict[str, Any]:
-        """All that the pairs depend on; JSON."""
 
     @abstractmethod
     def write(self, writer: PairsWriter) -> None:
         """Write texts and edges."""
 
+    def state(self) -> Any:
+        """What changes when local files do; JSON."""
+        return None
+
     def pairs(self) -> ParallelPairs:
         def make(directory: Path) -> None:
-            self.write(PairsWriter(directory, self.name, self.languages()))
+            self.write(PairsWriter(directory, self.name, self.chosen()))
 
-        return ParallelPairs.open(Cache.at(self.paths.cache).build(*self._place, make))
+        return ParallelPairs.open(Cache.at(self.paths.cache).build(*self._place(), make))
 
     def built(self) -> bool:
         """Whether the pairs are in the cache."""
-        return Cache.at(self.paths.cache).directory(*self._place).exists()
+        return Cache.at(self.paths.cache).directory(*self._place()).exists()
 
-    @property
     def _place(self) -> tuple[str, dict[str, Any]]:
-        return f"datasets/{self.kind}", {"format": FORMAT, **self.key()}
+        key = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "paths"}
+        return f"datasets/{self.kind}", {"format": FORMAT, "version": self.version, "state": self.state(), **key}
 
 
 def split_of(key: str, validation: float, test: float) -> str:

@@ -20,19 +20,14 @@ from hybrid_retrieval.errors import InputError
 SPACE = re.compile(r"\s")
 SPELT = "|".join(quote(chr(code))[1:] for code in range(0x3001) if SPACE.match(chr(code)))
 ESCAPED = re.compile(rf"\s|%(?=25|{SPELT})")
-"""What is spelt as in a URL: space, and a percent sign before what would make it such a spelling."""
+"""Characters of ids that TREC files spell as in a URL: space, and a percent sign that would begin such a spelling."""
 ANY_ESCAPED = r"[%\s\p{Z}\x{0b}\x{85}\x{1c}-\x{1f}]"
-"""What contains it, for Arrow, whose class of space is ASCII's."""
+"""The same for Arrow, whose class of space is ASCII's; it also finds some ids that need no spelling."""
 
 Ints = npt.NDArray[np.int64]
 
 MEASURES = ("map", "mrr", "recall@1", "recall@10", "recall@100", "ndcg@10")
 """Reported where a benchmark names no measures of its own."""
-
-
-def no_pairs() -> Ints:
-    """int64 [0, 2]."""
-    return np.empty((0, 2), np.int64)
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ class Side:
 
 @dataclass(frozen=True)
 class RetrievalCollection:
-    """What a benchmark is scored on.
+    """Queries, a corpus and judgements: the data that a benchmark is scored on.
 
     Attributes:
         languages: sorted; of queries and corpus together.
@@ -94,7 +89,7 @@ class RetrievalCollection:
     document: Ints
     grade: Ints
     measures: tuple[str, ...] = MEASURES
-    excluded: Ints = field(default_factory=no_pairs)
+    excluded: Ints = field(default_factory=lambda: np.empty((0, 2), np.int64))
     labels: tuple[Ints, Ints] | None = None
 
     @classmethod

@@ -18,7 +18,7 @@ BASELINES = "baselines"
 """The folder of what was scored beside an encoder, and what the keys of its figures in ``metrics.json`` begin with."""
 PER_QUERY = "per_query.parquet"
 PER_QUERY_KEYS = ("benchmark", "setting", "query_language", "corpus_language", "query_id")
-"""What a row of the values per query is about; each other column is a measure."""
+"""The columns that name a row of the values per query; each other column is a measure."""
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("benchmark", "setting", "measure", "query_language", "corpus_language")),
@@ -53,7 +53,7 @@ class Figure:
 
     @property
     def key(self) -> str:
-        """In ``metrics.json``."""
+        """The key in ``metrics.json``."""
         return "/".join(part for part in (self.benchmark, self.setting, self.measure.name, self.languages) if part)
 
     @property
@@ -99,7 +99,7 @@ class Figures:
 
     @cached_property
     def benchmarks(self) -> tuple[str, ...]:
-        """In alphabetical order."""
+        """Names of the benchmarks, in alphabetical order."""
         return tuple(sorted({one.benchmark for one in self.every}))
 
     def measures(self, benchmark: str) -> list[Measure]:
@@ -107,7 +107,7 @@ class Figures:
         return sorted({one.measure for one in self.every if one.benchmark == benchmark}, key=lambda one: one.order)
 
     def metrics(self) -> dict[str, float]:
-        """As in ``metrics.json``; bounds end in ``.low`` and ``.high``."""
+        """The flat figures of ``metrics.json``; bounds end in ``.low`` and ``.high``."""
         bounds = {f"{one.key}.{end}": getattr(one, end) for one in self.every for end in ("low", "high")}
         return {one.key: one.value for one in self.every} | {key: bound for key, bound in bounds.items() if bound is not None}
 

@@ -39,7 +39,7 @@ class LanguagePair:
 
     @property
     def setting(self) -> str:
-        """Of the three."""
+        """The setting that the pair belongs to."""
         if self.corpus_language is None:
             return "multilingual"
         return "monolingual" if self.query_language == self.corpus_language else "crosslingual"
@@ -125,7 +125,7 @@ def with_intervals(
 
 
 def _panels(pairs: Sequence[LanguagePair], questions: Ints) -> dict[str, Floats]:
-    """By measure, float64 [questions, pairs]; rows are the questions that any of the pairs has."""
+    """Values by measure, float64 [questions, pairs]; rows are the questions that any of the pairs has."""
     asked, row = np.unique(np.concatenate([questions[pair.queries] for pair in pairs]), return_inverse=True)
     column = np.repeat(np.arange(len(pairs)), [len(pair.queries) for pair in pairs])
     panels = {}

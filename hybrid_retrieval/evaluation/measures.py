@@ -52,7 +52,7 @@ class Relevant:
 
     @property
     def starts(self) -> Ints:
-        """Where each query's documents start."""
+        """The place of each query's first document."""
         return np.searchsorted(self.query, np.arange(self.count)).astype(np.int64)
 
     @property
@@ -121,17 +121,17 @@ class Measure:
 
     @property
     def name(self) -> str:
-        """In ``metrics.json``."""
+        """The name in ``metrics.json``."""
         return self.stem if self.depth is None else f"{self.stem}@{self.depth}"
 
     @property
     def label(self) -> str:
-        """In tables."""
+        """The heading in tables."""
         return self.heading if self.depth is None else f"{self.heading}@{self.depth}"
 
     @property
     def of_bias(self) -> bool:
-        """Of language bias, in a table of its own."""
+        """Whether it stands in the table of language bias."""
         return self.settings == POOLED and not self.headline
 
     @property
@@ -163,7 +163,7 @@ MEASURES = {
         Measure("left_out", "Left out", digits=0),
     )
 }
-"""By name without depth. A measure of language bias that is not here is called as in ``metrics.json`` and has no good end."""
+"""Measures by name without depth. One of language bias that is not here has its name as heading, and no good end."""
 
 
 @cache

@@ -50,7 +50,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is reported beside the collection's measures.
+    """Measures of bias and intervals, reported beside the collection's measures.
 
     Attributes:
         bias: names of `hybrid_retrieval.evaluation.bias.suite`.

@@ -22,11 +22,11 @@ class Lora:
     alpha: float = 32.0
     """An adapter's product counts alpha / rank times."""
     dropout: float = 0.0
-    """Of what goes into an adapter."""
+    """Applied to the inputs of an adapter."""
     target_modules: list[str] | None = None
     """Names of the linear layers that get one, as in ``[q_proj, v_proj]``; by default all of them."""
     frozen: str = "float32"
-    """How the frozen weights are kept: float32, or bfloat16 in half the memory; adapters are float32."""
+    """Type of the frozen weights: float32, or bfloat16 in half the memory; adapters are float32."""
 
     def __post_init__(self) -> None:
         positive("model.lora.rank", self.rank)

@@ -1,4 +1,4 @@
-"""How texts are cut into chunks of similar length, so that little of what goes through a transformer is padding.
+"""Chunks of texts of similar length, so that little of what goes through a transformer is padding.
 
 The loss sees embeddings only, so the order in which texts are encoded is free: this is exact.
 """
@@ -11,7 +11,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 
 CHUNK_COST = 256
-"""What a chunk costs beside its tokens, in tokens: reading the weights, adding to their gradients, starting kernels."""
+"""The cost of a chunk beside its tokens, in tokens: reading the weights, adding to their gradients, starting kernels."""
 LEVELS = 128
 """Distinct lengths that a cut is looked for at; more are rounded up."""
 

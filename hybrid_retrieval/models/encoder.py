@@ -79,7 +79,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Lost:
-    """What was lost of texts (law 7): how many were cut, how many tokens are unknown, or single bytes."""
+    """Losses of tokenisation (law 7): texts that were cut, tokens that are unknown, tokens that are single bytes."""
 
     texts: int = 0
     cut: int = 0
@@ -96,7 +96,7 @@ class Backbone(nn.Module, ABC):
 
     dimensions: int
     pads: bool = True
-    """Whether texts are padded to the longest that they are encoded with, so that chunks of similar length pay."""
+    """Texts are padded to the longest that they are encoded with, so that chunks of similar length pay."""
 
     @property
     @abstractmethod
@@ -125,7 +125,7 @@ class Backbone(nn.Module, ABC):
         return POOLINGS[pooling](self(tokens), tokens.offsets)
 
     def layers_above(self) -> dict[nn.Parameter, int]:
-        """How many layers lie above each parameter, its own included; what comes before the layers has one more."""
+        """The number of layers above each parameter, its own included; a parameter before the layers has one more."""
         layers = self.layers
         own = {parameter: len(layers) - at for at, layer in enumerate(layers) for parameter in layer.parameters()}
         found, outside = {}, len(layers) + 1 if layers else 0
@@ -146,7 +146,7 @@ class Backbone(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """What a bi-encoder does around its backbone."""
+    """A bi-encoder around its backbone: texts to tokens, states to an embedding."""
 
     pooling: str = "mean"
     """mean, cls or last."""
@@ -212,7 +212,7 @@ class BiEncoder(nn.Module):
         self._linear = kernels.install(self, linear=list(kernels.LINEARS)[int(state)])
 
     def tokenization(self, role: Role) -> Tokenization:
-        """How texts of a role become tokens."""
+        """The way from texts of a role to tokens."""
         return self._tokenizations[role]
 
     def forward(self, tokens: Tokens) -> Tensor:
@@ -225,7 +225,7 @@ class BiEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     def encode(
@@ -336,11 +336,11 @@ class Model(ABC):
 
 
 class TrainingText(Protocol):
-    """What a tokenizer is trained on."""
+    """Text to train a tokenizer on."""
 
     @property
     def key(self) -> Any:
-        """What the sample depends on, as a cache key."""
+        """All that the sample depends on, as a cache key."""
 
     def sample(self, characters: int) -> list[str]:
         """Texts of all languages, about `characters` of each, always the same."""

@@ -96,7 +96,7 @@ def with_end(tokenizer: Tokenizer, directory: Path, token: str | None) -> Tokeni
 
 
 def _end_of_sequence(directory: Path) -> str | None:
-    """What ``tokenizer_config.json`` calls ``eos_token``."""
+    """The ``eos_token`` of ``tokenizer_config.json``."""
     file = directory / "tokenizer_config.json"
     named = json.loads(file.read_text()).get("eos_token") if file.exists() else None
     return named["content"] if isinstance(named, dict) else named

@@ -1,4 +1,4 @@
-"""What a directory in sentence-transformers' layout says about how it embeds, so that it is not used otherwise unawares."""
+"""Directories in sentence-transformers' layout: settings that contradict the saved ones are refused, not used unawares."""
 
 from __future__ import annotations
 

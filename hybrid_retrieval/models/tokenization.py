@@ -1,4 +1,4 @@
-"""How text becomes token ids: a tokenizer trained on the spot, or one from a published model directory."""
+"""From text to token ids, by a tokenizer that is trained on the spot or comes from a published model directory."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Tokenization:
         return WordMemo(plain) if words_suffice(plain) else None
 
     def _by_words(self, memo: WordMemo, texts: Sequence[str]) -> tuple[Ragged, npt.NDArray[np.bool_]]:
-        """What the tokenizer makes of texts, from the words that are known and from the texts that need it whole."""
+        """The tokenizer's ids of texts, from words that are known and from texts that need it whole, and which it would cut."""
         inner, lengths, whole = memo.encode(texts)
         rest, rest_cut = _encode(self._cutting, [texts[row] for row in np.flatnonzero(whole).tolist()])
         before, after = self._special
@@ -163,7 +163,7 @@ def _units(found: Encoding, text: str) -> tuple[Ints, Ints, npt.NDArray[np.bool_
 
 
 def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Ragged, npt.NDArray[np.bool_]]:
-    """What the tokenizer makes of texts, int64 ids, and which of them it cut."""
+    """The tokenizer's int64 ids of texts, and which of them it cut."""
     encoded = tokenizer.encode_batch_fast(texts)
     ids = Ragged.from_lists([one.ids for one in encoded])
     return ids, np.fromiter((bool(one.overflowing) for one in encoded), np.bool_, len(encoded))
@@ -246,7 +246,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
 
 
 def first_line(error: Exception) -> str:
-    """What another library says is wrong, short enough for a one-line error."""
+    """Another library's complaint, short enough for a one-line error."""
     return next(iter(str(error).splitlines()), type(error).__name__)[:160]
 
 

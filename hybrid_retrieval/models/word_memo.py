@@ -35,7 +35,7 @@ POST_PROCESSORS = {"TemplateProcessing", "RobertaProcessing", "BertProcessing"}
 
 
 def words_suffice(tokenizer: Tokenizer) -> bool:
-    """Whether the ids of a text are those of its words, end to end, whatever the words are (but for `boundary_is_safe`)."""
+    """True where the ids of a text are those of its words, end to end, whatever the words are (but for `boundary_is_safe`)."""
     config: dict[str, Any] = json.loads(tokenizer.to_str())
     post, splitters = config["post_processor"], _steps(config["pre_tokenizer"], "pretokenizers")
     return (
@@ -71,7 +71,7 @@ def _splits(step: dict[str, Any]) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def boundary_is_safe(character: str) -> bool:
-    """Whether a character beside a space keeps to its side.
+    """True where a character beside a space keeps to its side.
 
     Unsafe are marks and joiners (they combine with the space), prepended signs, whatever becomes or begins with a space when
     normalised, and whatever a normalizer may delete: a character must be a letter, number, punctuation mark or symbol, and so

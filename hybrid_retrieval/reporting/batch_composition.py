@@ -1,4 +1,4 @@
-"""What the batches of a run held, from ``batch_manifest.parquet``."""
+"""The content of a run's batches, from ``batch_manifest.parquet``."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class BatchComposition:
         return around.monolingual / around.drawn
 
     def summary(self) -> dict[str, str]:
-        """In words, for a page."""
+        """Names and values for a page."""
         counts = self.pairs.to_numpy()
         drawn = counts[counts > 0]
         whole = (self.steps.monolingual == self.steps.drawn).mean()

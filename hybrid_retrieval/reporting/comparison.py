@@ -53,7 +53,7 @@ def compare(runs: Sequence[RunDirectory], out: Path) -> None:
 
 
 def _caveats(labelled: Sequence[LabelledRun], benchmark: str) -> list[str]:
-    """What a reader of the table has to know: runs that lack the benchmark, and runs that were asked other questions."""
+    """Warnings to a reader of the table: runs that lack the benchmark, and runs that were asked other questions."""
     missing = [one.label for one in labelled if benchmark not in one.run.benchmarks]
     lines = [f"{benchmark}: not scored by {', '.join(missing)}."] if missing else []
     scored = [one.run for one in labelled if benchmark in one.run.benchmarks]

@@ -1,4 +1,4 @@
-"""What pictures share: colours, size and axes, and matrices of language pairs with a figure in each cell.
+"""Colours, sizes and axes of all pictures, and matrices of language pairs with a figure in each cell.
 
 Figure objects, never pyplot: nothing global is touched or stays open.
 """

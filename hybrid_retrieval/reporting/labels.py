@@ -1,4 +1,4 @@
-"""What to call several runs: by the choices and values in which they differ."""
+"""Names of several runs: the choices and values in which they differ."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LabelledRun:
 
     @property
     def condition(self) -> str:
-        """The label without its seed: runs that share it are repetitions."""
+        """The label without its seed: runs with the same one are repetitions."""
         return self.without_seed or self.run.choices.get("sampler") or "all runs"
 
 

@@ -43,7 +43,7 @@ class Difference:
 
     @property
     def systems(self) -> str:
-        """How the difference is called."""
+        """The name of the difference."""
         return f"{self.system} - {self.baseline}"
 
 
@@ -69,10 +69,10 @@ def difference_table(rows: Sequence[Difference]) -> Table:
     columns = [*text, *map(Column, (*means, "Difference", "95% interval", "p", "Holm p")), Column("", None)]
     shown = []
     for row in rows:
-        digits = measure(row.measure).digits
+        label, digits = measure(row.measure).label, measure(row.measure).digits
         pair = (row.baseline_mean, row.system_mean) if alone else (row.system_mean, row.baseline_mean)
         values = [
-            *(row.measure, *(() if alone else (row.systems,))),
+            *(label, *(() if alone else (row.systems,))),
             *(number(mean, digits) for mean in pair),
             number(row.difference, digits, "+"),
             _interval(row.low, row.high, digits, "+"),
@@ -88,10 +88,9 @@ def ranking_table(rows: Sequence[Ranked]) -> Table:
     columns = [Column("Measure", None), Column("Cluster"), Column("System", None), Column("Mean"), Column("95% interval")]
     shown = []
     for row in rows:
-        digits = measure(row.measure).digits
-        section = f"{row.setting} {row.measure}"
-        values = [row.measure, str(row.cluster), row.system, number(row.mean, digits), _interval(row.low, row.high, digits)]
-        shown.append(Row(SETTINGS[row.setting], values, section=section))
+        label, digits = measure(row.measure).label, measure(row.measure).digits
+        values = [label, str(row.cluster), row.system, number(row.mean, digits), _interval(row.low, row.high, digits)]
+        shown.append(Row(SETTINGS[row.setting], values, section=f"{row.setting} {row.measure}"))
     return Table(f"{rows[0].benchmark}: significance clusters", "Setting", columns, shown)
 
 
@@ -104,7 +103,7 @@ def matrix_table(differences: Sequence[Difference]) -> Table:
     digits = max(1, measure(first.measure).digits - 1)
     rows = [Row(query, [_cell(cells.get((query, corpus)), digits) for corpus in answered]) for query in asked]
     columns = [Column(corpus or "pool", None) for corpus in answered]
-    return Table(f"{first.benchmark} · {first.measure}: {first.systems}", "query \\ corpus", columns, rows)
+    return Table(f"{first.benchmark} · {measure(first.measure).label}: {first.systems}", "query \\ corpus", columns, rows)
 
 
 def stars(p: float) -> str:

@@ -24,7 +24,7 @@ TITLE_GROUPS = ("sampler", "model", "dataset")
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """What one run left behind; parts that are not there are empty.
+    """The files that one run left behind; parts that are not there are empty.
 
     Attributes:
         path: the folder.
@@ -59,7 +59,7 @@ class RunDirectory:
 
     @cached_property
     def baselines(self) -> dict[str, RunDirectory]:
-        """What was scored beside the run, by name."""
+        """Retrievers that were scored beside the run, by name."""
         return {path.name: RunDirectory.open(path) for path in sorted((self.path / BASELINES).glob("*")) if is_run(path)}
 
     @property

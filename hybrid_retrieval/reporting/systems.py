@@ -1,4 +1,4 @@
-"""What is compared: systems, each one run or several seeds of one, named on the command line."""
+"""The systems that are compared, each one run or several seeds of one, named on the command line."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def _paths(text: str) -> list[Path]:
 
 
 def _names(groups: Sequence[list[RunDirectory]]) -> list[str]:
-    """By what tells the groups apart; where only the seed does, with the seed; where nothing does, with the folder."""
+    """Names that tell the groups apart; where only the seed does, with the seed; where nothing does, with the folder."""
     labelled = iter(label_runs([run for runs in groups for run in runs]))
     together = [[next(labelled) for _ in runs] for runs in groups]
     names = [group[0].without_seed or group[0].run.title for group in together]
-    shared = {name for name, count in Counter(names).items() if count > 1}
-    return [group[0].label if name in shared else name for name, group in zip(names, together, strict=True)]
+    repeated = {name for name, count in Counter(names).items() if count > 1}
+    return [group[0].label if name in repeated else name for name, group in zip(names, together, strict=True)]
 
 
 def _check(systems: Sequence[System]) -> None:

@@ -91,7 +91,7 @@ COMPARED = (
     ("multilingual", "recall@10"),
     ("multilingual", "rank_distance"),
 )
-"""What runs are compared by on a benchmark that has mAP; on others it is every measure."""
+"""The columns of a comparison on a benchmark that has mAP; on others it is every measure."""
 SPEED = Column("Pairs/s", 0, "higher")
 
 
@@ -131,12 +131,12 @@ def bias_table(run: RunDirectory, benchmark: str, by_language: bool) -> Table | 
     measures = [one for one in run.figures.measures(benchmark) if one.of_bias or one.headline]
     if not any(one.of_bias for one in measures):
         return None
-    views = {one: run.figures.by_languages(benchmark, "multilingual", one.name) for one in measures}
-    languages = sorted({language for view in views.values() for language in view})
+    found = {one: run.figures.by_languages(benchmark, "multilingual", one.name) for one in measures}
+    languages = sorted({language for by_language in found.values() for language in by_language})
     rows = []
-    for one, view in views.items():
+    for one, figures in found.items():
         whole = run.figures.get(benchmark, "multilingual", one.name)
-        values = {language: figure.value for language, figure in view.items()}
+        values = {language: figure.value for language, figure in figures.items()}
         ends = [min(values.values(), default=None), max(values.values(), default=None)]
         macro = (whole.value, whole.margin) if whole else (None, None)
         rows.append(Row(one.label, [*macro, *(map(values.get, languages) if by_language else ends)], digits=one.digits))

@@ -17,7 +17,7 @@ from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.heatmap import COLOURS, new_figure, plain_axes
 
 Curves = Mapping[str, "pd.Series[float]"]
-"""By name, the finite values of a figure by step, ascending."""
+"""The finite values of each figure by step, ascending."""
 STREAMS = ("monolingual", "crosslingual")
 COSINE = "train/gradient_cosine"
 WINDOW = 0.05

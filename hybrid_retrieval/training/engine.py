@@ -228,8 +228,8 @@ def gather_rows(mine: Tensor, counts: Sequence[int]) -> Tensor:
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
 
-def sum_gradients(parameters: Sequence[Tensor]) -> None:
-    """Replace every gradient by its sum over ranks: the one synchronisation of a step.
+def sum_gradients(parameters: Sequence[Tensor], bucket_bytes: int = BUCKET_BYTES) -> None:
+    """Replace every gradient by its sum over ranks, dense ones in pieces of about `bucket_bytes`: a step's one synchronisation.
 
     A rank without a gradient for a parameter counts as zero; a parameter that no rank has a gradient for keeps none.
     Row-sparse gradients stay row-sparse. Those of sharded parameters are left out: they were summed with the last backward
@@ -250,15 +250,15 @@ def sum_gradients(parameters: Sequence[Tensor]) -> None:
                 parameter.grad = torch.zeros_like(parameter)
             dense.setdefault(parameter.grad.dtype, []).append(parameter.grad)
     for gradients in dense.values():
-        _sum_dense(gradients)
+        _sum_dense(gradients, bucket_bytes)
 
 
-def _sum_dense(gradients: Sequence[Tensor]) -> None:
+def _sum_dense(gradients: Sequence[Tensor], bucket_bytes: int) -> None:
     """In buckets, all under way at once."""
     buckets: list[list[Tensor]] = [[]]
     size = 0
     for gradient in gradients:
-        if size > BUCKET_BYTES:
+        if size > bucket_bytes:
             buckets.append([])
             size = 0
         buckets[-1].append(gradient)

@@ -16,17 +16,16 @@
 from __future__ import annotations
 
 import errno
-import inspect
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import lightning
 import torch
@@ -41,6 +40,7 @@ from torch import Tensor
 from torch.multiprocessing import get_context
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, spawn
 
+from hybrid_retrieval.config import describe, fits
 from hybrid_retrieval.errors import InputError, Terminated, choice, exit_on_sigterm, nearest
 from hybrid_retrieval.files import replaced
 from hybrid_retrieval.training.checkpoint import LAST
@@ -62,6 +62,8 @@ REFUSED = {
     "enable_checkpointing": "a run without checkpoints cannot be scored",
     "barebones": "choose debug=profile",
     "check_val_every_n_epoch": "a run is one epoch: choose trainer.val_check_interval",
+    "max_epochs": "a run is one epoch: choose trainer.max_steps",
+    "min_epochs": "a run is one epoch: choose trainer.min_steps",
     "gradient_clip_algorithm": "gradients are clipped by their global norm",
     "inference_mode": "settled by the strategy",
     "sync_batchnorm": "no encoder here normalises over a batch",
@@ -161,7 +163,12 @@ class Boundary(Callback):
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        count_steps(trainer, int(checkpoint["global_step"]))
+        step = int(checkpoint["global_step"])
+        count_steps(trainer, step)
+        if trainer.limit_train_batches != 1.0:  # of the run, not of what is left of it
+            limit, accumulate = trainer.limit_train_batches, trainer.accumulate_grad_batches
+            batches = limit if isinstance(limit, int) else int(limit * trainer.max_steps * accumulate)
+            trainer.limit_train_batches = max(0, batches - step * accumulate)
         for callback in trainer.checkpoint_callbacks:
             state = checkpoint["callbacks"].get(callback.state_key)
             # Of a run directory that was moved, Lightning would forget the best figure, and delete the best checkpoint there.
@@ -256,14 +263,22 @@ def check_trainer(values: Mapping[str, Any]) -> None:
     Raises:
         InputError: with the name, and what to use instead.
     """
-    known = inspect.signature(lightning.Trainer).parameters
+    known = get_type_hints(lightning.Trainer.__init__)
     for name, value in values.items():
         if name not in known:
             raise InputError(f"unknown config key trainer.{name}{nearest(name, known)}")
         if name in REFUSED:
             raise InputError(f"trainer.{name}={value} cannot be set: {REFUSED[name]}")
+        if not fits(value, known[name]):
+            raise InputError(f"trainer.{name}={value!r} has the wrong type; expected {describe(known[name])}")
     if values.get("max_steps", -1) < 1:
         raise InputError(f"trainer.max_steps={values.get('max_steps')} must be above 0: batches have no epoch")
+    interval = values.get("val_check_interval")
+    if interval is not None and (type(interval) is not int or interval < 1):
+        raise InputError(
+            f"trainer.val_check_interval={interval}; expected a number of batches (a share of those that are left, or a time, "
+            "would be another one after a resume), or null: at the end"
+        )
     choice("trainer.accelerator", str(values.get("accelerator", "auto")), ["auto", "cpu", "gpu", "cuda", "mps"])
     if values.get("precision") is not None:
         choice("trainer.precision", str(values["precision"]), ["32-true", "bf16-mixed", "16-mixed"])
@@ -281,7 +296,8 @@ def trainer_arguments(values: Mapping[str, Any], world_size: int) -> dict[str, A
     """The arguments of Lightning's Trainer for checked config `values`, with this package's strategy and plugins."""
     strategy = STRATEGIES[str(values.get("strategy", "auto"))]
     several = world_size > 1
-    defaults = {"max_epochs": 1, "num_sanity_val_steps": 0, "enable_model_summary": False}
+    defaults = {"num_sanity_val_steps": 0, "enable_model_summary": False}
+    batches = values["max_steps"] * values.get("accumulate_grad_batches", 1)
     accelerator = values.get("accelerator", "auto")
     return {
         **defaults,
@@ -293,7 +309,9 @@ def trainer_arguments(values: Mapping[str, Any], world_size: int) -> dict[str, A
         "use_distributed_sampler": False,
         # Gathered weights are kept for the next step, which needs their gradients.
         "inference_mode": not (several and strategy is Shards),
+        "max_epochs": -1 if values.get("overfit_batches") else 1,
         "check_val_every_n_epoch": None,
+        "val_check_interval": values.get("val_check_interval") or batches,
         "deterministic": values.get("deterministic", "warn" if accelerator == "cpu" else None),
     }
 
@@ -417,13 +435,14 @@ def _spawned(
 
 
 @contextmanager
-def process_group(devices: int, accelerator: str) -> Iterator[None]:
+def process_group(devices: int | Sequence[int], accelerator: str) -> Iterator[None]:
     """The process group of a run's ranks, by the variables of the environment; ranks leave it together."""
+    numbers = range(devices) if isinstance(devices, int) else devices
     cuda = torch.cuda.is_available() and accelerator != "cpu"
     if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(numbers[int(os.environ["LOCAL_RANK"])])
     else:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // len(numbers)))
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     try:
         yield

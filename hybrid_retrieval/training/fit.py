@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger
 
@@ -198,9 +199,12 @@ def fit(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path | No
     arguments = trainer_arguments(job.trainer, job.world_size)
     arguments["enable_checkpointing"] = any(isinstance(one, Checkpoint) for one in chosen)  # else Lightning adds one of its own
     if not validates(data):
-        arguments |= {"limit_val_batches": 0, "val_check_interval": None, "check_val_every_n_epoch": 1}
+        arguments["limit_val_batches"] = 0
     _quieten()
-    trainer = lightning.Trainer(**arguments, callbacks=watching, logger=loggers, default_root_dir=run_dir)
+    try:
+        trainer = lightning.Trainer(**arguments, callbacks=watching, logger=loggers, default_root_dir=run_dir)
+    except (MisconfigurationException, ValueError) as error:
+        raise InputError(f"trainer: {' '.join(str(error).split())}") from error
     try:
         trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
     except SystemExit as end:  # what Lightning makes of an interrupt

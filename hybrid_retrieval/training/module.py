@@ -139,15 +139,15 @@ class BiEncoderModule(lightning.LightningModule):
         if self.validation_loss.update_called:
             self.log("val/loss", self.validation_loss, prog_bar=True)
             self.log("val/accuracy@1", self.validation_accuracy)
-        if self.retrieval is None or self.trainer.sanity_checking:
+        if self.retrieval is None:
             return
-        found = self.retrieval.compute()
+        found = {} if self.trainer.sanity_checking else self.retrieval.compute()
         self.retrieval.reset()
         measures = {setting: found[f"{setting}/map"] for setting in SETTINGS if f"{setting}/map" in found}
         for setting, value in measures.items():
             self.log(f"val/{setting}/map", value, sync_dist=self.trainer.world_size > 1)
         data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, HybridDataModule):
+        if isinstance(data, HybridDataModule) and measures:
             data.observe(self.trainer.global_step, {setting: float(value) for setting, value in measures.items()})
 
     def predict_step(self, batch: TextBatch, batch_index: int) -> tuple[int, Tensor, Tensor]:

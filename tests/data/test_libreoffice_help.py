@@ -69,7 +69,7 @@ def help_dir(tmp_path: Path) -> Path:
 
 
 def source(paths: PathsConfig, help_dir: Path | None, *languages: str, **shares: float) -> LibreOfficeHelp:
-    chosen = LibreOfficeHelp(paths, list(languages), str(help_dir) if help_dir else None, **shares)
+    chosen = LibreOfficeHelp(paths, str(help_dir) if help_dir else None, languages=list(languages), **shares)
     chosen.installed, chosen.processes = Path(paths.cache) / "not installed", 1
     return chosen
 

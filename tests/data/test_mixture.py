@@ -70,8 +70,9 @@ def test_a_member_takes_the_values_of_its_own_config(paths: PathsConfig, two: No
     first, second = (weighted.pairs for weighted in Mixture(paths, sources).sets())
     defaults = OmegaConf.load(config_directory() / "dataset" / "synthetic.yaml")
     assert first.meta["provenance"]["items"] == 50
-    assert first.meta["provenance"]["shares"] == [defaults.validation_share, 0.0]
-    assert second.meta["provenance"]["shares"] == [defaults.validation_share, defaults.test_share]
+    assert first.meta["provenance"]["test_share"] == 0.0
+    for key in ("validation_share", "test_share"):
+        assert second.meta["provenance"][key] == defaults[key]
     assert second.meta["provenance"]["seed"] == 5
     assert len(second.edges) == 60
 

@@ -65,7 +65,7 @@ def small_transformer(vocabulary: int, seed: int = 0, **changes: Any) -> Transfo
 
 
 class TrainingSample:
-    """What a tokenizer is trained on."""
+    """Text to train a tokenizer on."""
 
     key = "fixed"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from hybrid_retrieval.models.kernels.dropout import LEVELS, Dropout, drawn, drop
 from hybrid_retrieval.models.kernels.linear import OneDnnLinear, available, preferred
 from hybrid_retrieval.models.kernels.row_sparse import RowSparseEmbedding, row_gradient
 from tests.models.small_models import random_tokens, sped_up, xlmr
+from tests.training.runs import DROPOUT, Compose, Killed, checkpoint, ending, train
 
 needs_onednn = pytest.mark.skipif(not available(), reason="this build of torch has no oneDNN")
 
@@ -177,17 +179,38 @@ def test_what_is_removed_is_the_model_as_it_came_and_it_computes_the_same() -> N
 
 @needs_onednn
 @pytest.mark.parametrize("linear", ["default", "onednn"])
-def test_an_encoder_multiplies_as_the_one_did_that_its_weights_are_from(
-    linear: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Law 6: whatever machine its training goes on with, and would choose for itself."""
-    made = []
-    for preference in (linear, "onednn" if linear == "default" else "default"):
-        monkeypatch.setattr(kernels, "preferred", lambda choice=preference: choice)
-        made.append(BiEncoder(sped_up(xlmr(500), 1), tokenizer, EncoderSettings(projection=9)))
-    first, second = made
+def test_an_encoder_multiplies_as_the_one_did_that_its_weights_are_from(linear: str, tokenizer: Tokenizer) -> None:
+    first, second = (BiEncoder(sped_up(xlmr(500), 1), tokenizer, EncoderSettings(projection=9)) for _ in range(2))
+    place = list(kernels.LINEARS).index(linear)
+    first.set_extra_state(torch.tensor(place))
+    second.set_extra_state(torch.tensor(1 - place))
     assert kinds(first) != kinds(second)
     second.load_state_dict(first.state_dict())
     assert kinds(first) == kinds(second)
     assert type(second.projection) is kernels.LINEARS[linear]
-    assert preferred() == preferred.__wrapped__()
+
+
+def test_the_choice_for_this_processor_is_always_the_same() -> None:
+    assert preferred() == preferred.__wrapped__() in kernels.LINEARS
+
+
+@needs_onednn
+def test_training_that_goes_on_elsewhere_multiplies_as_it_began(
+    job: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 6, where another machine would choose other linear layers: the choice lies in the checkpoint."""
+    short = ["trainer.max_steps=6", "training.checkpoint_every=2", "training.validation_queries=0"]
+    small = [*DROPOUT, "model.hidden=48", *short]
+    monkeypatch.setattr(kernels, "preferred", lambda: "onednn")
+    train(job(*small), tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(ending(job(*small), "on_train_batch_end", 5), tmp_path / "resumed")
+    monkeypatch.setattr(kernels, "preferred", lambda: "default")
+    train(job(*small), tmp_path / "resumed")
+    train(job(*small), tmp_path / "other")
+    weights = {}
+    for name in ("whole", "resumed", "other"):
+        state = checkpoint(tmp_path / name)["state_dict"]
+        weights[name] = torch.cat([value.flatten() for name, value in state.items() if value.is_floating_point()])
+    assert torch.equal(weights["resumed"], weights["whole"])
+    assert not torch.equal(weights["other"], weights["whole"])

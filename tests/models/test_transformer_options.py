@@ -1,4 +1,4 @@
-"""What may be done to a transformer before it is trained: its token embeddings, checkpointing, compiling, depth."""
+"""Options of a transformer: token embeddings, checkpointing, compiling, depth."""
 
 from __future__ import annotations
 

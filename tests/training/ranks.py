@@ -1,4 +1,7 @@
-"""Processes of a gloo group that do what they are told, kept for a whole session: each takes seconds to import torch."""
+"""Processes of a gloo group that do what they are told, kept for a whole session.
+
+They are forks of one server, which takes its seconds to import torch once.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import io
 import os
 import socket
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Any
@@ -28,7 +32,8 @@ class Ranks:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        context = get_context("spawn")
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["torch", "tests.training.ragged"])
         pipes = [context.Pipe() for _ in range(self.count)]
         self._ends = [mine for mine, _ in pipes]
         self._processes = [
@@ -68,6 +73,29 @@ def _serve(end: Connection, port: int, rank: int, ranks: int) -> None:
         except Exception:
             outcome = True, traceback.format_exc()
         end.send_bytes(_packed(outcome))
+
+
+@contextmanager
+def counted(names: Sequence[str]) -> Iterator[list[tuple[str, int]]]:
+    """The collectives of these names that are called, in order, with the elements that each sends."""
+    calls: list[tuple[str, int]] = []
+    originals = {name: getattr(dist, name) for name in names if hasattr(dist, name)}
+
+    def counting(name: str, collective: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **settings: Any) -> Any:
+            sent = arguments[1] if name.startswith("all_gather") and len(arguments) > 1 else next(iter(arguments), None)
+            calls.append((name, sent.numel() if isinstance(sent, torch.Tensor) else 0))
+            return collective(*arguments, **settings)
+
+        return call
+
+    for name, collective in originals.items():
+        setattr(dist, name, counting(name, collective))
+    try:
+        yield calls
+    finally:
+        for name, collective in originals.items():
+            setattr(dist, name, collective)
 
 
 def _packed(value: Any) -> bytes:

@@ -215,7 +215,7 @@ def await_write(path: Path, process: subprocess.Popen[str], before: int = 0) -> 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit code and standard error; all that write to it are gone then."""
     try:
-        return process.returncode if process.poll() is not None else process.wait(60), process.communicate(timeout=60)[1]
+        return process.returncode if process.poll() is not None else process.wait(240), process.communicate(timeout=60)[1]
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

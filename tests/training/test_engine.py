@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hybrid_retrieval.training.batches import Chunk, PairBatch, TokenisedSet
-from hybrid_retrieval.training.contrast import Engine
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,17 +20,18 @@ from hybrid_retrieval.models.encoder import BiEncoder, Tokens
 from hybrid_retrieval.models.static import StaticBackbone
 from hybrid_retrieval.models.transformer import TransformerBackbone
 from hybrid_retrieval.sampling.batch import PairIndices
-from hybrid_retrieval.training import contrast
-from tests.training.conftest import batch_of, encoded, gradients, info_nce, largest_difference, small_encoder
+from hybrid_retrieval.training.collate import Chunk, PairBatch, TokenisedSet
+from hybrid_retrieval.training.engine import Engine
+from tests.training.ragged import batch_of, encoded, gradients, info_nce, largest_difference, small_encoder
 
 LEARNED = {"directions": "both", "learn_temperature": True}
 BUDGETS = [60, 300, 100_000]
 TINY, STATIC = "tiny", "static"
 
 
-def steps(engine: Engine, *batches: PairBatch, **settings: Any) -> tuple[float, dict[str, Tensor]]:
+def steps(engine: Engine, *batches: PairBatch) -> tuple[float, dict[str, Tensor]]:
     """The last loss, and the gradients after steps on all batches."""
-    figures = [engine.step(batch, **settings) for batch in batches][-1]
+    figures = [engine.step(batch) for batch in batches][-1]
     return float(figures.loss), gradients(engine)
 
 
@@ -128,7 +127,7 @@ def plain(encoder: BiEncoder) -> tuple[nn.Module, Callable[[Tensor, Tensor], Ten
 
 @pytest.mark.parametrize("settings", [{}, {"mask": "positive"}, LEARNED, {"pool": "same_language"}], ids=str)
 def test_blocks_of_queries_equal_all_at_once(
-    ragged: list[TokenisedSet], tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+    ragged: list[TokenisedSet], tokenizer: Tokenizer, settings: dict[str, Any]
 ) -> None:
     """In loss, accuracy, and the gradients of embeddings and of the learned temperature; also blocks of one query."""
     batch = batch_of(ragged, 0)
@@ -136,7 +135,7 @@ def test_blocks_of_queries_equal_all_at_once(
     whole, expected = engine.step(batch), gradients(engine)
     assert (settings is LEARNED) == ("log_temperature" in expected)
     for scores in (1, 32 * 3, 32 * 16):
-        monkeypatch.setattr(contrast, "BLOCK_SCORES", scores)
+        engine.block_scores = scores
         calls: list[slice] = []
         handle = engine.loss.register_forward_pre_hook(lambda _, given, calls=calls: calls.append(given[1]))
         figures = engine.step(batch)
@@ -187,14 +186,16 @@ def wide_batch(pairs: int, chunks: int = 4) -> PairBatch:
     queries = QueryIds(3 * number, number[:, None], 3 * number + 1, 0 * number)
     passages = PassageIds(number, 3 * number + 1, 3 * number, 0 * number)
     places = torch.arange(2 * pairs)
-    return PairBatch(0, tuple(parts), (2 * pairs,), places, queries, passages, 0, PairIndices(zeros, zeros, zeros, zeros))
+    return PairBatch(
+        0, tuple(parts), (2 * pairs,), (chunks,), places, queries, passages, 0, PairIndices(zeros, zeros, zeros, zeros)
+    )
 
 
-def test_memory_does_not_grow_with_the_square(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contrast, "BLOCK_SCORES", 1 << 17)
+def test_memory_does_not_grow_with_the_square(tokenizer: Tokenizer) -> None:
     peaks = {}
     for pairs in (1024, 2048, 4096):
-        engine = Engine(small_encoder(tokenizer, STATIC), info_nce(hard_negatives=0, directions="both"), 0)
+        loss = info_nce(hard_negatives=0, directions="both")
+        engine = Engine(small_encoder(tokenizer, STATIC), loss, 0, block_scores=1 << 17)
         with Live() as live:
             engine.step(wide_batch(pairs))
         peaks[pairs] = live.peak
@@ -323,11 +324,13 @@ def test_gradients_accumulate_over_batches(ragged: list[TokenisedSet], tokenizer
 
 @pytest.mark.parametrize("cached", [False, True], ids=["uncached", "cached"])
 def test_whatever_scales_a_loss_scales_every_gradient(ragged: list[TokenisedSet], tokenizer: Tokenizer, cached: bool) -> None:
-    """As a precision plugin does with float16."""
+    """As a precision plugin does with float16, and accumulation."""
     engine = Engine(small_encoder(tokenizer, TINY), info_nce(**LEARNED), 3, cached)
     batch = batch_of(ragged, 200)
     expected = {name: 1024 * value for name, value in steps(engine, batch)[1].items()}
-    found = steps(engine, batch, backward=lambda scalar: (1024 * scalar).backward())[1]
+    forward = engine.forward(batch)
+    engine.backward(forward, 1024 * forward.loss)
+    found = gradients(engine)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -18,30 +15,27 @@ import torch.distributed as dist
 from tokenizers import Tokenizer
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
-from torch.multiprocessing.spawn import spawn
 
 from hybrid_retrieval.config import JobConfig
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.models import chunks
 from hybrid_retrieval.models.adapters import Lora, add_adapters
-from hybrid_retrieval.training.batches import PairBatch, TokenisedSet
 from hybrid_retrieval.training.checkpoint import read_checkpoint
-from hybrid_retrieval.training.contrast import Engine
+from hybrid_retrieval.training.collate import PairBatch, TokenisedSet
+from hybrid_retrieval.training.engine import Engine, sum_gradients
 from hybrid_retrieval.training.fit import prepare
-from hybrid_retrieval.training.gather import sum_gradients
 from hybrid_retrieval.training.optimizers import AdamW, clip_gradients
-from hybrid_retrieval.training.sharding import shard, shares, whole
+from hybrid_retrieval.training.sharding import shard, sharded, whole
 from tests.conftest import SMALL, Command
-from tests.training.conftest import batch_of, gradients, info_nce, largest_difference, small_encoder
-from tests.training.test_resume import assert_same_run, await_write, finish, start, start_step, weights
+from tests.training.ragged import batch_of, gradients, info_nce, largest_difference, small_encoder
+from tests.training.ranks import Ranks, counted
+from tests.training.runs import assert_close_weights, assert_same_run, await_write, checkpoint, environment, finish, start
 
 RANKS = 2
-MANY, FEW = 240, 100_000
-"""Chunk budgets: more chunks than ranks and not as many on each, and one chunk for all ranks."""
+MANY, FEW = 160, 100_000
+"""Chunk budgets: more chunks than ranks and not as many on each, and (of few pairs) one chunk for all ranks."""
 REDUCTIONS = ("reduce_scatter_tensor", "reduce_scatter_single")
 """What torch's versions call it."""
 COLLECTIVES = ("all_reduce", "all_gather", "all_gather_into_tensor", "all_gather_single", "broadcast", *REDUCTIONS)
-PATIENCE = timedelta(seconds=60)
 LARGEST_NORM = 0.01
 RECIPE = AdamW(lr=0.01, warmup=0.0, eps=1e-3)
 
@@ -65,8 +59,8 @@ class Case:
         return Engine(encoder, info_nce(**self.loss), seed=5, cached=self.cached)
 
     def work(self, sets: list[TokenisedSet], rank: int = 0, ranks: int = 1) -> list[PairBatch]:
-        with patch.object(chunks, "CHUNK_COST", 10**6 if self.budget == FEW else 1):
-            return [batch_of(sets, self.budget, step=step, rank=rank, ranks=ranks) for step in range(self.batches)]
+        pairs = 4 if self.budget == FEW else 16
+        return [batch_of(sets, self.budget, step, rank, ranks, batch_size=pairs) for step in range(self.batches)]
 
 
 CASES = {
@@ -114,44 +108,33 @@ def full(value: torch.Tensor) -> torch.Tensor:
     return (value.full_tensor() if isinstance(value, DTensor) else value.to_dense()).detach().clone()
 
 
-def take(case: Case, engine: Engine, batches: list[PairBatch], calls: list[str]) -> Step:
+def take(case: Case, engine: Engine, batches: list[PairBatch]) -> Step:
     """A step of a case on this rank, with all that a training step does."""
     if case.recompute:  # its hooks do not travel to other processes
         engine.encoder.backbone.model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator, union-attr]
     parameters = named(engine)
     optimizer, _ = RECIPE.configure(torch.nn.ModuleDict({"encoder": engine.encoder, "loss": engine.loss}), 10)
-    calls.clear()
     torch.manual_seed(os.getpid())  # other random numbers do not matter
-    losses = [float(engine.step(batch, last=batch is batches[-1]).loss) for batch in batches]
-    sum_gradients([value for value in parameters.values() if value.requires_grad])
-    made = list(calls)
+    with counted(COLLECTIVES) as calls:
+        losses = [float(engine.step(batch, last=batch is batches[-1]).loss) for batch in batches]
+        sum_gradients([value for value in parameters.values() if value.requires_grad])
     found = {name: full(value.grad) for name, value in parameters.items() if value.grad is not None}
     norm = float(clip_gradients(parameters.values(), LARGEST_NORM))
     clipped = {name: full(value.grad) for name, value in parameters.items() if value.grad is not None}
     optimizer.step()
     after = {name: full(value) for name, value in parameters.items()}
-    return Step(sum(losses), found, norm, clipped, after, made, [len(batch.chunks) for batch in batches])
+    names = [name for name, _ in calls]
+    return Step(sum(losses), found, norm, clipped, after, names, [len(batch.chunks) for batch in batches])
 
 
-def one_rank(rank: int, port: int, folder: Path) -> None:
-    """Goes through all cases and writes what came of them."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=RANKS, timeout=PATIENCE)
-    calls: list[str] = []
-    for name in COLLECTIVES:
-        if hasattr(dist, name):
-            setattr(dist, name, counted(getattr(dist, name), name, calls))
-    work = torch.load(folder / f"{rank}.work", weights_only=False)
+def in_shards(rank: int, work: dict[str, tuple[Engine, list[PairBatch]]]) -> Outcome:
+    """What comes of all cases on a rank, and what its share is."""
     steps = {}
     for name, (engine, batches) in work.items():
         shard(engine.encoder, "cpu")
-        steps[name] = take(CASES[name], engine, batches, calls)
+        steps[name] = take(CASES[name], engine, batches)
     engine, _ = work["plain"]
-    torch.save((steps, put_together_and_taken_apart(engine), shared_out(engine)), folder / f"{rank}.done")
-    dist.barrier()
-    # Not through destructors: a gloo thread that still drops its work wants the interpreter's lock, which the main thread
-    # holds while it joins that thread.
-    os._exit(0)
+    return steps, put_together_and_taken_apart(engine), shared_out(engine)
 
 
 def put_together_and_taken_apart(engine: Engine) -> dict[str, bool]:
@@ -161,7 +144,7 @@ def put_together_and_taken_apart(engine: Engine) -> dict[str, bool]:
     dist.broadcast_object_list(everything, 0)
     same = {}
     for name, parameter in parameters.items():
-        again = shares({"moment": everything[0][name].detach(), "step": torch.ones(())}, parameter)
+        again = sharded({"moment": everything[0][name].detach(), "step": torch.ones(())}, parameter)
         assert not isinstance(again["step"], DTensor)
         same[name] = torch.equal(again["moment"].to_local(), parameter.to_local())  # type: ignore[attr-defined]
     return same
@@ -173,37 +156,23 @@ def shared_out(engine: Engine) -> tuple[int, int]:
     return sum(one.to_local().numel() for one in every), sum(one.numel() for one in every)  # type: ignore[attr-defined]
 
 
-def counted(collective: Callable[..., Any], name: str, calls: list[str]) -> Callable[..., Any]:
-    """The collective, which also writes down that it was called."""
-
-    def call(*arguments: Any, **settings: Any) -> Any:
-        calls.append(name)
-        return collective(*arguments, **settings)
-
-    return call
+Outcome = tuple[dict[str, Step], dict[str, bool], tuple[int, int]]
 
 
 @pytest.fixture(scope="module")
 def alone(ragged: list[TokenisedSet], tokenizer: Tokenizer) -> dict[str, Step]:
     """What one rank with whole weights makes of the cases."""
-    return {name: take(case, case.engine(tokenizer), case.work(ragged), []) for name, case in CASES.items()}
-
-
-Outcome = tuple[dict[str, Step], dict[str, bool], tuple[int, int]]
+    return {name: take(case, case.engine(tokenizer), case.work(ragged)) for name, case in CASES.items()}
 
 
 @pytest.fixture(scope="module")
-def together(ragged: list[TokenisedSet], tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
+def together(ragged: list[TokenisedSet], tokenizer: Tokenizer, two_ranks: Ranks) -> list[Outcome]:
     """What each of two ranks with shares makes of them."""
-    folder = tmp_path_factory.mktemp("shares")
-    for rank in range(RANKS):
-        work = {name: (case.engine(tokenizer), case.work(ragged, rank, RANKS)) for name, case in CASES.items()}
-        torch.save(work, folder / f"{rank}.work")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    spawn(one_rank, (port, folder), nprocs=RANKS)  # type: ignore[no-untyped-call]
-    return [torch.load(folder / f"{rank}.done", weights_only=False) for rank in range(RANKS)]
+    work = [
+        {name: (case.engine(tokenizer), case.work(ragged, rank, RANKS)) for name, case in CASES.items()}
+        for rank in range(RANKS)
+    ]
+    return two_ranks(in_shards, [(mine,) for mine in work])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -262,20 +231,20 @@ def test_whole_weights_take_no_part(tokenizer: Tokenizer, ragged: list[Tokenised
     [
         (["model=static"], "trainer.strategy=fsdp .* StaticBackbone"),
         (["model=tiny", "model.token_embeddings=sparse"], "model.token_embeddings=dense"),
-        (["model=tiny", "trainer.averaging=ema"], "trainer.averaging=ema"),
+        (["model=tiny", "training.averaging=ema"], "training.averaging=ema"),
         (["model=tiny", "trainer.precision=16-mixed"], "trainer.precision=16-mixed"),
     ],
 )
 def test_what_cannot_be_sharded_is_refused_in_one_line(job: Callable[..., JobConfig], settings: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words) as refused:
-        prepare(job("trainer=fsdp", *settings, "trainer.progress=false", "trainer.accelerator=cpu"))
+        prepare(job("trainer=fsdp", *settings))
     assert "\n" not in str(refused.value)
 
 
 TINY = [
     *SMALL,
     *("model=tiny", "model.hidden=16", "model.layers=2", "model.vocabulary=800", "model.dropout=0.2"),
-    *("optimizer.lr=0.01", "optimizer.eps=1e-3", "trainer.chunk_tokens=200", "trainer.grad_cache=true"),
+    *("optimizer.lr=0.01", "optimizer.eps=1e-3", "training.chunk_tokens=200", "training.grad_cache=true"),
 ]
 FSDP = ["trainer=fsdp", *TINY, "trainer.devices=2"]
 
@@ -283,16 +252,13 @@ FSDP = ["trainer=fsdp", *TINY, "trainer.devices=2"]
 @pytest.mark.slow
 def test_a_run_ends_as_on_one_device_and_is_scored(command: Command, tmp_path: Path) -> None:
     for name, settings in (("one", TINY), ("two", FSDP)):
-        done = command("run", *settings, "trainer.accumulate=2", f"hydra.run.dir={name}")
+        done = command("run", *settings, "trainer.accumulate_grad_batches=2", f"hydra.run.dir={name}")
         assert done.returncode == 0, done.stderr
     for which in ("last", "best"):
-        first, second = weights(tmp_path / "one", which), weights(tmp_path / "two", which)
-        assert first.keys() == second.keys()
-        for name, value in first.items():
-            torch.testing.assert_close(value, second[name], atol=2e-4, rtol=1e-3)
+        assert_close_weights(tmp_path / "one", tmp_path / "two", which)
     metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two")]
     assert metrics[1]["held_out/multilingual/map"] == pytest.approx(metrics[0]["held_out/multilingual/map"], abs=0.02)
-    moments = [read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")["optimizer_states"][0] for name in ("one", "two")]
+    moments = [checkpoint(tmp_path / name)["optimizer_states"][0] for name in ("one", "two")]
     assert moments[0]["param_groups"] == moments[1]["param_groups"]
     for number, state in moments[0]["state"].items():
         assert {name: value.shape for name, value in state.items() if name != "row_steps"} == {
@@ -302,7 +268,7 @@ def test_a_run_ends_as_on_one_device_and_is_scored(command: Command, tmp_path: P
 
 @pytest.mark.slow
 def test_a_run_that_was_ended_goes_on_bit_for_bit(command: Command, cache: Path, tmp_path: Path) -> None:
-    settings = [*FSDP, "trainer.max_steps=60", "trainer.checkpoint_every=10", "trainer.validate_every=20", "resume=auto"]
+    settings = [*FSDP, "trainer.max_steps=60", "training.checkpoint_every=10", "trainer.val_check_interval=20", "resume=auto"]
     last = tmp_path / "ended" / "checkpoints" / "last.ckpt"
     process = start(cache, tmp_path, *settings, "hydra.run.dir=ended")
     await_write(last, process)
@@ -313,5 +279,5 @@ def test_a_run_that_was_ended_goes_on_bit_for_bit(command: Command, cache: Path,
     for run in ("whole", "ended"):
         done = command("run", *settings, f"hydra.run.dir={run}")
         assert done.returncode == 0, done.stderr
-    assert start_step(tmp_path / "ended") == step
+    assert environment(tmp_path / "ended")["start_step"] == step
     assert_same_run(tmp_path / "whole", tmp_path / "ended")

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import socket
-from datetime import timedelta
-from pathlib import Path
-
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 
-from hybrid_retrieval.training import gather
-from hybrid_retrieval.training.gather import gather_rows, sum_gradients, world
+from hybrid_retrieval.training.engine import BUCKET_BYTES, gather_rows, sum_gradients, world
+from tests.training.ranks import Ranks
 
-RANKS = 3
-ROWS = [(3, 0, 2), (0, 0, 1), (2, 2, 2), (0, 0, 0)]
-PATIENCE = timedelta(seconds=120)
+RANKS = 4
+ROWS = [(3, 0, 2, 1), (0, 0, 1, 0), (2, 2, 2, 2), (0, 0, 0, 0)]
 
 PARAMETERS: dict[str, tuple[list[int], list[str | None]]] = {
-    "dense on all": ([5, 4], ["dense", "dense", "dense"]),
-    "dense on one": ([3], [None, "dense", None]),
-    "on none": ([2, 2], [None, None, None]),
-    "a scalar": ([], ["dense", None, "dense"]),
-    "half precision": ([6], ["dense", "dense", None]),
-    "double": ([70], ["dense", "dense", "dense"]),
-    "not contiguous": ([4, 6], ["transposed", "dense", "transposed"]),
-    "rows on all": ([9, 4], ["rows", "rows", "rows"]),
-    "rows on one": ([9, 4], [None, None, "rows"]),
-    "repeated rows": ([9, 2], ["repeated", "rows", "repeated"]),
-    "rows, but empty": ([9, 4], ["empty", None, "empty"]),
-    "rows on some": ([9, 4], ["empty", "rows", "empty"]),
+    "dense on all": ([5, 4], ["dense", "dense", "dense", "dense"]),
+    "dense on one": ([3], [None, "dense", None, None]),
+    "on none": ([2, 2], [None, None, None, None]),
+    "a scalar": ([], ["dense", None, "dense", None]),
+    "half precision": ([6], ["dense", "dense", None, None]),
+    "double": ([70], ["dense", "dense", "dense", "dense"]),
+    "not contiguous": ([4, 6], ["transposed", "dense", "transposed", None]),
+    "rows on all": ([9, 4], ["rows", "rows", "rows", "rows"]),
+    "rows on one": ([9, 4], [None, None, "rows", None]),
+    "repeated rows": ([9, 2], ["repeated", "rows", "repeated", None]),
+    "rows, but empty": ([9, 4], ["empty", None, "empty", None]),
+    "rows on some": ([9, 4], ["empty", "rows", "empty", None]),
 }
 """Name: shape, and the kind of gradient that each rank has."""
 DTYPES = {"half precision": torch.bfloat16, "double": torch.float64}
@@ -72,9 +64,8 @@ def parameters(rank: int) -> dict[str, Tensor]:
     return found
 
 
-def one_rank(rank: int, port: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=RANKS, timeout=PATIENCE)
+def exchange(rank: int) -> tuple[list[Tensor], list[dict[str, Tensor | None]]]:
+    """What a rank gets of all rows, and of sums that travel in large and in small pieces."""
     assert world() == (rank, RANKS)
     gathered = [
         gather_rows(rows_of(rank, counts, dtype, width), counts)
@@ -83,28 +74,23 @@ def one_rank(rank: int, port: int, folder: Path) -> None:
         for width in (0, 3)
     ]
     summed = []
-    for size in (gather.BUCKET_BYTES, 50):
-        gather.BUCKET_BYTES = size
+    for size in (BUCKET_BYTES, 50):
         mine = parameters(rank)
-        sum_gradients(list(mine.values()))
+        sum_gradients(list(mine.values()), size)
         summed.append({name: value.grad for name, value in mine.items()})
-    torch.save((gathered, summed), folder / f"{rank}.pt")
-    dist.barrier()
-    os._exit(0)  # see test_law_4
+    return gathered, summed
+
+
+Outcome = tuple[list[Tensor], list[dict[str, Tensor | None]]]
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[list[Tensor], list[dict[str, Tensor | None]]]]:
+def outcomes(four_ranks: Ranks) -> list[Outcome]:
     """Rows and sums as each rank has them."""
-    folder = tmp_path_factory.mktemp("gathered")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    spawn(one_rank, (port, folder), nprocs=RANKS)  # type: ignore[no-untyped-call]
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
+    return four_ranks(exchange, [()] * RANKS)
 
 
-def test_rows_lie_end_to_end(outcomes: list[tuple[list[Tensor], object]]) -> None:
+def test_rows_lie_end_to_end(outcomes: list[Outcome]) -> None:
     wanted = [
         torch.cat([rows_of(rank, counts, dtype, width) for rank in range(RANKS)])
         for counts in ROWS
@@ -118,7 +104,7 @@ def test_rows_lie_end_to_end(outcomes: list[tuple[list[Tensor], object]]) -> Non
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_gradients_are_summed(outcomes: list[tuple[object, list[dict[str, Tensor | None]]]], name: str) -> None:
+def test_gradients_are_summed(outcomes: list[Outcome], name: str) -> None:
     every = [found for rank in range(RANKS) if (found := gradient(name, rank)) is not None]
     for _, passes in outcomes:
         for found in (summed[name] for summed in passes):
@@ -135,7 +121,7 @@ def test_gradients_are_summed(outcomes: list[tuple[object, list[dict[str, Tensor
                 assert set(found.indices()[0].tolist()) == touched
 
 
-def test_ranks_agree_to_the_bit(outcomes: list[tuple[object, list[dict[str, Tensor | None]]]]) -> None:
+def test_ranks_agree_to_the_bit(outcomes: list[Outcome]) -> None:
     """Weights would drift apart otherwise."""
     for _, passes in outcomes[1:]:
         for name, value in passes[0].items():

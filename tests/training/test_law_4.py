@@ -1,36 +1,24 @@
-"""Law 4: N ranks give the loss and the gradients of one rank, with and without GradCache, with and without dropout.
-
-Each number of ranks is one process group, started once, that goes through all cases.
-"""
+"""Law 4: N ranks give the loss and the gradients of one rank, with and without GradCache, with and without dropout."""
 
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
-import torch.distributed as dist
 from tokenizers import Tokenizer
-from torch.multiprocessing.spawn import spawn
 
-from hybrid_retrieval.models import chunks
-from hybrid_retrieval.training import contrast
-from hybrid_retrieval.training.batches import PairBatch, TokenisedSet
-from hybrid_retrieval.training.contrast import Engine
-from hybrid_retrieval.training.gather import sum_gradients
-from tests.training.conftest import DIMENSIONS, batch_of, gradients, info_nce, largest_difference, small_encoder
+from hybrid_retrieval.training.collate import PairBatch, TokenisedSet
+from hybrid_retrieval.training.engine import BLOCK_SCORES, Engine, sum_gradients
+from tests.training.ragged import DIMENSIONS, batch_of, gradients, info_nce, largest_difference, small_encoder
+from tests.training.ranks import Ranks, counted
 
 MANY, FEW = 80, 100_000
-"""Chunk budgets: more chunks than ranks, and one chunk for all ranks."""
+"""Chunk budgets: more chunks than ranks, and (of few pairs) one chunk for all ranks."""
+COLLECTIVES = ("all_reduce", "all_gather", "all_gather_into_tensor", "reduce_scatter", "broadcast", "all_to_all")
 BOTH = {"directions": "both", "mask": "positive", "learn_temperature": True}
-PATIENCE = timedelta(seconds=120)
 
 
 @dataclass(frozen=True)
@@ -43,14 +31,18 @@ class Case:
     dropout: float = 0.0
     loss: dict[str, Any] = field(default_factory=dict)
     sides: tuple[str, str] = ("query", "passage")
-    blocks: int = contrast.BLOCK_SCORES
+    blocks: int = BLOCK_SCORES
 
     def engine(self, tokenizer: Tokenizer) -> Engine:
-        return Engine(small_encoder(tokenizer, self.kind, self.dropout), info_nce(**self.loss), seed=5, cached=self.cached)
+        encoder = small_encoder(tokenizer, self.kind, self.dropout)
+        return Engine(encoder, info_nce(**self.loss), seed=5, cached=self.cached, block_scores=self.blocks)
 
     def batch(self, sets: list[TokenisedSet], rank: int = 0, ranks: int = 1) -> PairBatch:
-        with patch.object(chunks, "CHUNK_COST", 10**6 if self.budget == FEW else 1):
-            return batch_of(sets, self.budget, step=3, rank=rank, ranks=ranks, sides=self.sides)
+        return batch_of(sets, self.budget, 3, rank, ranks, sides=self.sides, batch_size=self.pairs)
+
+    @property
+    def pairs(self) -> int:
+        return 4 if self.budget == FEW else 16
 
 
 CASES = {
@@ -88,70 +80,36 @@ class Step:
     chunks: int
 
 
-def take(case: Case, engine: Engine, batch: PairBatch, calls: list[tuple[str, int]]) -> Step:
-    """One step of a case on this rank."""
-    contrast.BLOCK_SCORES = case.blocks
-    calls.clear()
-    torch.manual_seed(os.getpid())  # other random numbers do not matter
-    figures = engine.step(batch)
-    named = [*engine.encoder.named_parameters(), *engine.loss.named_parameters()]
-    sum_gradients([value for _, value in named if value.requires_grad])
-    sparse = {name for name, value in named if value.grad is not None and value.grad.is_sparse}
-    return Step(float(figures.loss), float(figures.accuracy), gradients(engine), sparse, list(calls), len(batch.chunks))
-
-
-def one_rank(rank: int, ranks: int, port: int, folder: Path) -> None:
-    """Goes through all cases and writes what came of them."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=ranks, timeout=PATIENCE)
-    calls: list[tuple[str, int]] = []
-    for name in ("all_reduce", "all_gather", "all_gather_into_tensor", "reduce_scatter", "broadcast", "all_to_all"):
-        setattr(dist, name, counted(getattr(dist, name), name, calls))
-    work = torch.load(folder / f"{ranks}-{rank}.work", weights_only=False)
-    steps = {name: take(CASES[name], engine, batch, calls) for name, (engine, batch) in work.items()}
-    torch.save(steps, folder / f"{ranks}-{rank}.done")
-    dist.barrier()
-    # Not through destructors: a gloo thread that still drops its work wants the interpreter's lock, which the main thread
-    # holds while it joins that thread.
-    os._exit(0)
-
-
-def counted(collective: Callable[..., Any], name: str, calls: list[tuple[str, int]]) -> Callable[..., Any]:
-    """The collective, which also writes down that it was called."""
-
-    def call(*arguments: Any, **settings: Any) -> Any:
-        sent = arguments[1] if name.startswith("all_gather") else arguments[0]
-        calls.append((name, sent.numel()))
-        return collective(*arguments, **settings)
-
-    return call
+def take(rank: int, work: dict[str, tuple[Engine, PairBatch]]) -> dict[str, Step]:
+    """One step of each case on this rank."""
+    found = {}
+    for case, (engine, batch) in work.items():
+        torch.manual_seed(os.getpid())  # other random numbers do not matter
+        with counted(COLLECTIVES) as calls:
+            figures = engine.step(batch)
+            named = [*engine.encoder.named_parameters(), *engine.loss.named_parameters()]
+            sum_gradients([value for _, value in named if value.requires_grad])
+        sparse = {name for name, value in named if value.grad is not None and value.grad.is_sparse}
+        outcome = float(figures.loss), float(figures.accuracy), gradients(engine), sparse
+        found[case] = Step(*outcome, calls, len(batch.chunks))
+    return found
 
 
 @pytest.fixture(scope="module")
-def alone(ragged: list[TokenisedSet], tokenizer: Tokenizer) -> Iterator[dict[str, Step]]:
+def alone(ragged: list[TokenisedSet], tokenizer: Tokenizer) -> dict[str, Step]:
     """What one rank makes of the cases."""
-    whole = contrast.BLOCK_SCORES
-    yield {name: take(case, case.engine(tokenizer), case.batch(ragged), []) for name, case in CASES.items()}
-    contrast.BLOCK_SCORES = whole
+    return take(0, {name: (case.engine(tokenizer), case.batch(ragged)) for name, case in CASES.items()})
 
 
-@pytest.fixture(scope="module", params=[2, 4], ids=lambda ranks: f"{ranks} ranks")
-def together(
-    request: pytest.FixtureRequest,
-    ragged: list[TokenisedSet],
-    tokenizer: Tokenizer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> list[dict[str, Step]]:
+@pytest.fixture(scope="module", params=["two_ranks", "four_ranks"])
+def together(request: pytest.FixtureRequest, ragged: list[TokenisedSet], tokenizer: Tokenizer) -> list[dict[str, Step]]:
     """What each of several ranks makes of them."""
-    ranks, folder = request.param, tmp_path_factory.mktemp("ranks")
-    for rank in range(ranks):
-        work = {name: (case.engine(tokenizer), case.batch(ragged, rank, ranks)) for name, case in CASES.items()}
-        torch.save(work, folder / f"{ranks}-{rank}.work")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    spawn(one_rank, (ranks, port, folder), nprocs=ranks)  # type: ignore[no-untyped-call]
-    return [torch.load(folder / f"{ranks}-{rank}.done", weights_only=False) for rank in range(ranks)]
+    ranks: Ranks = request.getfixturevalue(request.param)
+    work = [
+        {name: (case.engine(tokenizer), case.batch(ragged, rank, ranks.count)) for name, case in CASES.items()}
+        for rank in range(ranks.count)
+    ]
+    return ranks(take, [(mine,) for mine in work])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -182,10 +140,10 @@ def test_the_cases_differ(alone: dict[str, Step]) -> None:
 def test_gradients_are_synchronised_once_a_step(together: list[dict[str, Step]], alone: dict[str, Step]) -> None:
     """As many collectives for any number of chunks, and every parameter's gradient in one of them."""
     for steps in together:
-        for step in steps.values():
+        for name, step in steps.items():
             dense = sum(value.numel() for key, value in step.gradients.items() if key not in step.sparse)
             reduced = [size for kind, size in step.calls if kind == "all_reduce"]
-            assert reduced[0] == 48 * DIMENSIONS  # gradients of embeddings
+            assert reduced[0] == 3 * CASES[name].pairs * DIMENSIONS  # gradients of embeddings
             # Whether a parameter has a gradient, and of what kind; then the gradients.
             last = [len(step.gradients), *([dense] if dense else [])]
             assert reduced[-len(last) :] == last

@@ -20,8 +20,8 @@ from hybrid_retrieval.models.encoder import BiEncoder, EncoderSettings
 from hybrid_retrieval.models.static import StaticBackbone
 from hybrid_retrieval.models.tokenization import train_unigram
 from hybrid_retrieval.models.transformer import TransformerBackbone
-from hybrid_retrieval.training import teacher as module
-from hybrid_retrieval.training.teacher import Teacher
+from hybrid_retrieval.training.checkpoint import description
+from hybrid_retrieval.training.teacher import TEXTS_AT_ONCE, Teacher
 
 LANGUAGES = ("aa", "bb", "cc")
 TABLES = {"query": "queries", "passage": "passages"}
@@ -50,15 +50,15 @@ def pairs(tmp_path: Path) -> ParallelPairs:
 
 
 def save_run(encoder: BiEncoder, run: Path) -> Path:
-    encoder.save_config(run / "model")
-    (run / "checkpoints").mkdir()
+    (run / "checkpoints").mkdir(parents=True)
     save_weights(encoder, run)
     return run
 
 
 def save_weights(encoder: BiEncoder, run: Path) -> None:
     state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
-    torch.save({"state_dict": state}, run / "checkpoints" / "best.ckpt")
+    content = {"state_dict": state, "hyper_parameters": {"encoder": description(encoder)}}
+    torch.save(content, run / "checkpoints" / "best.ckpt")
 
 
 @pytest.fixture
@@ -71,7 +71,14 @@ def trained(tokenizer: Tokenizer) -> BiEncoder:
 @pytest.fixture
 def make(trained: BiEncoder, tmp_path: Path) -> Callable[..., Teacher]:
     run = save_run(trained, tmp_path / "run")
-    return lambda **values: Teacher(PathsConfig(), accelerator="cpu", **{"run": str(run), "precision": "float32", **values})
+    given = {"run": str(run), "precision": "float32"}
+
+    def teacher(texts_at_once: int = TEXTS_AT_ONCE, **values: Any) -> Teacher:
+        made = Teacher(PathsConfig(), accelerator="cpu", **{**given, **values})
+        made.texts_at_once = texts_at_once
+        return made
+
+    return teacher
 
 
 @pytest.fixture
@@ -92,11 +99,9 @@ def test_targets_are_the_teachers_embeddings_of_each_text(
     trained: BiEncoder,
     pairs: ParallelPairs,
     store: Cache,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "CHUNK", chunk)
     other = make().embeddings(pairs, "query" if role == "passage" else "passage", store)
-    targets = make().embeddings(pairs, role, store)
+    targets = make(chunk).embeddings(pairs, role, store)
     assert len(targets.places) != len(other.places)
     rows = np.random.default_rng(2).integers(0, len(getattr(pairs, TABLES[role])), 40)
     found = targets.gather(rows)
@@ -143,7 +148,6 @@ def test_a_finished_cache_is_opened_without_the_teacher(
 def test_a_killed_build_leaves_nothing(
     make: Callable[..., Teacher], pairs: ParallelPairs, store: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CHUNK", 10)
     whole, encode, calls = make(precision="float16"), BiEncoder.encode, []
 
     def interrupted(self: BiEncoder, *arguments: Any) -> Any:
@@ -155,7 +159,7 @@ def test_a_killed_build_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(BiEncoder, "encode", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            make().embeddings(pairs, "passage", store)
+            make(10).embeddings(pairs, "passage", store)
     assert list((store.root / "teachers").iterdir()) == []
     rows = np.arange(len(pairs.passages))
     other = whole.embeddings(pairs, "passage", store).gather(rows)

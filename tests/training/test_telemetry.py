@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,21 +14,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from hybrid_retrieval.config import JobConfig
 from hybrid_retrieval.errors import Terminated
-from hybrid_retrieval.training import fit, telemetry
-from hybrid_retrieval.training.checkpoint import WholeFiles, read_checkpoint
-from hybrid_retrieval.training.module import ContrastiveModule
+from hybrid_retrieval.training import callbacks, fit, telemetry
+from hybrid_retrieval.training.exact import WholeFiles
+from hybrid_retrieval.training.module import BiEncoderModule
 from hybrid_retrieval.training.telemetry import STREAMS, Telemetry, keep_until, product, products, sampled_gradient, spacing
 from tests.conftest import SMALL, Command
-from tests.training.test_kill import AFTER_BATCH, DROPOUT, STATIC, ended, terminate, train
+from tests.training.runs import DROPOUT, STATIC, Compose, checkpoint, curve, ending, train
 
-Compose = Callable[..., JobConfig]
 Line = dict[str, Any]
 
 TIMED = ("per_second", "memory_gib")
 LENGTH = 6
-LINES = ["trainer.max_steps=24", f"trainer.log_every={LENGTH}", "trainer.validate_every=8"]
+LINES = ["trainer.max_steps=24", f"trainer.log_every_n_steps={LENGTH}", "trainer.val_check_interval=8"]
 
 
 def lines(run_dir: Path) -> list[Line]:
@@ -53,23 +50,18 @@ def drawn(run_dir: Path) -> np.ndarray:
     return counts
 
 
-def logged(run_dir: Path, name: str) -> dict[int, float]:
-    with (run_dir / "metrics.csv").open(newline="") as file:
-        return {int(row["step"]): float(row[name]) for row in csv.DictReader(file) if row.get(name)}
-
-
 @pytest.mark.parametrize("model", [STATIC, DROPOUT], ids=["static", "transformer"])
 def test_losses_and_accuracies_by_stream_are_means_of_what_each_step_came_out_with(
     job: Compose, tmp_path: Path, model: list[str]
 ) -> None:
     settings = [*model, *LINES, "sampler.schedule.kind=linear", "sampler.schedule.end=0.2"]
     train(job(*settings), tmp_path / "lines")
-    train(job(*settings, "trainer.log_every=1"), tmp_path / "steps")
+    train(job(*settings, "trainer.log_every_n_steps=1"), tmp_path / "steps")
     counts = drawn(tmp_path / "lines")
     found = of_training(tmp_path / "lines")
     assert [line["step"] for line in found] == [5, 11, 17, 23]
     for measure in ("loss", "accuracy@1"):
-        by_step = logged(tmp_path / "steps", f"train/{measure}")
+        by_step = curve(tmp_path / "steps", f"train/{measure}")
         assert len(by_step) == 24
         for line in found:
             steps = range(line["step"] - LENGTH + 1, line["step"] + 1)
@@ -88,19 +80,19 @@ def test_the_loggers_hear_what_the_file_holds(job: Compose, tmp_path: Path) -> N
     train(job(*STATIC, *LINES), tmp_path)
     for line in of_training(tmp_path):
         for name in line.keys() - {"step", "train/loss", "train/accuracy@1"}:
-            assert logged(tmp_path, name)[line["step"]] == pytest.approx(line[name])
+            assert curve(tmp_path, name)[line["step"]] == pytest.approx(line[name])
 
 
 def test_tokens_and_padding_are_those_of_the_chunks(job: Compose, tmp_path: Path) -> None:
-    config = job(*DROPOUT, *LINES, "trainer.accumulate=2", "trainer.chunk_tokens=300", "sampler.alpha=0.3")
+    config = job(*DROPOUT, *LINES, "trainer.accumulate_grad_batches=2", "training.chunk_tokens=300", "sampler.alpha=0.3")
     train(config, tmp_path)
-    builder, composer = (data := fit.prepare(config).data).builder, data.train_composer
+    collate, composer = (data := fit.prepare(config).data).collate, data.train_batches
     found = of_training(tmp_path)
     assert len(found) == 4
     for line in found:
         tokens = padded = pairs = 0
         for batch in range(2 * (line["step"] - LENGTH + 1), 2 * (line["step"] + 1)):
-            built = builder.build(batch, composer.batch(batch))
+            built = collate(batch, composer.batch(batch))
             pairs += len(built)
             for chunk in built.chunks:
                 lengths = np.diff(chunk.tokens.offsets.numpy())
@@ -112,13 +104,13 @@ def test_tokens_and_padding_are_those_of_the_chunks(job: Compose, tmp_path: Path
         assert line["train/monolingual_pair_share"] == pytest.approx(before[0] / before.sum())
 
 
-@pytest.mark.parametrize("hook", [(ContrastiveModule, "validation_step"), (WholeFiles, "save_checkpoint")])
+@pytest.mark.parametrize("hook", [(BiEncoderModule, "validation_step"), (WholeFiles, "save_checkpoint")])
 def test_the_clock_stands_still_in_validations_and_while_checkpoints_are_written(
     job: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: tuple[type, str]
 ) -> None:
     """A clock that counts its readings: pairs a second go by those in steps, however many fall into the hook."""
     readings = iter(range(10**9))
-    monkeypatch.setattr(telemetry.time, "perf_counter", lambda: float(next(readings)))
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: float(next(readings)))
     original = getattr(*hook)
     found = []
     for waits in (0, 1000):
@@ -129,7 +121,7 @@ def test_the_clock_stands_still_in_validations_and_while_checkpoints_are_written
             return original(*given, **named)
 
         monkeypatch.setattr(*hook, hooked)
-        train(job(*STATIC, *LINES, "trainer.validate_every=2", "trainer.checkpoint_every=5"), tmp_path / str(waits))
+        train(job(*STATIC, *LINES, "trainer.val_check_interval=2", "training.checkpoint_every=5"), tmp_path / str(waits))
         found.append([line["train/pairs_per_second"] for line in of_training(tmp_path / str(waits))])
     assert found[0] == found[1]
 
@@ -174,7 +166,7 @@ def test_the_cosine_is_that_of_whole_gradients_of_neighbouring_steps(
 
 
 def test_a_sample_of_the_coordinates_comes_near(job: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telemetry, "COORDINATES", 20_000)
+    monkeypatch.setattr(fit, "Telemetry", partial(Telemetry, coordinates=20_000))
     gradients = whole_gradients(monkeypatch)
     train(job(*DROPOUT, "model.hidden=64", *LINES), tmp_path)
     assert len(gradients[0]) > 4 * 20_000
@@ -184,13 +176,12 @@ def test_a_sample_of_the_coordinates_comes_near(job: Compose, tmp_path: Path, mo
         assert abs(line["train/gradient_cosine"] - whole) > 1e-9
 
 
-def test_a_sample_has_something_of_every_column_and_of_every_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telemetry, "COORDINATES", 256)
+def test_a_sample_has_something_of_every_column_and_of_every_parameter() -> None:
     module = torch.nn.Linear(64, 128)
     module.weight.grad = torch.arange(64.0).expand(128, 64).contiguous()
     module.bias.grad = torch.arange(128.0)
     assert spacing(module.weight.grad, 128) == 65
-    found = sampled_gradient(module)
+    found = sampled_gradient(module, 256)
     assert {round(value) for value in (found["weight"][1] / 65**0.5).tolist()} == set(range(64))
     assert torch.equal(found["bias"][1], module.bias.grad)
     # The weights of the sample make its products those of the whole.
@@ -218,7 +209,7 @@ def test_inner_products_of_row_sparse_gradients_are_those_of_dense_ones() -> Non
 def test_where_streams_do_not_take_turns_no_gradient_is_kept(
     job: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
-    monkeypatch.setattr(telemetry, "sampled_gradient", lambda module: pytest.fail("a copy of the gradient"))
+    monkeypatch.setattr(telemetry, "sampled_gradient", lambda *_: pytest.fail("a copy of the gradient"))
     train(job(*f"sampler={sampler}".split(), *STATIC, *LINES), tmp_path)
     for line in of_training(tmp_path):
         present = {name for name in STREAMS if f"train/loss/{name}" in line}
@@ -231,29 +222,25 @@ def test_where_streams_do_not_take_turns_no_gradient_is_kept(
 
 def test_validations_and_what_an_adaptive_ratio_decided_are_in_the_file(job: Compose, tmp_path: Path) -> None:
     train(job(*STATIC, *LINES, "sampler.schedule.kind=adaptive", "+sampler.schedule.delay=3", "optimizer.lr=0.1"), tmp_path)
-    (journal,) = [
-        part["journal"] for name, part in read_checkpoint(tmp_path / "checkpoints" / "last.ckpt").items() if "Data" in name
-    ]
+    journal = checkpoint(tmp_path)["HybridDataModule"]["journal"]
     validations = [line for line in lines(tmp_path) if "val/loss" in line]
     assert [line["step"] + 1 for line in validations] == [8, 16, 24] == [decision["observed"] for decision in journal]
     assert [line["decision/alpha"] for line in validations] == [decision["alpha"] for decision in journal]
     assert len({line["decision/alpha"] for line in validations}) > 1
     for name in ("val/loss", "val/crosslingual/map", "val/multilingual/map"):
-        assert {line["step"]: pytest.approx(line[name]) for line in validations} == logged(tmp_path, name)
+        assert {line["step"]: pytest.approx(line[name]) for line in validations} == curve(tmp_path, name)
     for line in of_training(tmp_path):
         alpha = [0.5, *(decision["alpha"] for decision in journal if decision["step"] <= line["step"])][-1]
         assert line["train/alpha"] == pytest.approx(alpha)
 
 
 @pytest.mark.parametrize("model", [STATIC, DROPOUT], ids=["static", "transformer"])
-def test_ended_again_and_again_it_says_what_it_says_when_never_ended(
-    job: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: list[str]
-) -> None:
+def test_ended_again_and_again_it_says_what_it_says_when_never_ended(job: Compose, tmp_path: Path, model: list[str]) -> None:
     config = job(*model, *LINES, "sampler.alpha=0.3", "sampler.schedule.kind=adaptive")
     train(config, tmp_path / "whole")
     for step in (1, 2, 4, 8, 13, 14, 18, 23):
-        with ended(monkeypatch, AFTER_BATCH, step, terminate), pytest.raises(Terminated):
-            train(config, tmp_path / "parts")
+        with pytest.raises(Terminated):
+            train(ending(config, "on_train_batch_end", step, "terminate"), tmp_path / "parts")
     train(config, tmp_path / "parts")
     assert untimed(lines(tmp_path / "parts")) == untimed(lines(tmp_path / "whole"))
     assert sum("train/gradient_cosine" in line for line in lines(tmp_path / "whole")) == 4
@@ -271,7 +258,7 @@ def test_lines_that_are_written_again_and_a_torn_one_are_dropped(tmp_path: Path)
 
 
 def test_the_file_is_json_whatever_a_step_comes_out_with(tmp_path: Path) -> None:
-    told = Telemetry(tmp_path, 1, None, 0)  # type: ignore[arg-type]
+    told = Telemetry(tmp_path, None, None)  # type: ignore[arg-type]
     told._append(SimpleNamespace(is_global_zero=True, global_step=4), {"a": math.nan, "b": math.inf, "c": 0.5})  # type: ignore[arg-type]
     told._append(SimpleNamespace(is_global_zero=False, global_step=4), {"a": 1.0})  # type: ignore[arg-type]
     assert (tmp_path / "telemetry.jsonl").read_text() == '{"step": 3, "a": null, "b": null, "c": 0.5}\n'
@@ -280,7 +267,9 @@ def test_the_file_is_json_whatever_a_step_comes_out_with(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_two_devices_say_once_what_one_says(command: Command, tmp_path: Path) -> None:
     for name, devices in (("one", 1), ("two", 2)):
-        done = command("run", *SMALL, *STATIC, "trainer.log_every=4", f"trainer.devices={devices}", f"hydra.run.dir={name}")
+        done = command(
+            "run", *SMALL, *STATIC, "trainer.log_every_n_steps=4", f"trainer.devices={devices}", f"hydra.run.dir={name}"
+        )
         assert done.returncode == 0, done.stderr
     one, two = untimed(lines(tmp_path / "one")), untimed(lines(tmp_path / "two"))
     assert [line["step"] for line in one] == [3, 5, 7, 11, 11]

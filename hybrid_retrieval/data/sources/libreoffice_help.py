@@ -20,19 +20,18 @@ import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from hybrid_retrieval.cache import Cache, folder_state
-from hybrid_retrieval.config import PathsConfig, share
+from hybrid_retrieval.cache import folder_state
+from hybrid_retrieval.config import share
 from hybrid_retrieval.data.parallel import PairsWriter
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, components, same_item_edges
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import sha256
 from hybrid_retrieval.progress import track
 
-VERSION = 1
 PACKAGE = "libreoffice-help-"
 CODES = {"en": "en-US", "zh": "zh-CN"}
 """Languages whose folder is not their own name; others differ by case and hyphen alone."""
@@ -54,56 +53,42 @@ class Item:
     blocks: tuple[str, ...]
 
 
+@dataclass(eq=False)
 class LibreOfficeHelp(BuiltSource):
     """The help pages, from a folder, an earlier build, an installed package, or the distribution's packages."""
 
+    languages: list[str] = field(kw_only=True)
+    help_dir: str | None = None
+    validation_share: float = 0.05
+    test_share: float = 0.12
+
     name = kind = "libreoffice_help"
-    installed = Path("/usr/share/libreoffice/help")
-    processes = 2
+    version = 1
+    installed: ClassVar[Path] = Path("/usr/share/libreoffice/help")
+    processes: ClassVar[int] = 2
 
-    def __init__(
-        self,
-        paths: PathsConfig,
-        languages: list[str],
-        help_dir: str | None = None,
-        validation_share: float = 0.05,
-        test_share: float = 0.12,
-    ) -> None:
-        """Take the choices; nothing is read or downloaded yet.
-
-        Args:
-            paths: where the cache is.
-            languages: BCP 47 with underscores (``de``, ``pt_br``); ``en`` is en-US and ``zh`` zh-CN.
-            help_dir: a folder with ``<language>/text/...html`` in it, as packages install it.
-            validation_share: of the components.
-            test_share: of the components.
-        """
-        share("dataset.validation_share", validation_share)
-        share("dataset.test_share", test_share)
-        for language in languages:
+    def __post_init__(self) -> None:
+        share("dataset.validation_share", self.validation_share)
+        share("dataset.test_share", self.test_share)
+        for language in self.languages:
             if not re.fullmatch(r"[a-z]{2,3}(_[a-z]{2,4})?", language):
                 raise InputError(f"dataset.languages holds {language!r}; expected BCP 47 with underscores, as de or pt_br")
-        if not languages:
+        if not self.languages:
             raise InputError("dataset.languages is empty; expected languages such as [de,en]")
-        self._languages = sorted(set(languages))
-        self._help_dir = Path(help_dir).expanduser() if help_dir else None
-        self._shares = validation_share, test_share
-        self.paths = paths
-        self._downloads = Cache.at(paths.cache).root / "downloads" / self.name
+        self.languages = sorted(set(self.languages))
+        self._help_dir = Path(self.help_dir).expanduser() if self.help_dir else None
+        self._downloads = Path(self.paths.cache).expanduser() / "downloads" / self.name
 
-    def languages(self) -> list[str]:
-        return self._languages
+    def chosen(self) -> list[str]:
+        return self.languages
 
-    def key(self) -> dict[str, Any]:
-        key: dict[str, Any] = {"version": VERSION, "languages": self._languages, "shares": self._shares}
-        if self._help_dir:
-            key["help_dir"] = [folder_state(text) for text in self._texts(self._help_dir) if text.is_dir()]
-        return key
+    def state(self) -> list[Any] | None:
+        return [folder_state(text) for text in self._texts(self._help_dir) if text.is_dir()] if self._help_dir else None
 
     @property
     def _read(self) -> list[str]:
         """The languages to read: English decides what is kept, whether it is asked for or not."""
-        return sorted({*self._languages, "en"})
+        return sorted({*self.languages, "en"})
 
     def _texts(self, root: Path) -> list[Path]:
         return [root / folder_name(language) / "text" for language in self._read]
@@ -124,14 +109,14 @@ class LibreOfficeHelp(BuiltSource):
         parsed = track(read_all(places.values(), self.processes), "reading help pages", len(places))
         pages = dict(zip(places, parsed, strict=True))
         items, dropped = select_items(pages["en"])
-        for language in self._languages:
+        for language in self.languages:
             texts, lost = translate(items, pages[language], None if language == "en" else pages["en"])
             for side, rows in texts.items():
                 writer.write(side, language, ((i, f"{items[i].page}#{items[i].heading}", text) for i, text in rows))
             for reason, count in lost.items():
                 dropped[reason][language] += count
         first_page = first_pages(pages["en"], items)
-        edges = same_item_edges([first_page[item.page] for item in items], *self._shares)
+        edges = same_item_edges([first_page[item.page] for item in items], self.validation_share, self.test_share)
         writer.finish(edges, {"provenance": provenance, "dropped": dropped})
 
     def _find(self) -> tuple[dict[str, Path], dict[str, Any]]:
@@ -143,7 +128,7 @@ class LibreOfficeHelp(BuiltSource):
             if "en" not in present:
                 wanted = self._help_dir / folder_name("en") / "text"
                 raise InputError(f"dataset.help_dir={self._help_dir} lacks {wanted}: English decides which sections are kept")
-            choose_languages(self._languages, present)
+            choose_languages(self.languages, present)
             return {language: self._help_dir / folder_name(language) for language in self._read}, {"path": str(self._help_dir)}
         if self._is_installed():
             versions = {package_name(language): _installed_version(package_name(language)) for language in self._read}

@@ -25,38 +25,28 @@ class Member:
     weight: float
 
 
+@dataclasses.dataclass(eq=False)
 class Mixture(Source):
-    """Sets chosen in ``dataset.sources``, each with the keys of its own config."""
+    """The sets that ``dataset.sources`` chooses, each with the keys of its own config."""
+
+    paths: PathsConfig
+    sources: list[dict[str, Any]]
+    set_choice: str | float = "size"
+    languages: list[str] | None = None
 
     name = "mixture"
 
-    def __init__(
-        self,
-        paths: PathsConfig,
-        sources: list[dict[str, Any]],
-        set_choice: str | float = "size",
-        languages: list[str] | None = None,
-    ) -> None:
-        """Construct every member.
-
-        Args:
-            paths: handed to every member.
-            sources: one mapping a set: ``dataset`` (a config of the group; by default the entry's name where that is one,
-                else beir_parallel), ``name`` (distinct; the set's own by default), ``weight`` (1 by default); all other keys
-                are the set's.
-            set_choice: how sizes (training edges) count beside the weights: uniform (not at all), size, or a temperature
-                of 1 or more, whose inverse is the exponent of the size.
-            languages: for the members that name none.
-        """
-        numeric = isinstance(set_choice, (int, float)) and not isinstance(set_choice, bool)
-        if not (set_choice in ("uniform", "size") or (numeric and float(set_choice) >= 1)):
+    def __post_init__(self) -> None:
+        temperature = self.set_choice if isinstance(self.set_choice, (int, float)) else 1.0
+        if temperature < 1 or self.set_choice not in ("uniform", "size", temperature) or isinstance(self.set_choice, bool):
             raise InputError(
-                f"dataset.set_choice={set_choice!r} is unknown; expected uniform, size, or a temperature of 1 or more"
+                f"dataset.set_choice={self.set_choice!r} is unknown; expected uniform, size, or a temperature of 1 or more"
             )
-        if not sources:
+        if not self.sources:
             raise InputError("dataset.sources is empty; expected sets, as in 'dataset.sources=[{name: a, path: folder}]'")
-        self._set_choice = set_choice
-        self._members = [_member(entry, f"dataset.sources[{i}]", paths, languages) for i, entry in enumerate(sources)]
+        self._members = [
+            _member(entry, f"dataset.sources[{index}]", self.paths, self.languages) for index, entry in enumerate(self.sources)
+        ]
         names = [member.name for member in self._members]
         for index, name in enumerate(names):
             if name in names[:index]:
@@ -83,9 +73,9 @@ class Mixture(Source):
 
     def _size_factor(self, size: int) -> float:
         """The size to the power 1/temperature; a set without edges is never drawn."""
-        if self._set_choice == "uniform":
+        if self.set_choice == "uniform":
             return float(size > 0)
-        return float(size) if isinstance(self._set_choice, str) else float(size ** (1 / self._set_choice))
+        return float(size) if isinstance(self.set_choice, str) else float(size ** (1 / self.set_choice))
 
     def _named(self, member: Member) -> ParallelPairs:
         return dataclasses.replace(member.source.pairs(), name=member.name)

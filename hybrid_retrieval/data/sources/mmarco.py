@@ -11,8 +11,9 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from hybrid_retrieval.cache import file_state
-from hybrid_retrieval.config import PathsConfig, share
+from hybrid_retrieval.config import share
 from hybrid_retrieval.data.parallel import PairsWriter
 from hybrid_retrieval.data.records import read_lines
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, find_folder, split_of
@@ -28,7 +29,6 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.hub import Hub
 from hybrid_retrieval.progress import track
 
-VERSION = 1
 REPOSITORY = "unicamp-dl/mmarco"
 NAMES = {
     "en": "english",
@@ -53,55 +53,40 @@ LARGEST_ID = 2**31 - 1
 Int32s = npt.NDArray[np.int32]
 
 
+@dataclass(eq=False)
 class Mmarco(BuiltSource):
     """The translated training triples, from a local copy or from the hub at a pinned revision."""
 
+    languages: list[str] = field(kw_only=True)
+    revision: str = field(kw_only=True)
+    path: str | None = None
+    validation_share: float = 0.001
+
     name = kind = "mmarco"
-    hub = Hub()
+    version = 1
+    hub: ClassVar[Hub] = Hub()
 
-    def __init__(
-        self,
-        paths: PathsConfig,
-        languages: list[str],
-        revision: str,
-        path: str | None = None,
-        validation_share: float = 0.001,
-    ) -> None:
-        """Take the choices; nothing is read or downloaded yet.
+    def __post_init__(self) -> None:
+        share("dataset.validation_share", self.validation_share)
+        self.languages = choose_languages(self.languages, list(NAMES))
+        self._folder = find_folder(self.path, self.paths.data) if self.path is not None else None
 
-        Args:
-            paths: where local copies and the cache are.
-            languages: BCP 47 codes out of the fourteen that are published.
-            revision: the hub's commit to download.
-            path: a local folder in the published layout, with or without its leading ``data/``; a relative one is looked
-                for under ``paths.data`` too.
-            validation_share: of the positive passages; their triples leave train.
-        """
-        share("dataset.validation_share", validation_share)
-        self.paths = paths
-        self._languages = choose_languages(languages, list(NAMES))
-        self._revision = revision
-        self._folder = find_folder(path, paths.data) if path is not None else None
-        self._share = validation_share
-
-    def languages(self) -> list[str]:
-        return self._languages
+    def chosen(self) -> list[str]:
+        return self.languages
 
     def at_hand(self) -> bool:
         return self._folder.is_dir() if self._folder is not None else self.built()
 
-    def key(self) -> dict[str, Any]:
-        local = self._folder is not None
-        state = [file_state(file) for file in self._files().values()] if local else self._revision
-        return {"version": VERSION, "languages": self._languages, "validation_share": self._share, "state": state}
+    def state(self) -> list[Any] | None:
+        return None if self._folder is None else [file_state(file) for file in self._files().values()]
 
     def _files(self) -> dict[str, Path]:
         """The files to read by their place below ``data/``, of the local copy, or from the hub or its cache."""
-        names = [TRIPLES, *(place.format(NAMES[language]) for place in TEXTS.values() for language in self._languages)]
+        names = [TRIPLES, *(place.format(NAMES[language]) for place in TEXTS.values() for language in self.languages)]
         if self._folder is None:
             advice = "name a local copy with dataset.path="
             return {
-                name: self.hub.dataset_file(REPOSITORY, f"data/{name}", self._revision, advice)
+                name: self.hub.dataset_file(REPOSITORY, f"data/{name}", self.revision, advice)
                 for name in track(names, f"downloading {REPOSITORY}")
             }
         expected = f"expected a copy of {REPOSITORY}"
@@ -120,7 +105,7 @@ class Mmarco(BuiltSource):
         found = {side: np.zeros(len(ids), np.bool_) for side, ids in known.items()}
         dropped: dict[str, dict[str, int]] = {}
         for side, place in TEXTS.items():
-            for language in track(self._languages, f"reading {side}"):
+            for language in track(self.languages, f"reading {side}"):
                 lost = Counter({"in no triple": 0, "with an empty text": 0})
                 writer.write(side, language, read_texts(files[place.format(NAMES[language])], known[side], found[side], lost))
                 for reason, count in lost.items():
@@ -129,10 +114,10 @@ class Mmarco(BuiltSource):
             absent = np.flatnonzero(np.isin(triples[:, column], known[side][~found[side]]))
             if len(absent):
                 missing = f"id {triples[absent[0], column]} is among the {side} of no chosen language"
-                raise InputError(f"{files[TRIPLES]}, line {absent[0] + 1}: {missing} ({', '.join(self._languages)})")
+                raise InputError(f"{files[TRIPLES]}, line {absent[0] + 1}: {missing} ({', '.join(self.languages)})")
             triples[:, column] = np.searchsorted(known[side], triples[:, column])
         positives = np.unique(triples[:, 1])
-        splits = np.array([split_of(str(id_), self._share, 0.0) for id_ in known["passages"][positives].tolist()])
+        splits = np.array([split_of(str(id_), self.validation_share, 0.0) for id_ in known["passages"][positives].tolist()])
         held_out = np.isin(triples[:, 1], positives[splits == "validation"])
         writer.finish(
             {"train": triples[~held_out], "validation": triples[held_out]},
@@ -141,10 +126,10 @@ class Mmarco(BuiltSource):
 
     def _origin(self, files: dict[str, Path]) -> dict[str, Any]:
         if self._folder is not None:
-            return {"path": str(self._folder), "version": VERSION}
+            return {"path": str(self._folder), "version": self.version}
         # The hub's cache keeps large files under their SHA-256.
         checksums = {name: file.resolve().name for name, file in files.items()}
-        return {"hub": REPOSITORY, "revision": self._revision, "checksums": checksums}
+        return {"hub": REPOSITORY, "revision": self.revision, "checksums": checksums}
 
 
 def read_texts(file: Path, known: Int32s, found: npt.NDArray[np.bool_], lost: Counter[str]) -> Iterator[tuple[int, str, str]]:

@@ -20,7 +20,7 @@ from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 
 
 def centroid_distance(evidence: Evidence) -> Finding:
-    """Of queries and of documents."""
+    """Distances of queries and of documents."""
     if evidence.embeddings is None:
         return Finding(notes=["centroid_distance: the scorer has no embeddings"])
     finding = Finding()

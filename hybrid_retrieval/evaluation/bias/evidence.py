@@ -1,4 +1,4 @@
-"""What measures of language bias look at, worked out once for all of them, and what they find."""
+"""The input of measures of language bias, worked out once for all of them, and their output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.figures import Figure
 from hybrid_retrieval.evaluation.measures import Floats, measure
-from hybrid_retrieval.evaluation.scoring.ranks import Ranks
+from hybrid_retrieval.evaluation.scoring.ranks import BLOCK_DOCUMENTS, Ranks
 from hybrid_retrieval.evaluation.scoring.scorer import Scorer
 from hybrid_retrieval.evaluation.scoring.search import Top, search
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors
@@ -22,7 +22,7 @@ TOP_DEPTH = 100
 
 @dataclass(frozen=True)
 class Finding:
-    """What a measure found in the pooled setting.
+    """The output of a measure, in the pooled setting.
 
     Attributes:
         figures: by query language, and the figure without one is their macro mean, where a measure does not say otherwise.
@@ -53,12 +53,14 @@ class Evidence:
         scorer: documents that a query must not find have a score of minus infinity.
         ranks: of the judged documents.
         embeddings: of queries and corpus, one row a text; None where the scorer has none.
+        block_documents: that a further pass over the scores prepares together.
     """
 
     collection: RetrievalCollection
     scorer: Scorer
     ranks: Ranks
     embeddings: tuple[Vectors, Vectors] | None
+    block_documents: int = BLOCK_DOCUMENTS
 
     @cached_property
     def judged(self) -> Ints:

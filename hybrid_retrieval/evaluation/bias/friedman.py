@@ -59,7 +59,7 @@ def friedman(evidence: Evidence) -> Finding:
 
 
 def friedman_test(values: Floats) -> Friedman | None:
-    """Of values [blocks, treatments], nan where missing; None where no block has two treatments."""
+    """The test of values [blocks, treatments], nan where missing; None where no block has two treatments."""
     present = ~np.isnan(values)
     kept = present.sum(1) > 1
     values, present = values[kept], present[kept]

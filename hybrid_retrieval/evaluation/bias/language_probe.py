@@ -28,7 +28,7 @@ SEED = 0
 
 
 def language_probe(evidence: Evidence, per_language: int = PER_LANGUAGE, ridge: float = RIDGE) -> Finding:
-    """Of queries and of documents."""
+    """Accuracies on queries and on documents."""
     if evidence.embeddings is None:
         return Finding(notes=["language_probe: the scorer has no embeddings"])
     queries, corpus = evidence.collection.queries, evidence.collection.corpus

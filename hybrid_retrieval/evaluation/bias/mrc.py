@@ -42,9 +42,8 @@ def mrc(evidence: Evidence, sampled: int = SAMPLED, run: int = RUN, chunk: int =
     values = evidence.blank()
     if len(asked_twice):
         rows = evidence.judged[asked_twice]
-        values[rows] = _correlations(
-            evidence, rows, question[asked_twice], sample(len(evidence.collection.corpus), sampled, run), chunk
-        )
+        parts = sample(len(evidence.collection.corpus), sampled, run)
+        values[rows] = _correlations(evidence, rows, question[asked_twice], parts, chunk)
     return evidence.of_queries({"mrc": values}, "no question is asked in two languages")
 
 

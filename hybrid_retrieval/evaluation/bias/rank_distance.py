@@ -17,12 +17,12 @@ UNDEFINED = "not printed: no query has relevant documents in two languages"
 
 
 def rank_distance(evidence: Evidence) -> Finding:
-    """In ranks."""
+    """Distance in ranks."""
     return evidence.of_queries({"rank_distance": spread(evidence)}, UNDEFINED)
 
 
 def rank_distance_normalised(evidence: Evidence) -> Finding:
-    """In parts of the pool."""
+    """Distance as a part of the pool."""
     columns = {"rank_distance_normalised": spread(evidence) / len(evidence.collection.corpus)}
     return evidence.of_queries(columns, UNDEFINED)
 

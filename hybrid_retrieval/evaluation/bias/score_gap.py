@@ -26,7 +26,7 @@ from hybrid_retrieval.evaluation.scoring.ranks import BLOCK_DOCUMENTS, BLOCK_SCO
 
 
 def score_gap(evidence: Evidence, block_documents: int = BLOCK_DOCUMENTS) -> Finding:
-    """Of relevant and of other documents, in scores and in standard deviations."""
+    """Gaps of relevant and of other documents, in scores and in standard deviations."""
     totals = _totals(evidence, block_documents)
     gap, rest = _relevant_gap(evidence), _rest_gap(evidence, totals)
     spread = totals.deviation()
@@ -42,7 +42,12 @@ def score_gap(evidence: Evidence, block_documents: int = BLOCK_DOCUMENTS) -> Fin
 
 @dataclass(frozen=True)
 class _Totals:
-    """Of every query's finite scores: sum and number by document language [queries, languages]; sum of squares [queries]."""
+    """Moments of every query's finite scores.
+
+    Attributes:
+        sum, count: [queries, languages], over the documents of each language.
+        squares: [queries], the sum of squares over the pool.
+    """
 
     sum: Floats
     count: Ints

@@ -35,14 +35,14 @@ BIAS: dict[str, BiasMeasure] = {
     "language_probe": language_probe,
     "centroid_distance": centroid_distance,
 }
-"""What ``all`` means."""
+"""The measures of ``all``."""
 
 AT_DEPTH: dict[str, tuple[Callable[..., Finding], float]] = {
     "share": (language_share, TOP_DEPTH),
     "own_language_preference": (own_language_preference, TOP_DEPTH),
     "peer": (peer, float("inf")),
 }
-"""What takes a depth of one's own, as in ``share@20``, and the largest."""
+"""Measures that take another depth, as in ``share@20``, with the largest depth."""
 
 
 def chosen(value: str | Sequence[str]) -> list[str]:
@@ -76,5 +76,5 @@ def bias_measures(names: Sequence[str]) -> dict[str, BiasMeasure]:
 
 
 def bias_suite(evidence: Evidence, names: Sequence[str]) -> Finding:
-    """What the measures of these names find."""
+    """The findings of the measures of these names."""
     return Finding.joined([one(evidence) for one in bias_measures(names).values()])

@@ -10,7 +10,7 @@ var(seed) / S + var(question) / Q + var(error) / SQ, estimated from the mean squ
 For the difference of two systems the questions are paired and the seeds of the two are independent (where equal seeds of both
 go up and down together, the interval is too wide, never too narrow); the two seed parts are added, with Welch's degrees of
 freedom. The critical value is the mean of the two parts' t quantiles, weighted by their variances (Cochran and Cox 1950,
-Experimental Designs). With 3 seeds intervals of 95% then cover 94.9% to 97.1%, whatever the share of each component (2 seeds:
+Experimental Designs). With 3 seeds intervals of 95% then cover 94.9% to 97.1%, whatever the part of each component (2 seeds:
 93.9% to 97.8%); Satterthwaite's degrees of freedom over both parts go down to 92.1% (87.1%).
 """
 
@@ -23,7 +23,7 @@ import numpy as np
 from hybrid_retrieval.evaluation.measures import Floats
 
 HALVINGS = 40
-"""Of the range of p."""
+"""Bisections of the range of p."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ Singles = npt.NDArray[np.float32]
 CELLS = 1 << 22
 """Default for the entries of a block of weights or signs, [replicates of the block, questions]."""
 ROUNDING = 1e-9
-"""Of the sum of absolute differences: flipped sums this close to the observed one are ties."""
+"""Tolerance, as a part of the sum of absolute differences: flipped sums this close to the observed one are ties."""
 
 
 def panel_means(panel: Floats) -> Floats:
@@ -62,11 +62,11 @@ def _deviations(panels: Sequence[Floats], replicates: int, seed: int, cells: int
     matrix products with how often each question was drawn; deviations from the mean keep single precision exact enough whatever
     the measure's range.
     """
-    present = [np.isfinite(panel) for panel in panels]
-    centred = [np.where(there, panel - panel_means(panel)[:-1], 0) for panel, there in zip(panels, present, strict=True)]
-    factors = [
-        (values.T.astype(np.float32), there.T.astype(np.float32)) for values, there in zip(centred, present, strict=True)
-    ]
+    factors = []
+    for panel in panels:
+        present = np.isfinite(panel)
+        centred = np.where(present, panel - panel_means(panel)[:-1], 0)
+        factors.append((centred.T.astype(np.float32), present.T.astype(np.float32)))
     found = [np.empty((panel.shape[1] + 1, replicates), np.float32) for panel in panels]
     done = 0
     for drawn in _drawn(len(panels[0]), replicates, seed, cells):
@@ -82,7 +82,7 @@ def _deviations(panels: Sequence[Floats], replicates: int, seed: int, cells: int
 
 
 def _drawn(questions: int, replicates: int, seed: int, cells: int) -> Iterator[Singles]:
-    """How often each question is drawn: float32 [replicates of a block, questions], every row's sum is `questions`."""
+    """Counts of draws of each question: float32 [replicates of a block, questions], every row's sum is `questions`."""
     rng = np.random.default_rng(seed)
     for size in _blocks(questions, replicates, cells):
         flat = rng.integers(0, questions, (size, questions)) + np.arange(size)[:, None] * questions
@@ -113,8 +113,11 @@ def _signs(questions: int, replicates: int | None, seed: int, cells: int) -> Ite
     rng = np.random.default_rng(seed)
     first = 0
     for size in _blocks(questions, replicates or 2**questions, cells):
-        every = np.arange(first, first + size)[:, None] >> np.arange(questions) & 1
-        yield 1.0 - 2.0 * (rng.integers(0, 2, (size, questions), np.int8) if replicates else every)
+        if replicates:
+            bits = rng.integers(0, 2, (size, questions))
+        else:
+            bits = np.arange(first, first + size)[:, None] >> np.arange(questions) & 1
+        yield 1 - 2 * bits.astype(np.float64)
         first += size
 
 

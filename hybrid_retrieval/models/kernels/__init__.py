@@ -1,7 +1,7 @@
-"""What stands in for parts of a torch or transformers module to make it faster; the only place that swaps parts.
+"""Faster parts for torch and transformers modules: attention, dropout, linear layers, row-sparse gradients of token tables.
 
-`install` puts in attention, dropout, linear layers and a token table with a row-sparse gradient; `remove` gives back the
-module's own. Parameters keep their names and values either way, so that checkpoints know nothing of it.
+`install` puts them in the place of a module's own, and `remove` gives these back; nothing else swaps parts. Parameters keep
+their names and values either way, so that checkpoints know nothing of it.
 """
 
 from __future__ import annotations

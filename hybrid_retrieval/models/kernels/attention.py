@@ -144,7 +144,7 @@ def _unpadded(
 
 
 def ragged_arguments(offsets: Tensor, longest: int) -> dict[str, Any]:
-    """What a transformers model is given beside ids and positions, so that `attend` sees texts end to end.
+    """Arguments of a transformers model, beside ids and positions, with which `attend` sees texts end to end.
 
     Args:
         offsets: int64 [texts + 1].
@@ -162,7 +162,7 @@ def ragged_arguments(offsets: Tensor, longest: int) -> dict[str, Any]:
 
 
 def unpadded(model: nn.Module, device: torch.device) -> bool:
-    """Whether texts may go through `model` end to end: half precision on a GPU that FlashAttention runs on."""
+    """True where texts may go through `model` end to end: in half precision on a GPU that FlashAttention runs on."""
     config: Any = model.config
     if device.type != "cuda" or config._attn_implementation != ATTENTION:  # it may compute attention in its own way
         return False

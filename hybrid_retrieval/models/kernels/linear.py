@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 @cache
 def available() -> bool:
-    """Whether this build of torch has the operator."""
+    """True where this build of torch has the operator."""
     built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return built and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 

@@ -92,7 +92,8 @@ def test_a_file_on_the_hub_is_fetched_once_and_its_checksum_recorded(tmp_path: P
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with stand_in_hub({"someone/set": {"de/x.txt": b"mine"}}) as server:
         dataset = HubDataset("someone/set", REVISION, server.hub(tmp_path / "hub"))
-        one = PublishedFiles(PathsConfig(cache=str(tmp_path / "cache")), "x", dataset, {"de": PublishedFile("de/x.txt")})
+        paths = PathsConfig(data=None, cache=str(tmp_path / "cache"))
+        one = PublishedFiles(paths, "x", dataset, {"de": PublishedFile("de/x.txt")})
         assert not one.at_hand()
         assert one.path("de").read_text() == "mine"
     assert one.at_hand()
@@ -106,7 +107,7 @@ def test_gated_topics_of_miracl_are_read_with_a_token(tmp_path: Path, monkeypatc
     place = "miracl-v1.0-sw/{0}/{0}.miracl-v1.0-sw-dev.tsv"
     held = {place.format("topics"): b"7\tZiwa gani?\n", place.format("qrels"): b"7 Q0 1#0 1\n"}
     with stand_in_hub({"miracl/miracl": held}, token="hf_mine") as server:
-        benchmark = Miracl(PathsConfig(cache=str(tmp_path / "cache")), ["sw"])
+        benchmark = Miracl(PathsConfig(data=str(tmp_path / "data"), cache=str(tmp_path / "cache")), ["sw"])
         dataset = replace(benchmark.topics.publisher, revision=REVISION, hub=server.hub(tmp_path / "hub"))
         benchmark.topics = replace(benchmark.topics, publisher=dataset)
         with pytest.raises(InputError, match=r"gated .*HF_TOKEN.*benchmark=miracl reads it at miracl/topics\.miracl-v1\.0-sw"):

@@ -1,0 +1,177 @@
+"""The one door: which Trainer arguments pass, what becomes of them, and that Lightning's own behaviour is what was replaced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning
+import pytest
+import torch
+
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.training import fit
+from hybrid_retrieval.training.exact import Replicas, Shards, WholeFiles, check_trainer, trainer_arguments
+from tests.conftest import SMALL, Command, assert_one_line
+from tests.training.runs import (
+    DROPOUT,
+    STATIC,
+    TO_THE_END,
+    Compose,
+    Killed,
+    assert_equal,
+    assert_same_training,
+    checkpoint,
+    curve,
+    ending,
+    train,
+    weights,
+)
+
+RIGHT = {"max_steps": 10}
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"max_step": 1}, ["trainer.max_step", "did you mean 'max_steps'"]),
+        ({"plugins": []}, ["trainer.plugins=[]", "this package's"]),
+        ({"logger": True}, ["trainer.logger=True", "choose logger=NAME"]),
+        ({"callbacks": []}, ["trainer.callbacks=[]", "choose callbacks=NAME"]),
+        ({"check_val_every_n_epoch": 2}, ["trainer.check_val_every_n_epoch=2", "trainer.val_check_interval"]),
+        ({"default_root_dir": "x"}, ["trainer.default_root_dir=x", "hydra.run.dir"]),
+        ({"gradient_clip_algorithm": "value"}, ["trainer.gradient_clip_algorithm=value", "global norm"]),
+        ({"sync_batchnorm": True}, ["trainer.sync_batchnorm=True"]),
+        ({"max_steps": -1}, ["trainer.max_steps=-1"]),
+        ({"max_steps": "many"}, ["trainer.max_steps='many'", "expected int"]),
+        ({"accumulate_grad_batches": "two"}, ["trainer.accumulate_grad_batches='two'", "expected int"]),
+        ({"max_epochs": 2}, ["trainer.max_epochs=2", "trainer.max_steps"]),
+        ({"val_check_interval": 0.5}, ["trainer.val_check_interval=0.5", "number of batches"]),
+        ({"val_check_interval": "00:00:15:00"}, ["trainer.val_check_interval=00:00:15:00", "number of batches"]),
+        ({"strategy": "deepspeed"}, ["trainer.strategy=deepspeed", "law 4", "ddp, fsdp"]),
+        ({"strategy": "ddp_find_unused_parameters_true"}, ["trainer.strategy=ddp_find", "law 4"]),
+        ({"precision": "16-true"}, ["trainer.precision='16-true'", "32-true"]),
+        ({"strategy": "fsdp", "precision": "16-mixed"}, ["trainer.precision=16-mixed", "bf16-mixed"]),
+        ({"accelerator": "tpu"}, ["trainer.accelerator='tpu'", "gpu"]),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_would_break_a_law_is_refused_in_one_line_that_says_what_to_use(values: dict[str, Any], parts: list[str]) -> None:
+    with pytest.raises(InputError) as refused:
+        check_trainer({**RIGHT, **values})
+    assert "\n" not in str(refused.value)
+    for part in parts:
+        assert part in str(refused.value)
+
+
+@pytest.mark.parametrize(("strategy", "expected"), [("ddp", Replicas), ("auto", Replicas), ("fsdp", Shards)])
+def test_stock_strategies_become_this_packages_own(strategy: str, expected: type) -> None:
+    several = trainer_arguments({**RIGHT, "strategy": strategy}, 2)
+    assert type(several["strategy"]) is expected
+    assert several["use_distributed_sampler"] is False
+    assert trainer_arguments({**RIGHT, "strategy": strategy}, 1)["strategy"] == "auto"
+
+
+@pytest.mark.parametrize("name", sorted(set(lightning.Trainer.__init__.__annotations__) - {"return"}))
+def test_every_argument_of_lightnings_trainer_is_passed_on_refused_or_ours(name: str) -> None:
+    """Nothing is dropped without a word: a value comes through, or the argument is one of those that `exact` sets or refuses."""
+    ours = {"strategy", "deterministic", "accelerator", "precision", "max_steps", "val_check_interval"}
+    for value in (True, 7, "text"):
+        values = RIGHT if name in ours else {**RIGHT, name: value}
+        try:
+            check_trainer(values)
+        except InputError as refused:
+            assert "cannot be set: " in str(refused) or "wrong type" in str(refused)
+        else:
+            assert name in ours or trainer_arguments(values, 1)[name] == value
+
+
+def test_other_arguments_do_what_lightning_says(in_process: Command, job: Compose, tmp_path: Path) -> None:
+    settings = ["trainer.detect_anomaly=true", "trainer.limit_train_batches=7", "trainer.max_time=00:01:00:00"]
+    figures = train(job(*STATIC, *(f"++{one}" for one in settings), "+trainer.profiler=simple"), tmp_path)
+    assert figures["steps"] == 7
+    assert checkpoint(tmp_path)["global_step"] == 7
+    refused = in_process("run", "trainer.barebones=true", "dataset=synthetic", "benchmark=held_out", "hydra.run.dir=run")
+    assert_one_line(refused, "trainer.barebones=True cannot be set", "debug=profile")
+    refused = in_process("run", *SMALL, "trainer.profiler=simpel", "hydra.run.dir=run")
+    assert_one_line(refused, "trainer: ", "profiler", "simple")
+
+
+@pytest.mark.parametrize("limit", [30, 0.5])
+def test_limited_batches_are_the_runs_and_not_what_is_left_of_it(job: Compose, tmp_path: Path, limit: float) -> None:
+    settings = [*STATIC, *TO_THE_END, f"++trainer.limit_train_batches={limit}"]
+    train(job(*settings), tmp_path / "whole")
+    for step in (9, 20):
+        with pytest.raises(Killed):
+            train(ending(job(*settings), "on_train_batch_end", step), tmp_path / "parts")
+    assert train(job(*settings), tmp_path / "parts")["steps"] == (30 if limit == 30 else 32)
+    assert_same_training(tmp_path / "whole", tmp_path / "parts")
+    train(job(*settings), tmp_path / "parts")
+    assert_same_training(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_sanity_check_leaves_no_trace(job: Compose, tmp_path: Path) -> None:
+    """Embeddings of before training are no part of the first validation."""
+    for number in (0, 2):
+        train(job(*STATIC, f"++trainer.num_sanity_val_steps={number}"), tmp_path / str(number))
+    assert_same_training(tmp_path / "0", tmp_path / "2")
+
+
+def test_null_validates_once_at_the_end(job: Compose, tmp_path: Path) -> None:
+    train(job(*STATIC, "trainer.val_check_interval=null"), tmp_path)
+    assert list(curve(tmp_path, "val/loss")) == [11]
+
+
+def test_accumulated_batches_are_one_step_of_their_mean(job: Compose, tmp_path: Path) -> None:
+    """Half as many steps as batches; a step's gradient is the mean of its batches', clipped by its global norm afterwards."""
+    settings = [*DROPOUT, "model.dropout=0", "trainer.max_steps=1", "trainer.gradient_clip_val=0.01"]
+    found = {}
+    for batches in (1, 2):
+        prepared = fit.prepare(job(*settings, f"trainer.accumulate_grad_batches={batches}"))
+        parts = [prepared.data.collate(step, prepared.data.train_batches.batch(step)) for step in range(batches)]
+        engine = prepared.module.engine
+        for part in parts:
+            forward = engine.forward(part)
+            engine.backward(forward, forward.loss / batches)
+        gradients = [value.grad.to_dense() for value in prepared.module.parameters() if value.grad is not None]
+        norm = float(torch.cat([gradient.flatten() for gradient in gradients]).norm())
+        train(job(*settings, f"trainer.accumulate_grad_batches={batches}"), tmp_path / str(batches))
+        assert curve(tmp_path / str(batches), "train/gradient_norm") == {0: pytest.approx(norm, rel=1e-4)}
+        found[batches] = weights(tmp_path / str(batches))
+    assert norm > 0.01
+    assert any(not torch.equal(value, found[2][name]) for name, value in found[1].items())
+
+
+def test_without_clipping_nothing_is_clipped(job: Compose, tmp_path: Path) -> None:
+    for value in ("0", "1000", "null"):
+        train(job(*STATIC, f"trainer.gradient_clip_val={value}"), tmp_path / value)
+        assert bool(curve(tmp_path / value, "train/gradient_norm")) == (value == "1000")
+    for value in ("0", "null"):
+        assert_equal(weights(tmp_path / value), weights(tmp_path / "1000"))
+
+
+@pytest.mark.parametrize(("gibibytes", "tokens"), [(4, 4096), (23.7, 8192), (39.5, 16384), (139.8, 65536)])
+def test_a_gpu_takes_chunks_by_its_memory(monkeypatch: pytest.MonkeyPatch, gibibytes: float, tokens: int) -> None:
+    card = SimpleNamespace(total_memory=int(gibibytes * 2**30))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: card)
+    assert fit.chunk_tokens(torch.device("cuda")) == tokens
+
+
+def test_what_depends_on_the_machine_is_settled_and_what_is_asked_for_is_kept(job: Compose) -> None:
+    open_ = fit.settled(job("trainer.devices=auto"))
+    assert (open_.trainer["devices"], open_.trainer["precision"], open_.training.chunk_tokens) == (1, "32-true", 2048)
+    asked = job("training.chunk_tokens=123", "trainer.precision=bf16-mixed")
+    assert fit.settled(asked) == asked
+    assert fit.settled(open_) == open_
+
+
+def test_whole_files_leave_nothing_behind_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(content: Any, part: Path) -> None:
+        part.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="cannot be written"):
+        WholeFiles().save_checkpoint({}, tmp_path / "last.ckpt")
+    assert not list(tmp_path.iterdir())
