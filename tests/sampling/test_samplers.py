@@ -128,25 +128,19 @@ def test_short_leaves_full_batches_alone(sampler, truth):
 
 
 def test_a_batch_depends_on_nothing_that_was_called_before(sampler, truth):
+    """Nor on whether the composer was pickled, as for loader processes that are spawned."""
     in_order = sampler.compose(truth.available, seed=9)
-    expected = [rows(in_order.batch(step)) for step in range(25)]
+    expected = [rows(in_order.batch(step)) for step in range(15)]
     shuffled = sampler.compose(truth.available, seed=9)
-    for step in np.random.default_rng(0).permutation(np.tile(np.arange(25), 2)).tolist():
+    for step in np.random.default_rng(0).permutation(np.tile(np.arange(15), 2)).tolist():
         assert rows(shuffled.batch(step)) == expected[step]
-    for step in (0, 17, 24):
-        assert rows(sampler.compose(truth.available, seed=9).batch(step)) == expected[step]
-
-
-def test_a_pickled_composer_goes_on(sampler, truth):
-    """Loader processes that are spawned get the composer this way."""
-    composer = sampler.compose(truth.available, seed=9)
-    composer.batch(3)
-    assert rows(pickle.loads(pickle.dumps(composer)).batch(7)) == rows(composer.batch(7))
+    assert rows(sampler.compose(truth.available, seed=9).batch(14)) == expected[14]
+    assert rows(pickle.loads(pickle.dumps(in_order)).batch(7)) == expected[7]
 
 
 def test_the_seed_matters(sampler, truth):
-    batches = {tuple(rows(sampler.compose(truth.available, seed=seed).batch(step))) for seed in range(5) for step in range(5)}
-    assert len(batches) == 25
+    composers = [sampler.compose(truth.available, seed=seed) for seed in range(4)]
+    assert len({tuple(rows(composer.batch(step))) for composer in composers for step in range(4)}) == 16
 
 
 def test_slices_of_ranks_make_up_the_batch(truth):
