@@ -118,17 +118,18 @@ def _counts(index: Index, name: str, hits: Sequence[Hit]) -> dict[str, Any]:
     found: dict[str, Any] = {"stopping": len({(hit.side, hit.language, hit.id) for hit in hits if hit.stops})}
     for part in index.evaluation.parts:
         if part.name == name:
-            mine = [hit for hit in hits if hit.side == part.side]
-            kinds = Counter(hit.kind for hit in mine)
             pairs = {
-                kind: Counter(f"{hit.language}-{hit.training_language}" for hit in mine if hit.kind == kind) for kind in kinds
+                kind: Counter(
+                    f"{hit.language}-{hit.training_language}" for hit in hits if (hit.side, hit.kind) == (part.side, kind)
+                )
+                for kind in KINDS
             }
             found[part.side] = {
                 "texts": len(part.ids),
                 "looked_for": len(part),
                 "short": int((~index.long[part.start : part.start + len(part)]).sum()),
-                **{kind: kinds[kind] for kind in KINDS},
-                "language_pairs": {kind: dict(sorted(counted.items())) for kind, counted in pairs.items()},
+                **{kind: counted.total() for kind, counted in pairs.items()},
+                "language_pairs": {kind: dict(sorted(counted.items())) for kind, counted in pairs.items() if counted},
             }
     return found
 

@@ -16,7 +16,7 @@ import multiprocessing
 import re
 import shutil
 import subprocess
-import tarfile
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -208,38 +208,22 @@ def read_all(places: Iterable[Path], processes: int) -> Iterator[Pages]:
 
 def read_pages(place: Path) -> Pages:
     """All pages of a language, from a folder or a package file, by path below ``text/``."""
-    files = _folder_files(place) if place.is_dir() else _package_files(place)
+    if place.is_file():
+        with tempfile.TemporaryDirectory() as folder:
+            unpack = ["dpkg-deb", "--extract", str(place), folder]
+            if subprocess.run(unpack, capture_output=True, check=False).returncode:
+                raise InputError(f"{place} is damaged: delete it, and it will be downloaded again")
+            return read_pages(next(Path(folder).glob("**/help/*/text"), Path(folder)).parent)
+    root = place / "text"
     pages: Pages = {}
-    for path, content in files:
+    for file in sorted(root.rglob("*.html")):
+        content = file.read_bytes()
         if not content.strip():
-            raise InputError(f"{place}: page {path} is empty")
-        pages[path] = parse_page(content)
+            raise InputError(f"{place}: page {file.relative_to(root)} is empty")
+        pages[str(file.relative_to(root))] = parse_page(content)
     if not pages:
         raise InputError(f"{place} holds no help pages (text/**/*.html)")
     return dict(sorted(pages.items()))
-
-
-def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    root = folder / "text"
-    for path in root.rglob("*.html"):
-        yield str(path.relative_to(root)), path.read_bytes()
-
-
-def _package_files(package: Path) -> Iterator[tuple[str, bytes]]:
-    damaged = f"{package} is damaged: delete it, and it will be downloaded again"
-    command = ["dpkg-deb", "--fsys-tarfile", str(package)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as unpack:
-        try:
-            with tarfile.open(fileobj=unpack.stdout, mode="r|") as archive:
-                for member in archive:
-                    match = re.search(r"/help/[^/]+/text/(.+\.html)$", member.name)
-                    content = archive.extractfile(member) if match and member.isfile() else None
-                    if match and content:
-                        yield match[1], content.read()
-        except tarfile.TarError as error:
-            raise InputError(damaged) from error
-    if unpack.returncode:
-        raise InputError(damaged)
 
 
 def parse_page(content: bytes) -> Page:
