@@ -1,13 +1,11 @@
-"""What a process does that shares the texts of a collection; without Lightning, so that it starts fast."""
+"""The work of ranks that have the texts of a collection between them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
-import torch.distributed as dist
 
+from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.metric import MultilingualRetrieval
 from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
 
@@ -20,13 +18,9 @@ def given(metric: MultilingualRetrieval, scorer: DenseScorer, rank: int = 0, ran
             metric.update(torch.from_numpy(vectors)[batch], batch, side)
 
 
-def one_rank(rank: int, ranks: int, folder: Path) -> None:
-    """The last rank has no row at all."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
-    collection, scorer = torch.load(folder / "collection.pt", weights_only=False)
+def figures_of(rank: int, collection: RetrievalCollection, scorer: DenseScorer) -> dict[str, float]:
+    """The figures that a rank computes of what two ranks were given; further ranks have no row at all."""
     metric = MultilingualRetrieval(collection)
     if rank < 2:
         given(metric, scorer, rank, 2)
-    torch.save(metric.compute(), folder / f"{rank}.pt")
-    dist.destroy_process_group()
+    return {name: value.item() for name, value in metric.compute().items()}

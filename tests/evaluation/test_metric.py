@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.multiprocessing.spawn import spawn
 from torch.utils.data import DataLoader
 
 from hybrid_retrieval.evaluation.metric import MultilingualRetrieval, part
 from hybrid_retrieval.evaluation.protocol import score
 from hybrid_retrieval.evaluation.retrievers.retriever import Index
 from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
-from tests.evaluation.metric_ranks import given, one_rank
+from tests.evaluation.metric_ranks import figures_of, given
+from tests.training.ranks import Ranks
 
 
 def expected(collection, scorer: DenseScorer) -> dict[str, float]:
@@ -38,15 +38,12 @@ def test_it_equals_evaluate_whatever_the_order_and_the_batches(make_collection, 
     assert {"monolingual/map", "crosslingual/recall@10", "multilingual/rank_distance"} <= found.keys()
 
 
-def test_devices_share_the_texts_and_all_get_the_figures_of_one(tmp_path: Path, make_collection, tied_scorer) -> None:
-    ranks = 3
+def test_devices_share_the_texts_and_all_get_the_figures_of_one(make_collection, tied_scorer) -> None:
     collection = make_collection(2)
     scorer = tied_scorer(collection, 2)
-    torch.save((collection, scorer), tmp_path / "collection.pt")
-    spawn(one_rank, (ranks, tmp_path), nprocs=ranks)  # type: ignore[no-untyped-call]
-    for rank in range(ranks):
-        found = torch.load(tmp_path / f"{rank}.pt")
-        assert {name: value.item() for name, value in found.items()} == expected(collection, scorer)
+    with Ranks(3) as ranks:
+        for found in ranks(figures_of, [(collection, scorer)] * 3):
+            assert found == expected(collection, scorer)
 
 
 class Embedding(lightning.LightningModule):
