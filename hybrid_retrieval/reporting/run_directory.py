@@ -16,7 +16,7 @@ import yaml
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.figures import BASELINES, Figures
 
-TRACES = ("metrics.json", "environment.json", "batch_manifest.parquet", "metrics.csv", "telemetry.jsonl")
+TRACES = ("metrics.json", "environment.json", "batch_manifest.parquet", "telemetry.jsonl")
 """A folder with one of these is a run directory."""
 
 TITLE_GROUPS = ("sampler", "model", "dataset")

@@ -31,7 +31,7 @@ def report_run(run_dir: Path) -> None:
     curves, composition = read_curves(run.path), BatchComposition.read(run.path)
     pictures = draw_run(run, curves, composition)
     if not run.metrics and not pictures:
-        traces = "a batch_manifest.parquet, metrics.csv or telemetry.jsonl"
+        traces = "a batch_manifest.parquet or telemetry.jsonl"
         raise InputError(f"{run_dir} has neither figures in metrics.json nor {traces} to show")
     known = {"seed": run.config.get("seed"), "steps": run.setting("trainer", "max_steps"), "folder": run.path.resolve().name}
     under = " · ".join(f"{name} {value}" for name, value in known.items() if value is not None)

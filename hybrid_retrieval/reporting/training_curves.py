@@ -1,4 +1,4 @@
-"""Figures by step, from the run's own ``telemetry.jsonl`` and Lightning's ``metrics.csv``, and how they are drawn."""
+"""Figures by step, from the run's ``telemetry.jsonl``, and how they are drawn."""
 
 from __future__ import annotations
 
@@ -25,37 +25,26 @@ WINDOW = 0.05
 
 
 def read_curves(run: Path) -> dict[str, pd.Series[float]]:
-    """Every logged figure of a run directory that has finite values.
+    """Every figure in a run's telemetry that has finite values; the last value counts where a step was written twice.
 
-    The last value counts where a step was logged twice. What ``metrics.csv`` has is taken from there; it is missing where
-    another logger was chosen.
+    A last line that is still being written is left out.
 
     Raises:
-        InputError: a line of ``telemetry.jsonl`` cannot be read.
+        InputError: the file is no telemetry.
     """
-    curves: dict[str, pd.Series[float]] = {}
-    for frame in (_telemetry(run / "telemetry.jsonl"), _logged(run / "metrics.csv")):
-        numbers = frame.apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
-        by_step = numbers.groupby("step").last() if len(numbers) else numbers
-        curves |= {name: curve.dropna() for name, curve in by_step.items() if name != "epoch" and curve.notna().any()}
-    return curves
-
-
-def _logged(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
-
-
-def _telemetry(path: Path) -> pd.DataFrame:
-    """The lines of the file, but for a last one that is still being written."""
+    path = run / "telemetry.jsonl"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     whole = text[: text.rfind("\n") + 1]
+    if not whole:
+        return {}
     try:
-        frame = pd.read_json(io.StringIO(whole), lines=True, precise_float=True) if whole else pd.DataFrame()
+        frame = pd.read_json(io.StringIO(whole), lines=True, precise_float=True)
     except (ValueError, AttributeError) as error:
         raise InputError(f"{path} is not telemetry, a JSON object a line: {str(error).splitlines()[0]}") from error
-    if whole and "step" not in frame:
+    if "step" not in frame:
         raise InputError(f"{path} is not telemetry, a JSON object a line: there is no step")
-    return frame
+    by_step = frame.apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan).groupby("step").last()
+    return {name: curve.dropna() for name, curve in by_step.items() if curve.notna().any()}
 
 
 def smoothed(curve: pd.Series[float], window: float = 0.05) -> pd.Series[float]:

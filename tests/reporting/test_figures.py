@@ -24,11 +24,6 @@ from tests.reporting.fake_runs import write_figures
 Make = Callable[..., Path]
 
 
-def plain(run: Path) -> dict[str, dict[int, float]]:
-    """The curves of a run as values by step."""
-    return {name: curve.to_dict() for name, curve in read_curves(run).items()}
-
-
 def png_size(path: Path) -> tuple[int, int]:
     data = path.read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
@@ -126,11 +121,6 @@ def test_a_file_that_is_no_manifest_is_named(make_run: Make) -> None:
     (run / "batch_manifest.parquet").write_text("not parquet")
     with pytest.raises(InputError, match=r"batch_manifest\.parquet"):
         BatchComposition.read(run)
-
-
-def test_curves_skip_blanks_and_keep_the_last_value_of_a_step(tmp_path: Path) -> None:
-    (tmp_path / "metrics.csv").write_text("epoch,step,train/loss,val/loss\n0,4,2.5,\n0,2,3.5,\n0,4,,1.5\n0,4,2.25,nan\n")
-    assert plain(tmp_path) == {"train/loss": {2: 3.5, 4: 2.25}, "val/loss": {4: 1.5}}
 
 
 def test_smoothing_keeps_a_straight_line() -> None:

@@ -70,11 +70,11 @@ def test_text_of_the_run_cannot_become_markup(make_run: Make) -> None:
 @pytest.mark.parametrize(
     ("missing", "drawn"),
     [
-        (["batch_manifest.parquet", "metrics.csv", "telemetry.jsonl"], {"help_r_map.png"}),
-        (["batch_manifest.parquet", "metrics.csv"], {"help_r_map.png", "telemetry.png", "training.png"}),
+        (["batch_manifest.parquet", "telemetry.jsonl"], {"help_r_map.png"}),
+        (["batch_manifest.parquet"], {"help_r_map.png", "telemetry.png", "training.png"}),
         (["config.yaml", "environment.json"], {"help_r_map.png", "batch_composition.png", "telemetry.png", "training.png"}),
-        (["figures.parquet", "telemetry.jsonl"], {"batch_composition.png", "training.png"}),
-        (["figures.parquet", "metrics.json", "metrics.csv", "batch_manifest.parquet"], {"telemetry.png", "training.png"}),
+        (["figures.parquet", "telemetry.jsonl"], {"batch_composition.png"}),
+        (["figures.parquet", "metrics.json", "batch_manifest.parquet"], {"telemetry.png", "training.png"}),
     ],
 )
 def test_what_a_directory_has_is_shown(make_run: Make, missing: list[str], drawn: set[str]) -> None:

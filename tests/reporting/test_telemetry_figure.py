@@ -111,16 +111,14 @@ def test_telemetry_in_words(make_run: Make) -> None:
     ]
 
 
-def test_curves_come_from_the_telemetry_where_no_csv_has_them(tmp_path: Path) -> None:
+def test_curves_are_the_finite_values_by_step_the_last_one_counting(tmp_path: Path) -> None:
+    assert read_curves(tmp_path) == {}
     (tmp_path / "telemetry.jsonl").write_text(
         '{"step": 4, "train/loss": 2.0, "val/loss": null}\n{"step": 4, "val/loss": 1.5}\n'
-        '{"step": 9, "train/loss": 1.0}\n{"step": 14, "tr'
+        '{"step": 2, "train/loss": 3.5, "train/lost": NaN}\n{"step": 2, "train/loss": 3.25}\n{"step": 14, "tr'
     )
     curves = {name: curve.to_dict() for name, curve in read_curves(tmp_path).items()}
-    assert curves == {"train/loss": {4: 2.0, 9: 1.0}, "val/loss": {4: 1.5}}
-    (tmp_path / "metrics.csv").write_text("epoch,step,train/loss\n0,4,2.5\n")
-    curves = {name: curve.to_dict() for name, curve in read_curves(tmp_path).items()}
-    assert curves == {"train/loss": {4: 2.5}, "val/loss": {4: 1.5}}
+    assert curves == {"train/loss": {2: 3.25, 4: 2.0}, "val/loss": {4: 1.5}}
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", "3"])
