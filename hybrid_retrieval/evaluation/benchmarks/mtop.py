@@ -105,23 +105,16 @@ class Mtop(PublishedBenchmark):
 
 def same_ids(side: Side) -> Ints:
     """int64 [pairs, 2], sorted: the rows of every utterance and each that has the same id, itself among them."""
-    left, right = join(*(numbers(list(side.ids)),) * 2)
-    pairs = np.stack([left, right], 1)
-    order: Ints = np.lexsort((right, left))
-    return pairs[order]
+    ids = numbers(list(side.ids))
+    return np.stack(join(ids, ids), 1)
 
 
 def related(label: Ints, excluded: Ints) -> tuple[Ints, Ints]:
     """All (query, document) of the same label but the `excluded`, sorted."""
-    size = np.bincount(label)
-    order = np.argsort(label, kind="stable")
-    within = np.empty(len(label), np.int64)
-    within[order] = np.arange(len(label)) - (np.cumsum(size) - size)[label[order]]
-    first = np.cumsum(size[label]) - size[label]
-    query, document = join(label, label)
+    query, document = join(label, label)  # int64 [pairs]: 35 million or more for the 11 domains
     left_out = excluded[label[excluded[:, 0]] == label[excluded[:, 1]]]
     keep = np.ones(len(query), bool)
-    keep[first[left_out[:, 0]] + within[left_out[:, 1]]] = False
+    keep[np.searchsorted(query * len(label) + document, left_out[:, 0] * len(label) + left_out[:, 1])] = False
     return query[keep], document[keep]
 
 
