@@ -1,4 +1,4 @@
-"""Where built things live: each is made once, under a key that names all it depends on, and appears whole or not at all."""
+"""Built things on disk: each is made once, under a key that names all it depends on, and appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def digest(key: Any) -> str:
 
 
 def folder_state(path: Path) -> list[Any]:
-    """What changes when a file anywhere in a local folder does: its resolved name and a digest of all its files' states."""
+    """A local folder's resolved name and a digest of its files' states: it changes when a file in it does."""
     return [str(path.resolve()), digest(sorted(file_state(file) for file in path.rglob("*") if file.is_file()))]
 
 
 def file_state(path: Path) -> list[Any]:
-    """What changes when a local file changes: its resolved name, size and modification time."""
+    """A local file's resolved name, size and modification time: it changes when the file does."""
     state = path.stat()
     return [str(path.resolve()), state.st_size, state.st_mtime_ns]

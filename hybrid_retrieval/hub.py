@@ -20,7 +20,7 @@ OTHER_RUNTIMES = ("onnx/*", "openvino/*")
 
 @dataclass(frozen=True)
 class Hub:
-    """Where repositories are read from.
+    """A hub or a mirror of it, and the folder that downloads are kept in.
 
     Attributes:
         endpoint: of a mirror; what the client is set to by default.

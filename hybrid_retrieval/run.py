@@ -110,19 +110,18 @@ def run_rank(
     from hybrid_retrieval import run_record
     from hybrid_retrieval.training import exact
 
-    with exact.process_group(job.trainer.get("devices", 1), str(job.trainer.get("accelerator", "auto"))):
-        first = int(os.environ["RANK"]) == 0
-        if first:
-            exact.agreed((job, run_dir, run_record.state_of(run_dir)))
-            return run(job, run_dir, choices, benchmarks_by_name, sweep)
-        theirs, their_dir, state = exact.agreed(None)
-        if run_dir.resolve() != their_dir.resolve():
-            _remove_hydras(run_dir)
-        if state == "finished":
-            return None
-        logging.getLogger("hybrid_retrieval").setLevel(logging.WARNING)
-        quiet = replace(theirs, paths=job.paths, logger={}, trainer={**theirs.trainer, "enable_progress_bar": False})
-        return run(quiet, their_dir, choices, benchmarks_by_name, sweep, first=False)
+    first = exact.join_group(job.trainer.get("devices", 1), str(job.trainer.get("accelerator", "auto"))) == 0
+    if first:
+        exact.agreed((job, run_dir, run_record.state_of(run_dir)))
+        return run(job, run_dir, choices, benchmarks_by_name, sweep)
+    theirs, their_dir, state = exact.agreed(None)
+    if run_dir.resolve() != their_dir.resolve():
+        _remove_hydras(run_dir)
+    if state == "finished":
+        return None
+    logging.getLogger("hybrid_retrieval").setLevel(logging.WARNING)
+    quiet = replace(theirs, paths=job.paths, logger={}, trainer={**theirs.trainer, "enable_progress_bar": False})
+    return run(quiet, their_dir, choices, benchmarks_by_name, sweep, first=False)
 
 
 def _remove_hydras(directory: Path) -> None:
@@ -155,7 +154,7 @@ def run(
     """
     from hybrid_retrieval import benchmarking, run_record
     from hybrid_retrieval.audit import audit
-    from hybrid_retrieval.training import fit
+    from hybrid_retrieval.training import exact, fit
     from hybrid_retrieval.training.callbacks import Publish
     from hybrid_retrieval.training.checkpoint import check_checkpoint, load_encoder, read_checkpoint
 
@@ -172,6 +171,7 @@ def run(
         check_checkpoint(start_from, prepared.module.encoder)
     if not first:
         fit.fit(job, run_dir, prepared, start_from, [])
+        exact.leave_group()
         return None
     benchmarks = benchmarking.load_benchmarks(job.benchmark, job.evaluation, job.paths, benchmarks_by_name)
     retrievers = benchmarking.load_retrievers(job.retriever)
@@ -197,6 +197,7 @@ def run(
     )
     with open_loggers(job, choices, sweep) as loggers:
         figures = fit.fit(job, run_dir, prepared, start_from, loggers)
+        exact.leave_group()  # the others do not wait for the evaluation
         encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict, str(job.trainer.get("accelerator", "auto")))
         metrics = benchmarking.score_benchmarks(
             encoder, retrievers, benchmarks, job.evaluation, job.paths, run_dir, prepared.source

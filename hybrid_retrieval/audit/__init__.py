@@ -1,1 +1,1 @@
-"""Whether training text holds what is evaluated on, found before anything is trained."""
+"""Evaluation texts in the training text, found before anything is trained."""

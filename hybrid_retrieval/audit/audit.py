@@ -134,7 +134,7 @@ def _counts(index: Index, name: str, hits: Sequence[Hit]) -> dict[str, Any]:
 
 
 def _line(counts: Mapping[str, Any]) -> str:
-    """What a person reads of one benchmark."""
+    """The counts of one benchmark as a line of the log."""
     sides = []
     for side in SIDES:
         kinds = [f"{counts[side][kind]:,} {kind}" for kind in KINDS if counts[side][kind]]

@@ -30,7 +30,7 @@ def declared_texts(evaluation: Texts[EvaluationPart], training: Texts[TrainingPa
 
 
 def _is_split_of(queries: EvaluationPart, taught: TrainingPart) -> bool:
-    """Whether a set holds every query of a benchmark that is in one of its languages, and some there are."""
+    """True where a set holds every query that a benchmark has in the set's languages, and there are some."""
     every = zip(map(queries.language_of, range(len(queries.ids))), queries.ids, queries.texts, strict=True)
     asked = {query for query in every if query[0] in taught.languages}
     table = taught.pairs.queries

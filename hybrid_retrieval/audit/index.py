@@ -53,7 +53,7 @@ class HashTable:
 
 @dataclass(frozen=True)
 class Index:
-    """Where the hashes of evaluation texts and of their n-grams occur.
+    """The hashes of evaluation texts and of their n-grams, and the texts that have each.
 
     Attributes:
         evaluation: the texts, by number.
@@ -62,7 +62,7 @@ class Index:
         long: bool [texts], whether a text has an n-gram.
         texts: hashes of whole texts; `numbers` lists the texts that have each.
         ngrams: hashes of n-grams; `places` lists, for each text, the places of its distinct ones among them.
-        sampled: of so many n-grams one was kept.
+        sampled: n-grams there were for each one kept.
         ids: for each side the texts of every id, bare, that a publisher made to be unique.
     """
 
@@ -167,7 +167,7 @@ def ngram_sizes(units: Units, ngram: int) -> Ints:
 
 
 def is_published(id_: str) -> bool:
-    """Whether an id says by itself what it is of: 16 hexadecimal digits or more, hyphens aside, that are no mere counter."""
+    """True for an id that is unique by itself: 16 hexadecimal digits or more, hyphens aside, that are no mere counter."""
     match = PUBLISHED_ID.search(id_.replace("-", ""))
     return match is not None and len(set(match[0].lower())) >= DISTINCT
 

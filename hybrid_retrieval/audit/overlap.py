@@ -28,7 +28,7 @@ class Hit:
     """An evaluation text that training text holds, and a training text that does.
 
     Attributes:
-        overlap: of the evaluation text's distinct n-grams, the part that occurs in some training text; 1 for other kinds.
+        overlap: part of the evaluation text's distinct n-grams that occurs in some training text; 1 for other kinds.
         answers: of a passage, whether it answers a query of the benchmark; of a query that is equal to a training query,
             whether an answer is the same too.
         stops: whether a run is to stop for it.
@@ -60,7 +60,7 @@ class _Match(NamedTuple):
     training: int
     overlap: float
     answered: bool = False
-    """Of an equal query: with an equal answer."""
+    """True for an equal query with an equal answer."""
 
 
 def find_hits(index: Index, training: Texts[TrainingPart], threshold: float) -> list[Hit]:
@@ -177,7 +177,7 @@ def _answered(index: Index, training: Texts[TrainingPart], queries: dict[int, li
 
 
 def _same_answer(one: str, other: str, size: int, threshold: float) -> bool:
-    """Whether, of two runs, one lies in the other or has `threshold` of its n-grams there.
+    """True where one of two runs lies in the other or has `threshold` of its n-grams there.
 
     Benchmarks cut paragraphs into sentences, and sets put titles before them.
     """
@@ -237,7 +237,7 @@ def _hit(index: Index, training: Texts[TrainingPart], match: _Match, stops: bool
 
 
 def _stops(index: Index, training: Texts[TrainingPart], match: _Match) -> bool:
-    """Whether a run is to stop for a match, if its set does not declare it."""
+    """True where a run is to stop for a match, if its set does not declare it."""
     part, row = index.evaluation.part_of(match.text)
     if training.part_of(match.training)[0].side == "negatives":
         return False

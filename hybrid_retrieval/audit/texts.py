@@ -118,7 +118,7 @@ class Texts(Generic[P]):
 
 
 def evaluation_texts(collections: Mapping[str, RetrievalCollection], most_unjudged: int) -> tuple[Texts[EvaluationPart], int]:
-    """The texts of benchmarks: of more than `most_unjudged` passages that answer no query one in n, and n."""
+    """The texts of benchmarks, and n: of more than `most_unjudged` passages that answer no query, every n-th is taken."""
     unjudged = sum(len(one.corpus) - len(np.unique(one.document)) for one in collections.values())
     step = max(1, -(-unjudged // most_unjudged))
     parts: list[EvaluationPart] = []
@@ -135,7 +135,7 @@ def evaluation_texts(collections: Mapping[str, RetrievalCollection], most_unjudg
 
 
 def training_texts(sets: Sequence[ParallelPairs], hard_negatives: int) -> Texts[TrainingPart]:
-    """The training split of sets, with so many hard negatives of each pair; those of all sets come last."""
+    """The training split of sets, with the first `hard_negatives` of each pair; those of all sets come last."""
     sides = [(pairs, side, rows) for pairs in sets for side, rows in zip(SIDES, pairs.split_rows("train"), strict=True)]
     sides += [(pairs, "negatives", _negatives(pairs, hard_negatives)) for pairs in sets if hard_negatives]
     parts: list[TrainingPart] = []

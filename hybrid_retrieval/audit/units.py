@@ -27,7 +27,7 @@ Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 
 SEPARATOR, WORD, CHARACTER, MARK, CHARACTER_MARK, INVISIBLE = range(6)
-"""What a code point is. A mark continues the unit before it; one of an unspaced script also ends a word."""
+"""Kinds of code points. A mark continues the unit before it; one of an unspaced script also ends a word."""
 CODE_POINTS = 0x32400
 """Letters, marks and digits lie below; what lies above are format characters, symbols and private use."""
 UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "HENTAIGANA", "THAI", "LAO", "KHMER", "MYANMAR", "IDEOGRAPHIC")
@@ -105,7 +105,7 @@ class Units:
 
     @cached_property
     def mostly_unspaced(self) -> npt.NDArray[np.bool_]:
-        """Whether more than half of a text's units are characters of unspaced scripts; bool [texts]."""
+        """Bool [texts]: more than half of a text's units are characters of unspaced scripts."""
         counted = np.concatenate([[0], np.cumsum(self.unspaced)])
         mostly: npt.NDArray[np.bool_] = 2 * (counted[self.offsets[1:]] - counted[self.offsets[:-1]]) > self.counts
         return mostly

@@ -32,10 +32,10 @@ class JudgedSource(BuiltSource):
     """A source of records and judgements, which a subclass reads."""
 
     validation_share: float
-    """Of the passages; a split that is judged is not cut."""
+    """Part of the passages; a split that has judgements is not cut."""
     test_share: float
     origin: Mapping[str, Any]
-    """Where the records are from."""
+    """The records' provenance, for the run's record."""
 
     @abstractmethod
     def queries(self, language: str) -> Iterable[tuple[str, str]]:

@@ -18,7 +18,7 @@ from hybrid_retrieval.errors import InputError, nearest
 from hybrid_retrieval.hashing import text_hash
 
 FORMAT = 2
-"""Of the files that `PairsWriter` writes."""
+"""Version of the files that `PairsWriter` writes."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Source(ABC):
 
     @abstractmethod
     def at_hand(self) -> bool:
-        """Whether `pairs` can be had without the network."""
+        """True where `pairs` needs no network."""
 
     @abstractmethod
     def pairs(self) -> ParallelPairs:
@@ -56,7 +56,7 @@ class Source(ABC):
         return SourceText([one.pairs for one in self.sets()])
 
     def provenance(self) -> list[dict[str, Any]]:
-        """Where the data came from: revision or version, and checksum."""
+        """The origin of each set: path, or revision or version and checksum."""
         return [{"name": weighted.pairs.name, **weighted.pairs.meta["provenance"]} for weighted in self.sets()]
 
 
@@ -99,7 +99,7 @@ class BuiltSource(Source):
     kind: ClassVar[str]
     """Folder in the cache."""
     version: ClassVar[int]
-    """Of the code that reads it."""
+    """Version of the code that reads it."""
 
     @abstractmethod
     def chosen(self) -> Sequence[str]:
@@ -110,7 +110,7 @@ class BuiltSource(Source):
         """Write texts and edges."""
 
     def state(self) -> Any:
-        """What changes when local files do; JSON."""
+        """A JSON value that changes when local files do."""
         return None
 
     def pairs(self) -> ParallelPairs:
@@ -120,7 +120,7 @@ class BuiltSource(Source):
         return ParallelPairs.open(Cache.at(self.paths.cache).build(*self._place(), make))
 
     def built(self) -> bool:
-        """Whether the pairs are in the cache."""
+        """True where the pairs are in the cache."""
         return Cache.at(self.paths.cache).directory(*self._place()).exists()
 
     def _place(self) -> tuple[str, dict[str, Any]]:

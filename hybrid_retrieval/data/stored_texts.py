@@ -101,7 +101,7 @@ class Passages:
 
     @classmethod
     def open(cls, directory: Path) -> Passages:
-        """What `write_passages` wrote; nothing is read yet."""
+        """Memory-map a folder that `write_passages` wrote; nothing is read yet."""
         table = open_table(directory / ROWS)
         return cls(StoredTexts(table.column("id")), StoredTexts(table.column("text")))
 

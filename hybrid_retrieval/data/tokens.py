@@ -47,7 +47,7 @@ class Tokenization(Protocol):
 
 @dataclass(frozen=True)
 class Coverage:
-    """What tokenising lost, per language (law 7)."""
+    """Counts of one language: texts, their tokens, and the losses of tokenising them (law 7)."""
 
     texts: int
     tokens: int

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from hybrid_retrieval.data.stored_texts import Passages, Rows, as_column, by_language
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.ragged import spans
 
 SPACE = re.compile(r"\s")
 SPELT = "|".join(quote(chr(code))[1:] for code in range(0x3001) if SPACE.match(chr(code)))
@@ -192,9 +193,7 @@ def join(left: Ints, right: Ints) -> tuple[Ints, Ints]:
     order = np.argsort(right, kind="stable")
     first, last = (np.searchsorted(right[order], left, side=side) for side in ("left", "right"))
     counts = np.where(left >= 0, last - first, 0)
-    place = np.repeat(first - (np.cumsum(counts) - counts), counts)
-    place += np.arange(len(place))
-    return np.repeat(np.arange(len(left)), counts), order[place]
+    return np.repeat(np.arange(len(left)), counts), order[spans(first, counts)]
 
 
 def _place(column: pa.ChunkedArray, values: pa.Array) -> Ints:

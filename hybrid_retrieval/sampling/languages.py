@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.hashing import mix
+from hybrid_retrieval.ragged import spans
 from hybrid_retrieval.sampling.permutation import Grid, Ints, permute
 
 Probabilities = npt.NDArray[np.float64]
@@ -91,7 +92,7 @@ def _turns(options: Ints, before: Ints) -> Ints:
     order = np.argsort(options, kind="stable")
     counts = np.bincount(options, minlength=len(before))
     turns = np.empty(len(options), np.int64)
-    turns[order] = np.arange(len(options)) + np.repeat(before - (np.cumsum(counts) - counts), counts)
+    turns[order] = spans(before, counts)
     return turns
 
 

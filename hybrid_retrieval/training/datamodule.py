@@ -26,7 +26,7 @@ from hybrid_retrieval.sampling.composer import Composer
 from hybrid_retrieval.sampling.hybrid import Hybrid
 from hybrid_retrieval.sampling.sampler import Sampler
 from hybrid_retrieval.training.collate import COLUMN, Collator, PairBatch, TextBatch, TokenisedSet
-from hybrid_retrieval.training.exact import every_rank_encodes
+from hybrid_retrieval.training.strategies import every_rank_encodes
 from hybrid_retrieval.training.teacher import Teacher
 
 TABLES: Mapping[Role, str] = {"query": "queries", "passage": "passages"}

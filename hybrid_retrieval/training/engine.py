@@ -83,7 +83,7 @@ class Forward:
 class Engine:
     """Computes the loss of batches, and leaves the gradients of parameters in their ``grad``, not yet summed over ranks.
 
-    Those of a sharded encoder are summed with the last backward pass (see `hybrid_retrieval.training.sharding`).
+    Those of a sharded encoder are summed with the last backward pass (see `hybrid_retrieval.training.strategies`).
     """
 
     def __init__(
@@ -233,7 +233,7 @@ def sum_gradients(parameters: Sequence[Tensor], bucket_bytes: int = BUCKET_BYTES
 
     A rank without a gradient for a parameter counts as zero; a parameter that no rank has a gradient for keeps none.
     Row-sparse gradients stay row-sparse. Those of sharded parameters are left out: they were summed with the last backward
-    pass (see `hybrid_retrieval.training.sharding`).
+    pass (see `hybrid_retrieval.training.strategies`).
     """
     parameters = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
     if world()[1] == 1 or not parameters:

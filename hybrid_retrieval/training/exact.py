@@ -1,7 +1,7 @@
 """All that stands in for Lightning's own behaviour, and why.
 
-- **Gradients are summed over ranks once a step**, by the strategy (`Replicas`), not by DDP's hooks: a rank may have more chunks
-  than another, or none, and gradients may be row-sparse; hooks that wait for each other in every backward pass would hang.
+- **Gradients are summed over ranks once a step**, by `hybrid_retrieval.training.strategies`, not by DDP's hooks: a rank may have
+  more chunks than another, or none, and gradients may be row-sparse; hooks that wait for each other would hang.
 - **A checkpoint belongs to a step boundary and holds no state of Lightning's loops** (`Boundary`): a resumed run is an epoch of
   the steps that are left. Lightning's own mid-epoch restart skips or cuts the validation of the step that it was saved at
   (Lightning issues 19549 and 20288). Written when the next step starts, ``last.ckpt`` holds that validation.
@@ -21,8 +21,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -35,8 +34,6 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor
 from torch.multiprocessing import get_context
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, spawn
 
@@ -44,8 +41,7 @@ from hybrid_retrieval.config import describe, fits
 from hybrid_retrieval.errors import InputError, Terminated, choice, exit_on_sigterm, nearest
 from hybrid_retrieval.files import replaced
 from hybrid_retrieval.training.checkpoint import LAST
-from hybrid_retrieval.training.engine import sum_gradients
-from hybrid_retrieval.training.sharding import shard, sharded, whole
+from hybrid_retrieval.training.strategies import STRATEGIES, Shards
 
 GRACE_SECONDS = 30.0
 """How long ranks may take to leave after the first one has."""
@@ -69,74 +65,6 @@ REFUSED = {
     "sync_batchnorm": "no encoder here normalises over a batch",
 }
 """Arguments of Lightning's Trainer that are not the user's, and why or what to use instead."""
-
-
-class Replicas(DDPStrategy):
-    """One process a device with a replica each; gradients are summed after the last backward pass of an optimizer step."""
-
-    last_backward = True
-    """Whether the next backward pass is the last before the optimizer's step."""
-
-    def configure_ddp(self) -> None:
-        """No wrapping; all ranks start from the weights of rank 0."""
-        assert self.model is not None
-        for value in self.model.state_dict().values():
-            if isinstance(value, Tensor):
-                dist.broadcast(value, 0)
-
-    @contextmanager
-    def block_backward_sync(self) -> Iterator[None]:
-        """Backward passes of batches that only accumulate."""
-        self.last_backward = False
-        try:
-            yield
-        finally:
-            self.last_backward = True
-
-    def post_backward(self, closure_loss: Tensor) -> None:
-        """The one synchronisation of a step."""
-        if self.last_backward:
-            assert self.model is not None
-            sum_gradients([parameter for parameter in self.model.parameters() if parameter.requires_grad])
-
-
-class Shards(Replicas):
-    """One process a device with a shard of the encoder each; the loss's own few parameters are replicas.
-
-    Checkpoints are those of a single device: whole tensors, written by rank 0.
-    """
-
-    def configure_ddp(self) -> None:
-        """Shard what all ranks start from; the optimizer is built over the shards."""
-        super().configure_ddp()
-        model: Any = self.model
-        shard(model.encoder, self.root_device.type)
-
-    def lightning_module_state_dict(self) -> dict[str, Any]:
-        """The weights, whole, on rank 0; a collective operation."""
-        return whole(super().lightning_module_state_dict())
-
-    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """The optimizer's state, whole, on rank 0; a collective operation."""
-        state: dict[str, Any] = super().optimizer_state(optimizer)
-        return {**state, "state": {number: whole(values) for number, values in state["state"].items()}}
-
-    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """From whole tensors, of which each rank takes its shard."""
-        states = []
-        for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            of_parameters = {number: sharded(values, parameters[number]) for number, values in saved["state"].items()}
-            states.append({**saved, "state": of_parameters})
-        super().load_optimizer_state_dict({"optimizer_states": states})
-
-
-STRATEGIES = {"auto": Replicas, "ddp": Replicas, "fsdp": Shards}
-
-
-def every_rank_encodes(trainer: lightning.Trainer | None) -> bool:
-    """Whether a forward pass is the work of all ranks together, so that all of them make the same ones."""
-    return trainer is not None and isinstance(trainer.strategy, Shards)
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -177,7 +105,8 @@ class Boundary(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         # Early stopping judges after a validation; a run that was ended after its last one must not train on.
-        if any(0 < callback.patience <= callback.wait_count for callback in early_stopping(trainer)):
+        stopping: list[Any] = list(trainer.early_stopping_callbacks)
+        if any(0 < callback.patience <= callback.wait_count for callback in stopping):
             trainer.should_stop = True
 
 
@@ -186,11 +115,6 @@ def moved(value: Any, before: str, now: str) -> Any:
     if isinstance(value, dict):
         return {moved(key, before, now): moved(inner, before, now) for key, inner in value.items()}
     return now + value[len(before) :] if isinstance(value, str) and value.startswith(before) else value
-
-
-def early_stopping(trainer: lightning.Trainer) -> list[Any]:
-    """The early stopping callbacks of a trainer."""
-    return list(trainer.early_stopping_callbacks)
 
 
 def count_steps(trainer: lightning.Trainer, step: int) -> None:
@@ -434,9 +358,8 @@ def _spawned(
         sys.exit(2)
 
 
-@contextmanager
-def process_group(devices: int | Sequence[int], accelerator: str) -> Iterator[None]:
-    """The process group of a run's ranks, by the variables of the environment; ranks leave it together."""
+def join_group(devices: int | Sequence[int], accelerator: str) -> int:
+    """Enter the process group of a run's ranks, by the variables of the environment; the number of this one."""
     numbers = range(devices) if isinstance(devices, int) else devices
     cuda = torch.cuda.is_available() and accelerator != "cpu"
     if cuda:
@@ -444,10 +367,13 @@ def process_group(devices: int | Sequence[int], accelerator: str) -> Iterator[No
     else:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // len(numbers)))
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
-    try:
-        yield
+    return dist.get_rank()
+
+
+def leave_group() -> None:
+    """Leave the process group together, once all are trained; nothing in a process alone."""
+    if dist.is_initialized():
         dist.barrier()
-    finally:
         dist.destroy_process_group()
         # A gloo thread that still drops its last work needs the interpreter's lock, which the main thread holds when it joins
         # that thread at exit: leave it the time.

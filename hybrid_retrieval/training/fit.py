@@ -28,7 +28,7 @@ from hybrid_retrieval.training.datamodule import HybridDataModule
 from hybrid_retrieval.training.exact import LastCheckpoint, check_trainer, trainer_arguments
 from hybrid_retrieval.training.module import BiEncoderModule
 from hybrid_retrieval.training.optimizers import AdamW
-from hybrid_retrieval.training.sharding import check_shardable
+from hybrid_retrieval.training.strategies import check_shardable
 from hybrid_retrieval.training.teacher import Teacher
 from hybrid_retrieval.training.telemetry import Telemetry
 

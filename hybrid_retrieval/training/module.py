@@ -19,8 +19,9 @@ from hybrid_retrieval.models.encoder import BiEncoder, Tokens
 from hybrid_retrieval.training.collate import PairBatch, TextBatch
 from hybrid_retrieval.training.datamodule import HybridDataModule
 from hybrid_retrieval.training.engine import Contrast, Engine, Forward
-from hybrid_retrieval.training.exact import Boundary, Replicas
+from hybrid_retrieval.training.exact import Boundary
 from hybrid_retrieval.training.optimizers import AdamW, clip_gradients
+from hybrid_retrieval.training.strategies import Replicas
 
 SETTINGS = ("monolingual", "crosslingual", "multilingual")
 

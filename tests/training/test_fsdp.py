@@ -24,7 +24,7 @@ from hybrid_retrieval.training.collate import PairBatch, TokenisedSet
 from hybrid_retrieval.training.engine import Engine, sum_gradients
 from hybrid_retrieval.training.fit import prepare
 from hybrid_retrieval.training.optimizers import AdamW, clip_gradients
-from hybrid_retrieval.training.sharding import shard, sharded, whole
+from hybrid_retrieval.training.strategies import shard, sharded, whole
 from tests.conftest import SMALL, Command
 from tests.training.ragged import batch_of, gradients, info_nce, largest_difference, small_encoder
 from tests.training.ranks import Ranks, counted

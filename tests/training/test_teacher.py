@@ -20,7 +20,6 @@ from hybrid_retrieval.models.encoder import BiEncoder, EncoderSettings
 from hybrid_retrieval.models.static import StaticBackbone
 from hybrid_retrieval.models.tokenization import train_unigram
 from hybrid_retrieval.models.transformer import TransformerBackbone
-from hybrid_retrieval.training.checkpoint import description
 from hybrid_retrieval.training.teacher import TEXTS_AT_ONCE, Teacher
 
 LANGUAGES = ("aa", "bb", "cc")
@@ -57,7 +56,7 @@ def save_run(encoder: BiEncoder, run: Path) -> Path:
 
 def save_weights(encoder: BiEncoder, run: Path) -> None:
     state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
-    content = {"state_dict": state, "hyper_parameters": {"encoder": description(encoder)}}
+    content = {"state_dict": state, "hyper_parameters": {"encoder": encoder.description()}}
     torch.save(content, run / "checkpoints" / "best.ckpt")
 
 

@@ -169,7 +169,7 @@ def read_texts(file: Path, known: Int32s, found: npt.NDArray[np.bool_], lost: Co
 
 
 def is_id(value: str) -> bool:
-    """Whether a field is a plain number that fits 31 bits."""
+    """True for a plain number that fits 31 bits."""
     return value.isascii() and value.isdigit() and int(value) <= LARGEST_ID
 
 
@@ -197,7 +197,7 @@ def read_triples(file: Path) -> Int32s:
 
 
 def _bad_line(file: Path, columns: Sequence[str]) -> str:
-    """What is wrong with the first line that is not one integer for each of `columns`."""
+    """Describe the first line that is not one integer for each of `columns`."""
     for number, line in read_lines(file):
         fields = line.rstrip("\r\n").split("\t")
         if len(fields) != len(columns) or not all(map(is_id, fields)):

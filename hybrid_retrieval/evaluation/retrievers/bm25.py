@@ -8,7 +8,8 @@ that German and English analysis agree on, such as names and numbers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,10 +23,9 @@ from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
 from hybrid_retrieval.evaluation.retrievers.text_analysis import Analyser
 from hybrid_retrieval.evaluation.scoring.scorer import Block
 from hybrid_retrieval.progress import track
+from hybrid_retrieval.ragged import Ragged
 
 log = logging.getLogger(__name__)
-
-Vocabulary = dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,21 @@ class BM25(Retriever):
         share("retriever.bm25.b", self.b)
 
     def index(self, collection: RetrievalCollection, label: str = "") -> Index:
-        vocabulary: Vocabulary = {"": 0}
-        documents = list(analysed(collection, collection.corpus, vocabulary, f"{label}: terms" if label else ""))
+        seen: defaultdict[str, int] = defaultdict(lambda: len(seen), {"": 0})
+        said = f"{label}: terms" if label else ""
+        documents = list(numbers(collection, collection.corpus, seen.__getitem__, said))
+        vocabulary = dict(seen)
         pool = self._weights(documents, vocabulary)
         by_language = [documents[collection.corpus.rows(index)] for index in range(len(collection.languages))]
         parts = [self._weights(part, vocabulary) for part in by_language if part] if len(collection.languages) > 1 else [pool]
-        queries = counts(known(collection, collection.queries, vocabulary), len(vocabulary))
+        queries = counts(list(numbers(collection, collection.queries, vocabulary.get)), len(vocabulary))
         without = int((np.diff(queries.indptr) == 0).sum())
         if without and label:
             log.info("%s: %d of %d queries have no term that is in the corpus", label, without, len(collection.queries))
         language = LexicalScorer(queries, sparse.vstack(parts, "csr")) if len(parts) > 1 else None
         return Index(LexicalScorer(queries, pool), language)
 
-    def _weights(self, documents: Sequence[list[int]], vocabulary: Vocabulary) -> sparse.csr_matrix:
+    def _weights(self, documents: Sequence[list[int]], vocabulary: Mapping[str, int]) -> sparse.csr_matrix:
         """float32 [documents, vocabulary]: what a term adds to a document's score, by bm25s."""
         import bm25s
 
@@ -91,30 +93,20 @@ class LexicalScorer:
         return block
 
 
-def analysed(collection: RetrievalCollection, side: Side, vocabulary: Vocabulary, label: str = "") -> Iterator[list[int]]:
-    """The terms of every text, as numbers; the `vocabulary` grows."""
-    for terms in _terms(collection, side, label):
-        yield [vocabulary.setdefault(term, len(vocabulary)) for term in terms]
-
-
-def known(collection: RetrievalCollection, side: Side, vocabulary: Vocabulary) -> Iterator[list[int]]:
-    """The terms of every text that are in the vocabulary, as numbers."""
-    for terms in _terms(collection, side):
-        yield [vocabulary[term] for term in terms if term in vocabulary]
-
-
-def _terms(collection: RetrievalCollection, side: Side, label: str = "") -> Iterator[list[str]]:
+def numbers(
+    collection: RetrievalCollection, side: Side, number_of: Callable[[str], int | None], label: str = ""
+) -> Iterator[list[int]]:
+    """The terms of every text as numbers; those without one are left out."""
     for index, language in enumerate(collection.languages):
-        analyser, rows = Analyser(language), side.rows(index)
-        texts = side.texts[rows]
+        analyser, texts = Analyser(language), side.texts[side.rows(index)]
         for text in track(texts, f"{label} {language}", len(texts), show=bool(label)):
-            yield analyser.terms(text)
+            found = (number_of(term) for term in analyser.terms(text))
+            yield [number for number in found if number is not None]
 
 
-def counts(texts: Iterable[Sequence[int]], size: int) -> sparse.csr_matrix:
+def counts(texts: Sequence[Sequence[int]], size: int) -> sparse.csr_matrix:
     """float32 [texts, size]: how often each text has each term."""
-    rows = [np.array(text, np.int64) for text in texts]
-    terms = np.concatenate([np.empty(0, np.int64), *rows])
-    found = sparse.csr_matrix((np.ones(len(terms), np.float32), terms, np.cumsum([0, *map(len, rows)])), (len(rows), size))
+    terms = Ragged.from_lists(texts)
+    found = sparse.csr_matrix((np.ones(len(terms.values), np.float32), terms.values, terms.offsets), (len(terms), size))
     found.sum_duplicates()
     return found

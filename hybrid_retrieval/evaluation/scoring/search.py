@@ -131,18 +131,17 @@ class Best:
         self.pairs: list[tuple[Tensor, Tensor]] = []
         self.waiting = 0
 
-    @property
-    def least(self) -> Tensor:
+    def least(self, queries: slice = slice(None)) -> Tensor:
         """float32 [queries]: the least score that is of interest."""
-        return score_of(self.last) - self.slack
+        return score_of(self.last[queries]) - self.slack[queries]
 
     def see(self, scores: Tensor, start: int, first: int) -> None:
         """Look at scores, float32 or bfloat16, of the queries from `start` on and the documents from `first` on."""
         mine = slice(start, start + len(scores))
-        if torch.isneginf(self.least[mine]).any() and scores.shape[1] >= self.depth:
+        if torch.isneginf(self.least(mine)).any() and scores.shape[1] >= self.depth:
             last = scores.float().topk(self.depth, 1).values[:, -1].cpu()
             self.last[mine] = sort_key(last, torch.zeros(1, dtype=torch.int64))
-        rows, columns = at_least(scores, self.least[mine].to(scores.device))
+        rows, columns = at_least(scores, self.least(mine).to(scores.device))
         if len(rows):
             self.add(rows.cpu() + start, columns.cpu() + first, scores[rows, columns].float().cpu())
 
@@ -159,7 +158,7 @@ class Best:
         asked, table = by_row(rows, keys)
         if table.shape[1] >= self.depth:
             self.last[asked] = torch.maximum(self.last[asked], table.topk(self.depth, 1).values[:, -1])
-        floor = torch.where(self.slack > 0, sort_key(self.least, torch.zeros(1, dtype=torch.int64)), self.last)
+        floor = torch.where(self.slack > 0, sort_key(self.least(), torch.zeros(1, dtype=torch.int64)), self.last)
         kept = keys >= floor[rows]
         self.pairs, self.waiting = [(rows[kept], keys[kept])], 0
 
