@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,59 +74,49 @@ class BatchManifest(Callback):
 
 
 class Publish(Callback):
-    """Sends a finished run's tables, pictures and manifest to whatever loggers there are, each as it can take them."""
+    """Sends tables, pictures and the manifest to whatever loggers there are, each as it can take them."""
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
 
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """The pairs that were trained on, by set and languages."""
+        for logger in trainer.loggers if trainer.is_global_zero else []:
+            send_table(logger, "batches", *pairs_drawn(self.run_dir / MANIFEST))
+
     def results(self, loggers: Sequence[Logger]) -> None:
-        """After evaluation and report; Lightning has no hook that late."""
+        """The figures, result tables and pictures of a run that is evaluated and reported; Lightning has no hook that late."""
         directory = RunDirectory.open(self.run_dir)
-        tables = {f"results/{name}": run_table(directory, name) for name in directory.benchmarks}
-        pictures = sorted((self.run_dir / "figures").glob("*.png"))
         for logger in loggers:
             logger.log_metrics(dict(directory.metrics))
-            for send in senders(logger):
-                send(tables, pictures, self.run_dir / MANIFEST)
+            for name in directory.benchmarks:
+                send_table(logger, f"results/{name}", *columns_and_rows(run_table(directory, name)))
+            for picture in sorted((self.run_dir / "figures").glob("*.png")):
+                send_picture(logger, picture)
 
 
-Sender = Callable[[dict[str, Table], list[Path], Path], None]
-
-
-def senders(logger: Any) -> Iterator[Sender]:
-    """The ways in which a logger takes tables, pictures and files: Weights & Biases', TensorBoard's, MLflow's."""
+def send_table(logger: Any, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """A table as Weights & Biases, TensorBoard or MLflow takes it; a logger like none of them gets nothing."""
     experiment: Any = getattr(logger, "experiment", None)
-    if hasattr(logger, "log_table"):  # Weights & Biases
+    if hasattr(logger, "log_table"):
+        logger.log_table(name, columns, rows)
+    elif hasattr(experiment, "add_text"):
+        experiment.add_text(name, markdown(columns, rows))
+    elif hasattr(experiment, "log_text"):
+        experiment.log_text(logger.run_id, markdown(columns, rows), f"{name}.md")
 
-        def to_wandb(tables: dict[str, Table], pictures: list[Path], manifest: Path) -> None:
-            for name, table in tables.items():
-                logger.log_table(name, *columns_and_rows(table))
-            for picture in pictures:
-                logger.log_image(f"figures/{picture.stem}", [str(picture)])
-            logger.log_table("batches", *pairs_drawn(manifest))
 
-        yield to_wandb
-    elif hasattr(experiment, "add_image"):  # TensorBoard
+def send_picture(logger: Any, picture: Path) -> None:
+    """A picture, likewise."""
+    experiment: Any = getattr(logger, "experiment", None)
+    if hasattr(logger, "log_image"):
+        logger.log_image(f"figures/{picture.stem}", [str(picture)])
+    elif hasattr(experiment, "add_image"):
+        from matplotlib.image import imread
 
-        def to_tensorboard(tables: dict[str, Table], pictures: list[Path], manifest: Path) -> None:
-            from matplotlib.image import imread
-
-            for picture in pictures:
-                experiment.add_image(f"figures/{picture.stem}", imread(picture), dataformats="HWC")
-            for name, table in tables.items():
-                experiment.add_text(name, markdown(*columns_and_rows(table)))
-            experiment.add_text("batches", markdown(*pairs_drawn(manifest)))
-
-        yield to_tensorboard
-    elif hasattr(experiment, "log_artifact"):  # MLflow
-
-        def to_mlflow(tables: dict[str, Table], pictures: list[Path], manifest: Path) -> None:
-            for file in [*pictures, manifest]:
-                experiment.log_artifact(logger.run_id, str(file))
-            for name, table in tables.items():
-                experiment.log_text(logger.run_id, markdown(*columns_and_rows(table)), f"{name}.md")
-
-        yield to_mlflow
+        experiment.add_image(f"figures/{picture.stem}", imread(picture), dataformats="HWC")
+    elif hasattr(experiment, "log_artifact"):
+        experiment.log_artifact(logger.run_id, str(picture))
 
 
 def columns_and_rows(table: Table) -> tuple[list[str], list[list[Any]]]:

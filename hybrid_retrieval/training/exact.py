@@ -1,7 +1,7 @@
 """All that stands in for Lightning's own behaviour, and why.
 
-- **Gradients are summed over ranks once a step**, by `hybrid_retrieval.training.strategies`, not by DDP's hooks: a rank may have
-  more chunks than another, or none, and gradients may be row-sparse; hooks that wait for each other would hang.
+- **Gradients are summed over ranks once a step**, by `hybrid_retrieval.training.strategies`, not by DDP's hooks: a rank may
+  have more chunks than another, or none, and gradients may be row-sparse; hooks that wait for each other would hang.
 - **A checkpoint belongs to a step boundary and holds no state of Lightning's loops** (`Boundary`): a resumed run is an epoch of
   the steps that are left. Lightning's own mid-epoch restart skips or cuts the validation of the step that it was saved at
   (Lightning issues 19549 and 20288). Written when the next step starts, ``last.ckpt`` holds that validation.

@@ -22,7 +22,7 @@ from hybrid_retrieval.losses.loss import Loss
 from hybrid_retrieval.models.encoder import CHUNK_TOKENS, BiEncoder, Model
 from hybrid_retrieval.sampling.manifest import Manifest
 from hybrid_retrieval.sampling.sampler import Sampler
-from hybrid_retrieval.training.callbacks import BatchManifest, Clock
+from hybrid_retrieval.training.callbacks import BatchManifest, Clock, Publish
 from hybrid_retrieval.training.checkpoint import scoring_device
 from hybrid_retrieval.training.datamodule import HybridDataModule
 from hybrid_retrieval.training.exact import LastCheckpoint, check_trainer, trainer_arguments
@@ -195,7 +195,7 @@ def fit(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path | No
     chosen = callbacks(job, run_dir, validates(data))
     # Checkpoints are written before a step; the clock goes on after that.
     ours = [LastCheckpoint(run_dir / "checkpoints", job.training.checkpoint_every), clock]
-    watching = [*ours, Telemetry(run_dir, clock, data.train_batches), manifest, *chosen]
+    watching = [*ours, Telemetry(run_dir, clock, data.train_batches), manifest, Publish(run_dir), *chosen]
     arguments = trainer_arguments(job.trainer, job.world_size)
     arguments["enable_checkpointing"] = any(isinstance(one, Checkpoint) for one in chosen)  # else Lightning adds one of its own
     if not validates(data):

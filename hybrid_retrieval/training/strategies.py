@@ -1,10 +1,10 @@
 """What each of several devices holds of the model: all of it (`Replicas`), or a shard (`Shards`).
 
-Shards are FSDP2's (`torch.distributed.fsdp.fully_shard`; arXiv 2304.11277). Each rank keeps a shard of every weight. The weights
-of a layer are gathered when it runs and dropped after it, so that each pass through the encoder, forward or backward, is a
-collective operation: all ranks make as many as the rank with most chunks. Gradients are summed over ranks once a step, with its
-last backward pass: until then a rank adds up those of its own chunks, whole. A device holds, beside activations, one whole
-gradient and a shard of all else.
+Shards are FSDP2's (`torch.distributed.fsdp.fully_shard`; arXiv 2304.11277). Each rank keeps a shard of every weight. The
+weights of a layer are gathered when it runs and dropped after it, so that each pass through the encoder, forward or
+backward, is a collective operation: all ranks make as many as the rank with most chunks. Gradients are summed over ranks
+once a step, with its last backward pass: until then a rank adds up those of its own chunks, whole. A device holds, beside
+activations, one whole gradient and a shard of all else.
 """
 
 from __future__ import annotations
