@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -137,6 +137,20 @@ def _measured(model: Any, length: int, precision: str) -> tuple[float, float, fl
     return forward.get_total_flops(), backward.get_total_flops(), sum(kept.values())
 
 
+class Load(NamedTuple):
+    """What one global batch takes, but for the products of the loss."""
+
+    query_tokens: float
+    passage_tokens: float
+    encoded_tokens: float  # with padding
+    flops: float  # of the slowest device
+    all_flops: float
+    texts: float
+    most_texts: float  # that a device encodes
+    activations: float  # bytes on the fullest device
+    rows: float  # of the token table that are looked up
+
+
 @dataclass(frozen=True)
 class Plan:
     """Figures of a job by the columns of two tables, and what to change where it does not fit the device."""
@@ -170,37 +184,36 @@ def plan_job(job: JobConfig, device: Device, sample: int) -> Plan:
     costs = encoding_cost(encoder.backbone, precision, gpu=not device.shared)
     padded = data.chunk_tokens > 0 and (device.shared or precision == "32-true")
     numbers = np.unique(np.linspace(0, batches - 1, min(sample, batches)).astype(np.int64)).tolist()
-    drawn = np.array([_drawn(data, number, ranks, costs, padded, cached) for number in numbers])
-    queries, passages, encoded, flops, all_flops, texts = drawn[:, :6].mean(0).tolist()
-    most_texts, activations, rows = drawn[:, 6:].max(0).tolist()
-    pairs = texts / (2 + loss.hard_negatives)
-    scores = pairs * (texts - pairs)
+    drawn = np.array([_load(data, number, ranks, costs, padded, cached) for number in numbers])
+    load = Load(*drawn[:, :6].mean(0).tolist(), *drawn[:, 6:].max(0).tolist())
+    pairs = load.texts / (2 + loss.hard_negatives)
+    scores = pairs * (load.texts - pairs)
     of_scores = 6 * scores * encoder.dimensions
     dense = trained - table.weight.numel() * by_row
-    with_gradient = dense + rows * table.embedding_dim * by_row
+    with_gradient = dense + load.rows * table.embedding_dim * by_row
     memory = {
         "weights": sum(size * width for size, _, width in weights),
         "gradients": SINGLE * with_gradient * min(ranks, 2),  # they travel in buckets, copied together
         "optimizer": 2 * SINGLE * trained,
-        "activations": activations,
-        "scores": SCORE_BYTES * min(BLOCK_SCORES, scores / ranks) + COPIES * SINGLE * texts * encoder.dimensions,
+        "activations": load.activations,
+        "scores": SCORE_BYTES * min(BLOCK_SCORES, scores / ranks) + COPIES * SINGLE * load.texts * encoder.dimensions,
     }
     # Into a device, for a batch: embeddings are gathered, and their gradients summed; for a step: the parameters' (in rings).
     rings = 2 * (ranks - 1) / ranks
-    of_batch = SINGLE * encoder.dimensions * ((ranks - 1) * most_texts + rings * texts)
+    of_batch = SINGLE * encoder.dimensions * ((ranks - 1) * load.most_texts + rings * load.texts)
     of_step = SINGLE * ((ranks - 1) * (with_gradient - dense) + rings * dense)
     speed = (device.single if precision == "32-true" else device.half) * device.reached
     received = batches * of_batch + steps * of_step
     turns = ranks if device.shared else 1  # which processes of one device take
-    seconds = batches * turns * (flops + of_scores / ranks) / speed + received / device.link
+    seconds = batches * turns * (load.flops + of_scores / ranks) / speed + received / device.link
     work = {
-        "Query tokens": queries,
-        "Passage tokens": passages,
-        "Padding %": 100 * (1 - (queries + passages) / encoded),
+        "Query tokens": load.query_tokens,
+        "Passage tokens": load.passage_tokens,
+        "Padding %": 100 * (1 - (load.query_tokens + load.passage_tokens) / load.encoded_tokens),
         "Steps": steps,
         "Passes": batches * pairs / sum(len(one.pairs.split_edges("train")) for one in data.collate.sets),
-        "GFLOP a batch": (all_flops + of_scores) / 1e9,
-        "PFLOP in all": (all_flops + of_scores) * batches / 1e15,
+        "GFLOP a batch": (load.all_flops + of_scores) / 1e9,
+        "PFLOP in all": (load.all_flops + of_scores) * batches / 1e15,
         "Gradient syncs": steps if ranks > 1 else 0,
         "GB received": received / 1e9,
         "Hours about": seconds / 3600,
@@ -211,12 +224,8 @@ def plan_job(job: JobConfig, device: Device, sample: int) -> Plan:
     return Plan(device, work, shown, _advice(memory, device, cached))
 
 
-def _drawn(data: HybridDataModule, number: int, ranks: int, costs: Figures, padded: bool, cached: bool) -> list[float]:
-    """Figures of a global batch.
-
-    Tokens of queries, of passages, and with padding; operations of the slowest device and of all; texts; then of the fullest
-    device its texts and kept bytes; and how many tokens differ.
-    """
+def _load(data: HybridDataModule, number: int, ranks: int, costs: Figures, padded: bool, cached: bool) -> Load:
+    """The load of a global batch, from what each rank sees of it."""
     pairs = data.train_batches.batch(number)
     seen = [data.collate(number, pairs, rank, ranks) for rank in range(ranks)]
     lengths = [[np.diff(chunk.tokens.offsets.numpy()) for chunk in one.chunks] for one in seen]
@@ -225,10 +234,18 @@ def _drawn(data: HybridDataModule, number: int, ranks: int, costs: Figures, padd
     if cached:  # every chunk once more, and the activations of one at a time
         forward, kept = 2 * forward, np.array([(mine @ costs)[:, 2].max(initial=0) for mine in work])
     of_text = np.concatenate([chunk for mine in lengths for chunk in mine])[seen[0].places.numpy()]
-    tokens = [of_text[: len(pairs)].sum(), of_text[len(pairs) :].sum(), sum(mine[:, 1].sum() for mine in work)]
-    ids = np.unique(np.concatenate([chunk.tokens.ids.numpy() for one in seen for chunk in one.chunks]))
-    most = [max(seen[0].counts), costs[0, 2] + kept.max(), len(ids)]
-    return [*tokens, (forward + backward).max(), (forward + backward).sum(), len(of_text), *most]
+    ids = np.concatenate([chunk.tokens.ids.numpy() for one in seen for chunk in one.chunks])
+    return Load(
+        query_tokens=of_text[: len(pairs)].sum(),
+        passage_tokens=of_text[len(pairs) :].sum(),
+        encoded_tokens=sum(mine[:, 1].sum() for mine in work),
+        flops=(forward + backward).max(),
+        all_flops=(forward + backward).sum(),
+        texts=len(of_text),
+        most_texts=max(seen[0].counts),
+        activations=costs[0, 2] + kept.max(),
+        rows=len(np.unique(ids)),
+    )
 
 
 def _powers(lengths: npt.NDArray[np.int64], padded: bool) -> tuple[float, float, float]:

@@ -64,7 +64,8 @@ class ApiEncoder:
     """Make an error of texts that are cut, instead of a line in the log."""
 
     def __post_init__(self) -> None:
-        for key in ("batch_size", "batch_characters", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout"):
+        limits = ["batch_size", "batch_characters", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout"]
+        for key in (*limits, "max_characters", "dimensions"):
             if getattr(self, key) is not None:
                 positive(f"model.{key}", getattr(self, key))
         for key in ("price_per_million_tokens", "retries"):
@@ -157,6 +158,7 @@ class ApiEncoder:
 
     @cached_property
     def _client(self) -> Any:
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for every request
         hooks: Any = {"request": [self.meter.before], "response": [self.meter.after]}
         # A redirection would take the key somewhere else.
         sender = openai.DefaultHttpxClient(follow_redirects=False, timeout=self.timeout, event_hooks=hooks)

@@ -83,6 +83,14 @@ def test_without_normalisation_and_with_dimensions(make: Make, server: EndpointS
     assert make().encode([], "query").shape[0] == 0
 
 
+def test_a_request_is_no_line_in_the_log(make: Make, server: EndpointServer, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        make(batch_size=1).encode(list("abc"), "query", "some queries")
+    assert [record.getMessage() for record in caplog.records] == [
+        "some queries: asked for 3 texts; so far 3 tokens, cost 0 at most"
+    ]
+
+
 def test_batches_are_limited_by_number_and_by_characters(make: Make, server: EndpointServer) -> None:
     texts = [letter * 10 for letter in "abcdefg"] + ["x" * 50]
     make(batch_size=3, batch_characters=20).encode(texts, "passage")
@@ -295,6 +303,7 @@ def test_fingerprints_tell_settings_apart(make: Make) -> None:
     [
         ({"batch_size": 0}, ["model.batch_size=0"]),
         ({"timeout": 0.0}, ["model.timeout=0.0"]),
+        ({"dimensions": 0}, ["model.dimensions=0"]),
         ({"retries": -1}, ["model.retries=-1"]),
         ({"max_cost": 1.0}, ["model.max_cost=1.0", "model.price_per_million_tokens"]),
         ({"base_url": "api.openai.com/v1"}, ["model.base_url"]),
