@@ -27,13 +27,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_retrieval.cache import Cache
-from hybrid_retrieval.config import positive
-from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 from hybrid_retrieval.files import write_text
 from hybrid_retrieval.models.encoder import Encoder, Lost, Role
 
-DTYPES = ("float16", "float32")
 ROWS = 1 << 14
 """Texts that are encoded, flushed and marked together."""
 VERSION = 3
@@ -78,10 +76,6 @@ class EmbeddingStore:
     rows: int = ROWS
     identities: dict[tuple[int, str], str] = field(default_factory=dict, compare=False)
     said: set[Path] = field(default_factory=set, compare=False)
-
-    def __post_init__(self) -> None:
-        choice("evaluation.dtype", self.dtype, DTYPES)
-        positive("evaluation.devices", self.devices)
 
     def embed(self, encoder: Encoder, texts: Sequence[str], role: Role, label: str = "") -> Vectors:
         """[texts, dimensions], memory-mapped; only rows that are not there yet are encoded."""
