@@ -165,7 +165,11 @@ class Engine:
         return [Chunk(0, token)] * (max(batch.chunk_counts) - len(batch.chunks))
 
     def _encode(self, chunk: Chunk, step: int) -> Tensor:
-        torch.manual_seed(int(mix(self.seed, step, chunk.number)) >> 1)
+        seed = int(mix(self.seed, step, chunk.number)) >> 1
+        if chunk.tokens.ids.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # without the 2 ms in which torch looks at every kind of device
+        else:
+            torch.manual_seed(seed)
         embeddings: Tensor = self.encoder(chunk.tokens)
         return embeddings.float()
 
