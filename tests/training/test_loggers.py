@@ -62,7 +62,7 @@ class OfflineRun:
     @classmethod
     def of(cls, run_dir: Path) -> OfflineRun:
         """The only run in a run directory."""
-        (file,) = run_dir.glob("wandb/*/*.wandb")
+        (file,) = (path for path in run_dir.glob("wandb/*/*.wandb") if not path.parent.is_symlink())
         found = cls(file.parent)
         for record in records(file):
             match record.WhichOneof("record_type"):
