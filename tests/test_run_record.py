@@ -49,7 +49,7 @@ def test_what_changes_no_weight_may_change(job: Compose, tmp_path: Path, same: s
     [
         *("seed=2", "optimizer.lr=0.5", "trainer.max_steps=13", "sampler.alpha=0.4", "sampler.batch_size=32"),
         *("callbacks.early_stopping.patience=3", "trainer.val_check_interval=3", "trainer.precision=bf16-mixed"),
-        *("model.dimensions=8", "training.averaging=ema", "training.grad_cache=true", "training.chunk_tokens=99"),
+        *("model.dimensions=8", "training.grad_cache=true", "training.chunk_tokens=99"),
         *(
             "dataset.items=301",
             "dataset.languages=[s0,s1]",

@@ -41,7 +41,7 @@ from hybrid_retrieval.config import describe, fits
 from hybrid_retrieval.errors import InputError, Terminated, choice, exit_on_sigterm, nearest
 from hybrid_retrieval.files import replaced
 from hybrid_retrieval.training.checkpoint import LAST
-from hybrid_retrieval.training.strategies import STRATEGIES, Shards
+from hybrid_retrieval.training.strategies import STRATEGIES, Replicas, Shards
 
 GRACE_SECONDS = 30.0
 """How long ranks may take to leave after the first one has."""
@@ -88,7 +88,9 @@ class Boundary(Callback):
         if trainer.world_size > 1:
             if not isinstance(trainer.strategy, Replicas):
                 name = type(trainer.strategy).__name__
-                raise InputError(f"strategy={name} would break law 4 (N ranks give the step of one): Trainer(strategy=Replicas())")
+                raise InputError(
+                    f"strategy={name} would break law 4 (N ranks give the step of one): Trainer(strategy=Replicas())"
+                )
             trainer._accelerator_connector.use_distributed_sampler = False
 
     def on_save_checkpoint(

@@ -215,7 +215,7 @@ def test_results_go_to_tensorboard_and_mlflow_as_each_takes_them(finished: Path)
     pictures = {name for name, *_ in board.of("add_image")}
     assert pictures == {f"figures/{path.stem}" for path in (finished / "figures").glob("*.png")}
     assert all(picture.ndim == 3 for _, picture in board.of("add_image"))
-    texts = {name: text for name, text in board.of("add_text")}
+    texts = dict(board.of("add_text"))
     assert "| Mo. |" in texts["results/held_out"]
     assert texts["batches"].startswith("| set | query_language | passage_language | pairs |")
     files = {Path(path).name for _, path in flow.of("log_artifact")}

@@ -13,21 +13,19 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.sources.beir_parallel import BeirParallel
+from hybrid_retrieval.data.sources.beir_parallel import BeirPairs
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.losses.infonce import InfoNCE
 from hybrid_retrieval.models.static import StaticModel
 from hybrid_retrieval.sampling.hybrid import Hybrid
 from hybrid_retrieval.training.datamodule import HybridDataModule
-from hybrid_retrieval.training.exact import Replicas
 from hybrid_retrieval.training.module import BiEncoderModule
 from hybrid_retrieval.training.optimizers import AdamW
-from hybrid_retrieval.training.training_text import SourceText
+from hybrid_retrieval.training.strategies import Replicas
 from tests.training.ranks import Ranks
 from tests.training.runs import assert_equal
 
 STEPS = 12
-PATHS = PathsConfig()
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +45,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build(folder: Path, **settings: Any) -> tuple[HybridDataModule, BiEncoderModule]:
     """The pair over a BEIR folder."""
-    source = BeirParallel(PathsConfig(cache=str(folder / "cache")), path=str(folder))
+    paths = PathsConfig(cache=str(folder / "cache"))
+    source = BeirPairs(paths, str(folder), languages=["de", "en", "fr"])
     torch.manual_seed(0)
-    model = StaticModel(PATHS, vocabulary=300, dimensions=8)
-    encoder = model.build(model.tokenizer(SourceText(source)))
+    encoder = StaticModel(paths, vocabulary=300, dimensions=8).encoder(source.text)
     data = HybridDataModule(
-        source, encoder, Hybrid(batch_size=8), cache=folder / "cache", validation_batches=2, progress=False, **settings
+        source, encoder, Hybrid(batch_size=8), paths=paths, validation_batches=2, progress=False, **settings
     )
     return data, BiEncoderModule(encoder, InfoNCE(temperature=0.1), AdamW(lr=0.1))
 

@@ -77,7 +77,7 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
-JOB = [*SMALL, *STATIC, "training.averaging=ema", "trainer.accumulate_grad_batches=2"]
+JOB = [*SMALL, *STATIC, "callbacks=[best,ema]", "trainer.accumulate_grad_batches=2"]
 
 
 def one_command(cache: Path, folder: Path, *arguments: str) -> None:
