@@ -104,6 +104,8 @@ def test_a_stock_checkpoint_gives_back_a_working_encoder(fitted: Fitted) -> None
     np.testing.assert_array_equal(loaded.encoder.encode(texts, "query"), module.encoder.eval().encode(texts, "query"))
     with pytest.raises(InputError, match="has no loss to train by"):
         _ = loaded.engine
+    again = BiEncoderModule.load_from_checkpoint(run / f"step={STEPS}.ckpt", loss=InfoNCE(temperature=0.1), weights_only=True)
+    assert_equal(again.encoder.state_dict(), loaded.encoder.state_dict())
 
 
 def test_predict_embeds_every_passage(fitted: Fitted, folder: Path) -> None:
