@@ -209,7 +209,10 @@ def test_results_go_to_tensorboard_and_mlflow_as_each_takes_them(finished: Path)
         SimpleNamespace(experiment=flow, run_id="7", log_metrics=told.append),
         SimpleNamespace(experiment=None, log_metrics=told.append),
     ]
-    Publish(finished).results(loggers)
+    publish = Publish(finished)
+    publish.on_train_end(SimpleNamespace(is_global_zero=False, loggers=loggers), None)  # type: ignore[arg-type]
+    publish.on_train_end(SimpleNamespace(is_global_zero=True, loggers=loggers), None)  # type: ignore[arg-type]
+    publish.results(loggers)
     metrics = json.loads((finished / "metrics.json").read_text())
     assert told == [metrics] * 3
     pictures = {name for name, *_ in board.of("add_image")}
@@ -219,8 +222,8 @@ def test_results_go_to_tensorboard_and_mlflow_as_each_takes_them(finished: Path)
     assert "| Mo. |" in texts["results/held_out"]
     assert texts["batches"].startswith("| set | query_language | passage_language | pairs |")
     files = {Path(path).name for _, path in flow.of("log_artifact")}
-    assert files == {"batch_manifest.parquet", *(path.name for path in (finished / "figures").glob("*.png"))}
-    assert {name for _, _, name in flow.of("log_text")} == {"results/held_out.md"}
+    assert files == {path.name for path in (finished / "figures").glob("*.png")}
+    assert [name for _, _, name in flow.of("log_text")] == ["batches.md", "results/held_out.md"]
 
 
 def test_any_callback_of_lightnings_comes_from_config(finished: Path) -> None:
