@@ -108,10 +108,11 @@ def rates(pairs: int, *timings: Timings) -> tuple[float, ...]:
 
 def shape(ours: Ours, peer: Peer, rows: Sequence[int]) -> dict[str, float]:
     """Tokens of a batch; the share of padding on either side (the peer's where it embeds a column at once)."""
-    batch, columns = ours.batch(rows), peer.features(rows)
-    padded = sum(int(column["input_ids"].numel()) for column in columns)
+    chunks = [chunk.tokens for chunk in ours.batch(rows).chunks]
+    tokens, padded = sum(len(one.ids) for one in chunks), sum(len(one) * one.longest for one in chunks)
+    padded_peer = sum(int(column["input_ids"].numel()) for column in peer.features(rows))
     return {
-        "tokens": batch.tokens,
-        "padding_ours": round(1 - batch.tokens / batch.padded_tokens, 3),
-        "padding_peer": round(1 - batch.tokens / padded, 3),
+        "tokens": tokens,
+        "padding_ours": round(1 - tokens / padded, 3),
+        "padding_peer": round(1 - tokens / padded_peer, 3),
     }

@@ -117,16 +117,6 @@ def in_process(
     logging.root.setLevel(level)
 
 
-def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
-    """Exit code 2, one error line with all `parts`, no traceback."""
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert done.returncode == 2, done.stderr
-    assert len(lines) == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    for part in parts:
-        assert part in lines[0], lines[0]
-
-
 def command_environment(cache: Path, **more: str) -> dict[str, str]:
     """The environment of a command: nothing of the tester's own settings."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HYBRID_RETRIEVAL_", "HYDRA_", "WANDB_"))}

@@ -11,17 +11,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 
 from tests.command_output import assert_one_line, last_line
-from tests.conftest import SMALL, Command
+from tests.conftest import SMALL, Command, command_environment
 
 
 @pytest.fixture(scope="module")
 def trained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small finished run with everything kept."""
-    from tests.conftest import command_environment
-
     folder = tmp_path_factory.mktemp("trained")
     arguments = [*SMALL, "evaluation.save_runs=true", "evaluation.save_embeddings=true", "hydra.run.dir=run"]
     done = subprocess.run(
@@ -114,8 +113,10 @@ def test_evaluate_refuses_what_is_not_a_run_and_a_checkpoint_of_another_model(
     assert_one_line(done, "checkpoint=nowhere is not a run directory")
     other = tmp_path / "other"
     subprocess.run(["cp", "-r", str(trained), str(other)], check=True)
-    (other / "model" / "static.json").write_text('{"vocabulary": 10, "dimensions": 4}')
-    assert_one_line(in_process("evaluate", f"checkpoint={other}", "benchmark=held_out"), "another model")
+    content = torch.load(other / "checkpoints" / "best.ckpt", weights_only=True)
+    content["hyper_parameters"]["encoder"]["static.json"] = '{"vocabulary": 10, "dimensions": 4}'
+    torch.save(content, other / "checkpoints" / "best.ckpt")
+    assert_one_line(in_process("evaluate", f"checkpoint={other}", "benchmark=held_out"), "holds no encoder", "size mismatch")
     (other / "checkpoints" / "best.ckpt").write_bytes(b"PK damaged")
     assert_one_line(in_process("evaluate", f"checkpoint={other}", "benchmark=held_out"), "not a readable checkpoint")
 
@@ -135,9 +136,14 @@ def test_evaluate_refuses_what_is_not_a_run_and_a_checkpoint_of_another_model(
         (["sampler=x_y", "dataset.languages=[s0]"], ["cross-lingual"]),
         (["dataset.languages=[s0,s99]"], ["dataset.languages", "'s99'", "lacks"]),
         (["sampler.batch_size=4000"], ["sampler.batch_size=4000"]),
-        (["sampler.batch_size=15", "trainer.devices=2"], ["sampler.batch_size=15", "14 or 16"]),
+        (["sampler.batch_size=15", "trainer.devices=2"], ["sampler.batch_size=15", "devices=2", "14 or 16"]),
         (["trainer.max_steps=0"], ["trainer.max_steps=0"]),
-        (["trainer.monitor=val/lss"], ["trainer.monitor", "'val/loss'"]),
+        (["training.monitor=val/lss"], ["training.monitor", "'val/loss'"]),
+        (["training.validation_batches=0"], ["training.monitor=val/loss", "training.validation_batches"]),
+        (["trainer.strategy=deepspeed"], ["trainer.strategy=deepspeed", "law 4"]),
+        (["+callbacks.x._target_=lightning.Trainer"], ["callbacks.x._target_=lightning.Trainer", "Callback"]),
+        (["callbacks=[best,learning_rat]"], ["callbacks=learning_rat", "'learning_rate'"]),
+        (["callbacks.early_stopping.mode=up", "callbacks.early_stopping.patience=2"], ["callbacks.early_stopping", "up"]),
         (["paths.cache=/dev/null/cache"], ["paths.cache=/dev/null/cache", "cannot be written"]),
         (["dataset=beir_parallel"], ["dataset.path"]),
         (["dataset=beir_parallel", "dataset.path=nowhere"], ["dataset.path=nowhere"]),
@@ -155,8 +161,7 @@ def test_evaluate_refuses_what_is_not_a_run_and_a_checkpoint_of_another_model(
         (["trainer.accelerator=mps"], ["trainer.accelerator=mps"]),
         (["trainer.precision=bf16-true"], ["trainer.precision", "'bf16-mixed'"]),
         (["dataset.test_share=1"], ["dataset.test_share"]),
-        (["dataset.validation_share=0", "trainer.patience=1"], ["trainer.patience=1", "dataset.validation_share"]),
-        (["trainer.monitor=val/crosslingual/map", "dataset.languages=[s0]", "sampler=x_x"], ["trainer.monitor"]),
+        (["training.monitor=val/crosslingual/map", "dataset.languages=[s0]", "sampler=x_x"], ["training.monitor"]),
         (["loss.hard_negatives=2"], ["loss.hard_negatives=2", "has 0"]),
         (["strict=true", "model.max_passage_length=8"], ["strict=true", "length"]),
     ],

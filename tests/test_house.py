@@ -97,6 +97,40 @@ def test_no_room_without_a_name_of_its_own() -> None:
     assert not names & {"util", "utils", "helper", "helpers", "common", "misc"}
 
 
+KNOWS_PRIVATE_PARTS = {"training/exact.py", "models/kernels"}
+"""The only files that may touch a private attribute of Lightning or transformers; their number is not to grow."""
+
+
+def private_attributes(path: Path) -> set[str]:
+    """Attributes with a leading underscore that a file reads or sets of something that is not its own.
+
+    Its own are those of ``self`` and ``cls``, of objects made in the file by a class that defines them, and torch's public
+    ``torch._foreach_*``.
+    """
+    tree = ast.parse(path.read_text())
+    own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    touched = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")]
+    own |= {node.attr for node in touched if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")}
+    found = set()
+    for node in touched:
+        of = ast.unparse(node.value)
+        if not (node.attr.startswith("__") or node.attr in own or of in ("self", "cls", "torch")):
+            found.add(f"{of}.{node.attr}")
+    return found
+
+
+def imports_lightning_or_transformers(path: Path) -> bool:
+    return bool(re.search(r"^\s*(import|from) (lightning|transformers)\b", path.read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_private_attributes_of_lightning_and_transformers_are_touched_behind_one_door(path: Path) -> None:
+    name = str(path.relative_to(PACKAGE))
+    if name.startswith(tuple(KNOWS_PRIVATE_PARTS)) or not imports_lightning_or_transformers(path):
+        return
+    assert private_attributes(path) == set()
+
+
 OPEN = ["dataset", "sampler", "model", "loss", "optimizer", "benchmark", "retriever"]
 
 

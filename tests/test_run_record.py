@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -37,8 +35,8 @@ def test_a_run_is_not_written_over(job: Compose, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "same",
     [
-        *("trainer.progress=true", "trainer.log_every=7", "trainer.checkpoint_every=7", "trainer.workers=2"),
-        *("trainer.devices=2", "logger=[csv,wandb]", "paths.runs=elsewhere", "name=other"),
+        *("trainer.enable_progress_bar=true", "trainer.log_every_n_steps=7", "+trainer.profiler=simple", "trainer.devices=2"),
+        *("training.checkpoint_every=7", "training.workers=2", "logger=[csv,wandb]", "paths.runs=elsewhere", "name=other"),
     ],
 )
 def test_what_changes_no_weight_may_change(job: Compose, tmp_path: Path, same: str) -> None:
@@ -50,7 +48,8 @@ def test_what_changes_no_weight_may_change(job: Compose, tmp_path: Path, same: s
     "changed",
     [
         *("seed=2", "optimizer.lr=0.5", "trainer.max_steps=13", "sampler.alpha=0.4", "sampler.batch_size=32"),
-        *("trainer.patience=3", "trainer.validate_every=3", "trainer.precision=bf16-mixed", "model.dimensions=8"),
+        *("callbacks.early_stopping.patience=3", "trainer.val_check_interval=3", "trainer.precision=bf16-mixed"),
+        *("model.dimensions=8", "training.grad_cache=true", "training.chunk_tokens=99"),
         *(
             "dataset.items=301",
             "dataset.languages=[s0,s1]",
@@ -69,19 +68,15 @@ def test_what_changes_the_run_is_refused_by_name(job: Compose, tmp_path: Path, c
     assert {name.rpartition(".")[2] for name in named} == {changed.split("=")[0].rpartition(".")[2]}
 
 
-def test_what_was_probed_is_taken_over_and_what_is_asked_for_is_not(job: Compose, tmp_path: Path) -> None:
-    def with_trainer(**values: Any) -> JobConfig:
-        mine = job("resume=auto")
-        return replace(mine, trainer=replace(mine.trainer, **values))
-
-    open_ = with_trainer(chunk_tokens=None)
+def test_what_was_settled_is_taken_over_and_what_is_asked_for_is_not(job: Compose, tmp_path: Path) -> None:
+    open_ = job("resume=auto")
     assert settled(tmp_path, open_) == open_
-    write_config(tmp_path, with_trainer(chunk_tokens=1000), {})
+    write_config(tmp_path, job("training.chunk_tokens=1000", "trainer.precision=bf16-mixed"), {})
     again = settled(tmp_path, open_)
-    assert again.trainer.chunk_tokens == 1000
+    assert (again.training.chunk_tokens, again.trainer["precision"]) == (1000, "bf16-mixed")
     assert run_state(tmp_path, again) == "unfinished"
-    other = settled(tmp_path, with_trainer(chunk_tokens=900))
-    with pytest.raises(InputError, match=r"differs in trainer\.chunk_tokens$"):
+    other = settled(tmp_path, job("resume=auto", "training.chunk_tokens=900"))
+    with pytest.raises(InputError, match=r"differs in training\.chunk_tokens$"):
         run_state(tmp_path, other)
 
 

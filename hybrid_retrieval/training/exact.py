@@ -41,7 +41,7 @@ from hybrid_retrieval.config import describe, fits
 from hybrid_retrieval.errors import InputError, Terminated, choice, exit_on_sigterm, nearest
 from hybrid_retrieval.files import replaced
 from hybrid_retrieval.training.checkpoint import LAST
-from hybrid_retrieval.training.strategies import STRATEGIES, Shards
+from hybrid_retrieval.training.strategies import STRATEGIES, Replicas, Shards
 
 GRACE_SECONDS = 30.0
 """How long ranks may take to leave after the first one has."""
@@ -82,6 +82,16 @@ class WholeFiles(TorchCheckpointIO):
 
 class Boundary(Callback):
     """Checkpoints without the state of loops, and a resumed run that begins at a step boundary."""
+
+    def setup(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
+        """Refuse, in anyone's script, a strategy that would sum gradients in its own way, and leave the loaders as they are."""
+        if trainer.world_size > 1:
+            if not isinstance(trainer.strategy, Replicas):
+                name = type(trainer.strategy).__name__
+                raise InputError(
+                    f"strategy={name} would break law 4 (N ranks give the step of one): Trainer(strategy=Replicas())"
+                )
+            trainer._accelerator_connector.use_distributed_sampler = False
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]

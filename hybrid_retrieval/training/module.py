@@ -71,7 +71,10 @@ class BiEncoderModule(lightning.LightningModule):
 
     def configure_model(self) -> None:
         """Build what depends on the data: the loss's own parameters, and the measures of the validation collection."""
-        data = getattr(self.trainer, "datamodule", None)
+        try:
+            data = getattr(self.trainer, "datamodule", None)
+        except RuntimeError:  # `load_from_checkpoint` calls it without a trainer
+            return
         if isinstance(data, HybridDataModule) and self.loss is not None:
             self.bind(data)
 

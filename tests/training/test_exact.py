@@ -14,7 +14,8 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.training import fit
 from hybrid_retrieval.training.exact import WholeFiles, check_trainer, trainer_arguments
 from hybrid_retrieval.training.strategies import Replicas, Shards
-from tests.conftest import SMALL, Command, assert_one_line
+from tests.command_output import assert_one_line
+from tests.conftest import SMALL, Command
 from tests.training.runs import (
     DROPOUT,
     STATIC,

@@ -231,7 +231,7 @@ def test_whole_weights_take_no_part(tokenizer: Tokenizer, ragged: list[Tokenised
     [
         (["model=static"], "trainer.strategy=fsdp .* StaticBackbone"),
         (["model=tiny", "model.token_embeddings=sparse"], "model.token_embeddings=dense"),
-        (["model=tiny", "training.averaging=ema"], "training.averaging=ema"),
+        (["model=tiny", "callbacks=[best,ema]"], "callbacks.ema"),
         (["model=tiny", "trainer.precision=16-mixed"], "trainer.precision=16-mixed"),
     ],
 )

@@ -34,13 +34,13 @@ from tests.training.runs import (
     train,
 )
 
-ADAPTIVE = [f"sampler.schedule.{key}" for key in ("kind=adaptive", "delay=3", "margin=0", "change=0.25")]
+ADAPTIVE = ["sampler.schedule.kind=adaptive", *(f"+sampler.schedule.{key}" for key in ("delay=3", "margin=0", "change=0.25"))]
 EVERYTHING = [
     *DROPOUT,
     *ADAPTIVE,
     *(
-        "training.averaging=ema",
-        "training.averaging_decay=0.8",
+        "callbacks=[best,early_stopping,ema]",
+        "callbacks.ema.decay=0.8",
         "trainer.accumulate_grad_batches=2",
         "training.grad_cache=true",
     ),

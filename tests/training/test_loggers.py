@@ -1,11 +1,12 @@
-"""Every job is one W&B run, read back from the offline file: config, curves, results, and how it ended."""
+"""Loggers and callbacks from config alone: W&B's offline file is read back, TensorBoard and MLflow are stood in for."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,25 +14,13 @@ import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
 from hybrid_retrieval import benchmarking, run
-from hybrid_retrieval.config import JobConfig
-from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.training.loggers import RunLoggers, exit_code, has_credentials
-from tests.conftest import Command
+from hybrid_retrieval.config import RESOLVERS
+from hybrid_retrieval.training.callbacks import Publish
+from tests.command_output import assert_one_line
+from tests.conftest import SMALL, Command
+from tests.training.runs import STATIC, Compose, curve, logged, placed, train
 
-JOB = [
-    "dataset=synthetic",
-    "dataset.items=300",
-    "dataset.concepts=200",
-    "benchmark=held_out",
-    "model=static",
-    "model.vocabulary=800",
-    "sampler.batch_size=32",
-    "trainer.max_steps=30",
-    "trainer.validate_every=10",
-    "trainer.log_every=10",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-]
+JOB = [*SMALL, "trainer.max_steps=30", "trainer.val_check_interval=10", "trainer.log_every_n_steps=10"]
 
 BLOCK = 32768
 FILE_HEADER = b":W&B\xe1\xbe\x00"
@@ -68,26 +57,24 @@ class OfflineRun:
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
-    files: list[str] = field(default_factory=list)
     exits: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, run_dir: Path) -> OfflineRun:
         """The only run in a run directory."""
-        (file,) = run_dir.glob("wandb/*/*.wandb")
+        (file,) = (path for path in run_dir.glob("wandb/*/*.wandb") if not path.parent.is_symlink())
         found = cls(file.parent)
         for record in records(file):
             match record.WhichOneof("record_type"):
                 case "run":
-                    assert found.run is None
-                    found.run = record.run
-                    found.config = {item.key: json.loads(item.value_json) for item in record.run.config.update}
+                    found.run = found.run or record.run
+                    found.config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+                case "config":
+                    found.config |= {item.key: json.loads(item.value_json) for item in record.config.update}
                 case "history":
                     found.history.append(values(record.history.item))
                 case "summary":
                     found.summary |= values(record.summary.update)
-                case "files":
-                    found.files += [one.path for one in record.files.files]
                 case "exit":
                     found.exits.append(record.exit.exit_code)
         return found
@@ -106,51 +93,36 @@ def check_results(found: OfflineRun, run_dir: Path) -> None:
     metrics = json.loads((run_dir / "metrics.json").read_text())
     assert metrics
     assert {name: found.summary[name] for name in metrics} == metrics
-
-    assert list(found.curve("train/loss")) == [9, 19, 29]
-    assert list(found.curve("val/loss")) == [9, 19, 29]
-    assert list(found.curve("val/monolingual/map")) == [9, 19, 29]
-
-    results = found.history[-1]
-    pictures = {"figures/held_out_map", "figures/training", "figures/batch_composition"}
-    for name in pictures:
-        assert results[f"{name}|_type"] == "image-file"
-        assert (found.folder / "files" / results[f"{name}|path"]).stat().st_size > 0
+    for name in ("train/loss", "val/loss", "val/monolingual/map"):
+        assert list(found.curve(name)) == [9, 19, 29]
+    results = {name: value for line in found.history for name, value in line.items()}
+    for name in ("figures/held_out_map", "figures/training", "figures/batch_composition"):
+        assert results[f"{name}|_type"] == "images/separated"
+        for picture in results[f"{name}|filenames"]:
+            assert (found.folder / "files" / picture).stat().st_size > 0
     table = json.loads((found.folder / "files" / results["results/held_out|path"]).read_text())
     assert table["columns"][:2] == ["Setting", "mAP"]
     assert table["data"][0][:2] == ["Mo.", metrics["held_out/monolingual/map"]]
     batches = json.loads((found.folder / "files" / results["batches|path"]).read_text())
     assert batches["columns"] == ["set", "query_language", "passage_language", "pairs"]
-    assert sum(row[3] for row in batches["data"]) == 30 * 32
-    assert "batch_manifest.parquet" in found.files
-    manifest = found.folder / "files" / "batch_manifest.parquet"
-    assert manifest.read_bytes() == (run_dir / "batch_manifest.parquet").read_bytes()
+    assert sum(row[3] for row in batches["data"]) == 30 * 16
     assert found.exits == [0]
 
 
-def test_each_job_of_a_sweep_is_a_run_of_its_own_in_one_group(command: Command, tmp_path: Path) -> None:
+def test_each_job_of_a_sweep_on_two_devices_is_a_run_of_its_own_in_one_group(command: Command, tmp_path: Path) -> None:
     sweep = tmp_path / "my_sweep"
-    ended = command("run", "-m", *JOB, "logger=[csv,wandb]", "sampler=hybrid,x_y", f"hydra.sweep.dir={sweep}", "name=null")
+    jobs = ["sampler=hybrid,x_y", f"hydra.sweep.dir={sweep}", "trainer.devices=2", "name=mine"]
+    ended = command("run", "-m", *JOB, "logger=[csv,wandb]", *jobs)
     assert ended.returncode == 0, ended.stderr
-    assert "wandb:" not in ended.stdout + ended.stderr  # its banners and notices
     runs = [OfflineRun.of(sweep / str(number)) for number in range(2)]
     for number, (found, sampler) in enumerate(zip(runs, ("hybrid", "x_y"), strict=True)):
         check_results(found, sweep / str(number))
         assert found.run.run_group == "my_sweep"
-        assert found.run.display_name == f"{sampler}-static-seed1"
+        assert found.run.display_name == "mine"
         assert found.config["choices"]["sampler"] == sampler
-        assert found.config["sampler"]["batch_size"] == 32
+        assert found.config["sampler"]["batch_size"] == 16
         assert found.config["trainer"]["max_steps"] == 30
     assert runs[0].run.run_id != runs[1].run.run_id
-
-
-def test_with_two_devices_rank_0_writes_to_the_run_of_the_main_process(command: Command, tmp_path: Path) -> None:
-    ended = command("run", *JOB, "logger=[csv,wandb]", f"hydra.run.dir={tmp_path}/job", "trainer.devices=2", "name=mine")
-    assert ended.returncode == 0, ended.stderr
-    found = OfflineRun.of(tmp_path / "job")
-    check_results(found, tmp_path / "job")
-    assert found.run.display_name == "mine"
-    assert not found.run.run_group
 
 
 @pytest.fixture
@@ -168,54 +140,118 @@ def fail(*_: object) -> None:
     raise ZeroDivisionError("evaluation fails")
 
 
-def test_a_run_that_fails_is_closed_as_failed_and_the_next_one_is_new(
-    offline: None, job: Callable[..., JobConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_fails_is_closed_as_failed_and_goes_on_as_the_same_one(
+    offline: None, job: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = job("logger=wandb", "trainer.max_steps=2")
+    def start(run_dir: Path) -> None:
+        small = placed(job("logger=wandb", "trainer.max_steps=2", "resume=auto"), run_dir)
+        run.run(small, run_dir, {}, benchmarks_by_name=True)
+
     with monkeypatch.context() as patched:
         patched.setattr(benchmarking, "score_benchmarks", fail)
         with pytest.raises(ZeroDivisionError):
-            run.run(small, tmp_path / "bad", {}, benchmarks_by_name=True)
+            start(tmp_path / "bad")
     assert wandb.run is None
-    run.run(small, tmp_path / "good", {}, benchmarks_by_name=True)
+    start(tmp_path / "good")
     bad, good = OfflineRun.of(tmp_path / "bad"), OfflineRun.of(tmp_path / "good")
-    assert bad.exits == [1]
-    assert bad.curve("train/loss")
+    assert (bad.exits, good.exits) == ([1], [0])
     assert not any(name.startswith("held_out/") for name in bad.summary)
-    assert good.exits == [0]
-    assert good.run.run_id != bad.run.run_id
+    assert good.summary["held_out/monolingual/map"] > 0
 
 
-def test_a_run_that_is_gone_on_with_keeps_its_id(offline: None, job: Callable[..., JobConfig], tmp_path: Path) -> None:
-    ids = []
-    for _ in range(2):
-        loggers = RunLoggers(job("logger=wandb"), tmp_path)
-        with loggers.opened({}):
-            ids.append(wandb.run and wandb.run.id)
-    assert ids[0] == ids[1] is not None
-
-
-def test_bad_input_and_an_interruption_end_as_the_process_does() -> None:
-    codes = [exit_code(error) for error in (InputError("x"), KeyboardInterrupt(), SystemExit(3), SystemExit(), OSError())]
-    assert codes == [2, 130, 3, 0, 1]
-
-
-def test_an_unknown_mode_is_refused(job: Callable[..., JobConfig], tmp_path: Path) -> None:
-    config = job("logger=wandb")
-    logger = {"wandb": {**config.logger["wandb"], "mode": "onlin"}}
-    with pytest.raises(InputError, match=r"logger\.wandb\.mode='onlin'|onlin"):
-        RunLoggers(replace(config, logger=logger), tmp_path)
+def test_a_logger_that_cannot_start_is_refused_in_one_line(in_process: Command) -> None:
+    refused = in_process("run", *JOB, "logger=tensorboard", "hydra.run.dir=run")
+    assert_one_line(refused, "logger.tensorboard", "tensorboard")
 
 
 def test_credentials_are_found_in_the_environment_and_in_netrc(
     offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = "https://wandb.example.org"
-    assert not has_credentials(server)
+    offline_by_default = RESOLVERS["wandb_offline"]
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert offline_by_default()
     (tmp_path / "netrc").write_text("machine other.example.org login user password secret\n")
-    assert not has_credentials(server)
+    assert offline_by_default()
     (tmp_path / "netrc").write_text("machine wandb.example.org login user password secret\n")
-    assert has_credentials(server)
+    assert not offline_by_default()
     (tmp_path / "netrc").unlink()
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    assert has_credentials(server)
+    assert not offline_by_default()
+
+
+@pytest.fixture(scope="module")
+def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run without W&B."""
+    from tests.training.runs import finish, start
+
+    folder = tmp_path_factory.mktemp("finished")
+    code, errors = finish(start(cache, folder, *SMALL, "callbacks=[best,progress,learning_rate]", "hydra.run.dir=run"))
+    assert code == 0, errors
+    return folder / "run"
+
+
+class StandIn:
+    """A logger's experiment: which of its methods were called, with what."""
+
+    def __init__(self, *methods: str) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        for method in methods:
+            setattr(self, method, lambda *given, method=method, **named: self.calls.append((method, *given)))
+
+    def of(self, method: str) -> list[tuple[Any, ...]]:
+        return [given for name, *given in self.calls if name == method]  # type: ignore[misc]
+
+
+def test_results_go_to_tensorboard_and_mlflow_as_each_takes_them(finished: Path) -> None:
+    board, flow, told = StandIn("add_image", "add_text"), StandIn("log_artifact", "log_text"), []
+    loggers: list[Any] = [
+        SimpleNamespace(experiment=board, log_metrics=told.append),
+        SimpleNamespace(experiment=flow, run_id="7", log_metrics=told.append),
+        SimpleNamespace(experiment=None, log_metrics=told.append),
+    ]
+    publish = Publish(finished)
+    publish.on_train_end(SimpleNamespace(is_global_zero=False, loggers=loggers), None)  # type: ignore[arg-type]
+    publish.on_train_end(SimpleNamespace(is_global_zero=True, loggers=loggers), None)  # type: ignore[arg-type]
+    publish.results(loggers)
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert told == [metrics] * 3
+    pictures = {name for name, *_ in board.of("add_image")}
+    assert pictures == {f"figures/{path.stem}" for path in (finished / "figures").glob("*.png")}
+    assert all(picture.ndim == 3 for _, picture in board.of("add_image"))
+    texts = dict(board.of("add_text"))
+    assert "| Mo. |" in texts["results/held_out"]
+    assert texts["batches"].startswith("| set | query_language | passage_language | pairs |")
+    files = {Path(path).name for _, path in flow.of("log_artifact")}
+    assert files == {path.name for path in (finished / "figures").glob("*.png")}
+    assert [name for _, _, name in flow.of("log_text")] == ["batches.md", "results/held_out.md"]
+
+
+def test_any_callback_of_lightnings_comes_from_config(finished: Path) -> None:
+    """Here its learning rate monitor, every step."""
+    rates = {name for row in logged(finished) for name, value in row.items() if value and name.startswith("lr-")}
+    (name,) = rates
+    assert len(curve(finished, name)) == 12
+
+
+def test_csv_holds_the_config_and_each_process_of_a_run_writes_a_version(job: Compose, tmp_path: Path) -> None:
+    for _ in range(2):
+        train(job(*STATIC), tmp_path)
+    assert len(list(tmp_path.glob("csv/version_*"))) >= 1
+    assert len(curve(tmp_path, "train/loss")) == 12
+
+
+@pytest.mark.parametrize("mode", ["fast", "overfit", "profile"])
+def test_the_ways_to_look_for_faults_run_to_their_end(in_process: Command, tmp_path: Path, mode: str) -> None:
+    taken = [one for one in SMALL if not one.startswith(("trainer.max_steps", "trainer.val_check", "trainer.log_every"))]
+    done = in_process("run", *taken, f"debug={mode}", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    run_dir = tmp_path / "run"
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert metrics["train/steps"] == {"fast": 1, "overfit": 100, "profile": 50}[mode]
+    assert metrics["held_out/monolingual/map"] > 0
+    assert {path.name for path in run_dir.rglob("*.ckpt")} == {"last.ckpt"}
+    if mode == "overfit":
+        losses = curve(run_dir, "train/loss")
+        assert losses[99] < 0.2 * losses[0]
+    if mode == "profile":
+        assert "[Strategy]SingleDeviceStrategy.training_step" in (run_dir / "run.log").read_text() + done.stderr + done.stdout

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from hybrid_retrieval.training.checkpoint import read_checkpoint
-from tests.conftest import SMALL, Command, assert_one_line
+from tests.command_output import assert_one_line
+from tests.conftest import SMALL, Command
 from tests.training.runs import (
     DROPOUT,
     STATIC,

@@ -13,6 +13,7 @@ import torch
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.training.exact import joined_ranks, meeting_point, this_node
+from tests.command_output import assert_one_line
 from tests.conftest import SMALL, Command, command_environment
 from tests.training.runs import STATIC, assert_close_weights, assert_equal, environment, finish, start, weights
 
@@ -76,7 +77,7 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
-JOB = [*SMALL, *STATIC, "training.averaging=ema", "trainer.accumulate_grad_batches=2"]
+JOB = [*SMALL, *STATIC, "callbacks=[best,ema]", "trainer.accumulate_grad_batches=2"]
 
 
 def one_command(cache: Path, folder: Path, *arguments: str) -> None:
@@ -140,7 +141,13 @@ def alone(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "alone"
 
 
-@pytest.mark.parametrize("way", [one_command, sweep, torchrun, slurm, two_nodes])
+@pytest.mark.parametrize(
+    "way",
+    [
+        *(sweep, torchrun, slurm),
+        *(pytest.param(way, marks=pytest.mark.slow) for way in (one_command, two_nodes)),
+    ],
+)
 def test_two_processes_come_to_the_same_weights_in_one_run_directory(
     cache: Path, tmp_path: Path, alone: Path, way: Callable[..., None]
 ) -> None:
@@ -160,6 +167,7 @@ def test_two_processes_come_to_the_same_weights_in_one_run_directory(
         torch.save(weights(run), first)
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_on_two_nodes_goes_on_though_the_second_holds_nothing(
     command: Command, cache: Path, tmp_path: Path
 ) -> None:
@@ -171,10 +179,10 @@ def test_an_unfinished_run_on_two_nodes_goes_on_though_the_second_holds_nothing(
     assert environment(tmp_path / "0")["start_step"] == 12
 
 
-def test_a_number_of_processes_that_the_config_does_not_ask_for_is_refused(cache: Path, tmp_path: Path) -> None:
-    process = start(
-        cache, tmp_path, *JOB, "trainer.devices=3", "sampler.batch_size=12", TORCHELASTIC_RUN_ID="x", WORLD_SIZE="2"
-    )
-    code, errors = finish(process)
-    assert code == 2
-    assert "trainer.devices=3 x trainer.num_nodes=1, but 2 processes were started" in errors
+def test_a_number_of_processes_that_the_config_does_not_ask_for_is_refused(
+    in_process: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused = in_process("run", *JOB, "trainer.devices=3", "sampler.batch_size=12")
+    assert_one_line(refused, "trainer.devices=3 x trainer.num_nodes=1, but 2 processes were started")
