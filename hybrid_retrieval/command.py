@@ -1,4 +1,4 @@
-"""How a command starts and ends: Hydra composes, bad input is one line and exit code 2, a bug keeps its traceback."""
+"""Start and end of a command: Hydra composes, bad input is one line and exit code 2, a bug keeps its traceback."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) 
 
 
 def set_up_process() -> None:
-    """What torch's threads need of the process, and of those that it starts; to be called before torch is imported.
+    """Set what torch's threads need of the process, and of those that it starts; to be called before torch is imported.
 
     Threads that spin long while they wait are ruinous as soon as another process wants their core; some microseconds keep the
     speed of a machine that nobody else uses.

@@ -76,14 +76,14 @@ RESOLVERS: Mapping[str, Callable[..., Any]] = {
     "sweep": _sweep_name,
     "wandb_offline": _without_account,
 }
-"""What config files can ask for, as in ``${best:${training.monitor}}``."""
+"""Resolvers for config files, as in ``${best:${training.monitor}}``."""
 for _name, _resolver in RESOLVERS.items():
     OmegaConf.register_new_resolver(_name, _resolver, replace=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """What training does beside Lightning's Trainer: chunks, validation, checkpoints."""
+    """Training beside Lightning's Trainer: chunks, validation, checkpoints."""
 
     grad_cache: bool = False
     """Encode every chunk twice and keep the activations of one: for batches that do not fit (GradCache)."""
@@ -118,7 +118,7 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """What is measured after training, and what is kept of it."""
+    """Measures after training, and the files that are kept."""
 
     checkpoint: str = "best"
     """best or last."""
@@ -155,7 +155,7 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AuditConfig:
-    """What training text may share with the benchmarks; ``conf/audit/default.yaml`` explains the keys."""
+    """Limits on what training text shares with the benchmarks; ``conf/audit/default.yaml`` explains the keys."""
 
     allow: bool = False
     ngram: int = 8
@@ -172,7 +172,7 @@ DEFAULT_CACHE = "~/.cache/hybrid_retrieval"
 
 @dataclasses.dataclass(frozen=True)
 class PathsConfig:
-    """Where things are read and written; ``conf/paths/default.yaml`` explains the keys."""
+    """Folders to read from and write to; ``conf/paths/default.yaml`` explains the keys."""
 
     data: str | None = dataclasses.field(default_factory=lambda: os.environ.get("HYBRID_RETRIEVAL_DATA"))
     cache: str = dataclasses.field(

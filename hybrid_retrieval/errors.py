@@ -1,4 +1,4 @@
-"""How a command ends early through no fault of the program: the input is at fault, or it was told to end."""
+"""Early ends of a command through no fault of the program: the input is at fault, or it was told to end."""
 
 from __future__ import annotations
 

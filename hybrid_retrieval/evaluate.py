@@ -30,7 +30,7 @@ READ_AS_TRAINED = ("documents", "overlap", "dtype")
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """What is scored, on what, and how."""
+    """Config of the command."""
 
     evaluation: EvaluationConfig
     paths: PathsConfig
@@ -75,7 +75,7 @@ def main(composed: DictConfig) -> None:
 
 
 def _run_directory(composed: DictConfig) -> Path | None:
-    """What ``checkpoint=`` names; None where nothing does."""
+    """The run directory of ``checkpoint=``; None without one."""
     if composed.checkpoint is None:
         return None
     if composed.get("model"):
@@ -96,7 +96,7 @@ def _checked(composed: DictConfig, saved: Mapping[str, Any]) -> EvaluateConfig:
 
 
 def _as_trained(evaluation: EvaluationConfig, saved: Mapping[str, Any]) -> EvaluationConfig:
-    """How the run itself read texts (`READ_AS_TRAINED`)."""
+    """The run's own settings for reading texts (`READ_AS_TRAINED`)."""
     given = {override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task}
     before = saved.get("evaluation") or {}
     changed = {

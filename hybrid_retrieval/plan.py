@@ -1,4 +1,4 @@
-"""What a job or a sweep will cost: ``python -m hybrid_retrieval.plan [-m] [the overrides of run] plan.device=h100_80gb``.
+"""The cost of a job or a sweep before it is run: ``python -m hybrid_retrieval.plan [-m] [the overrides of run] plan.device=h100_80gb``.
 
 Nothing is trained and no weights are loaded. The data is tokenised, since the lengths of its texts decide what a step costs.
 """
@@ -93,7 +93,7 @@ def show(planned: dict[tuple[str, ...], Plan]) -> None:
 
 
 def labels(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """What tells each job from the others."""
+    """The overrides that tell each job from the others."""
     shared = set(jobs[0]).intersection(*jobs[1:])
     return [" ".join(item for item in job if item not in shared) or "the job" for job in jobs]
 

@@ -138,7 +138,7 @@ def _measured(model: Any, length: int, precision: str) -> tuple[float, float, fl
 
 
 class Load(NamedTuple):
-    """What one global batch takes, but for the products of the loss."""
+    """The cost of one global batch, but for the products of the loss."""
 
     query_tokens: float
     passage_tokens: float
@@ -255,7 +255,7 @@ def _powers(lengths: npt.NDArray[np.int64], padded: bool) -> tuple[float, float,
 
 
 def _advice(memory: Mapping[str, float], device: Device, cached: bool) -> str:
-    """What could be changed where the device has not the memory, with headroom; else nothing."""
+    """Changes that would make a plan fit, where the device has not the memory with headroom; else nothing."""
     total, room = sum(memory.values()), HEADROOM * device.memory
     if total <= room:
         return ""

@@ -55,7 +55,7 @@ def run_state(run_dir: Path, job: JobConfig) -> State:
 
 
 def state_of(run_dir: Path) -> State:
-    """How far a run got, whoever's it is."""
+    """The state of the run in a directory, whoever's it is."""
     if not (run_dir / CONFIG).exists():
         return "new"
     return "finished" if (run_dir / METRICS).exists() else "unfinished"

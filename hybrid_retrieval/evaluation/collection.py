@@ -151,7 +151,7 @@ class RetrievalCollection:
 
     @property
     def settings(self) -> set[str]:
-        """Which of the three settings have a judgement."""
+        """The settings, of three, that have a judgement."""
         if not len(self.query):
             return set()
         same = self.queries.language[self.query] == self.corpus.language[self.document]

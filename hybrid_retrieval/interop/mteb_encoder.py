@@ -78,7 +78,7 @@ class MtebEncoder:
 
     @cached_property
     def mteb_model_meta(self) -> ModelMeta:
-        """What is known of the encoder. The revision is a digest of its weights and settings, where it can say."""
+        """The encoder's metadata. The revision is a digest of its weights and settings, where the encoder has one."""
         encoder = self.encoder
         known: dict[str, Any] = {"name": self.name, "similarity_fn_name": ScoringFunction.DOT_PRODUCT}
         if isinstance(encoder, Fingerprinted):

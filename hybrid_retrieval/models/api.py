@@ -209,7 +209,7 @@ class Meter:
         self._lock, self._free = threading.Lock(), 0.0
 
     def cost(self, more: int = 0) -> float:
-        """Of all tokens so far, and so many `more`."""
+        """The cost of all tokens so far, and of so many `more`."""
         return (self.tokens + more) * self.limits.price_per_million_tokens / 1e6
 
     def before(self, request: Any) -> None:

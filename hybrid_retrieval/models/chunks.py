@@ -58,7 +58,7 @@ def _cuts(ordered: Ints, budget: int) -> list[tuple[int, int]]:
 
 
 def shares(chunks: list[Ints], lengths: Ints, ranks: int) -> list[list[int]]:
-    """Which chunks each of `ranks` devices takes, in ascending order; the largest are given out first, to whoever has least."""
+    """The chunks of each of `ranks` devices, in ascending order; the largest are dealt first, to the device that has least."""
     sizes = [len(chunk) * int(lengths[chunk[0]]) for chunk in chunks]
     taken: list[list[int]] = [[] for _ in range(ranks)]
     load = [0] * ranks

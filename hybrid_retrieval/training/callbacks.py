@@ -1,4 +1,4 @@
-"""What is watched while training: how long it takes, what was drawn, and the results that go to the loggers."""
+"""Callbacks that watch a run: its clock, the manifest of its batches, its results for the loggers."""
 
 from __future__ import annotations
 

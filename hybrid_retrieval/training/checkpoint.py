@@ -14,7 +14,7 @@ from hybrid_retrieval.models.encoder import BiEncoder
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 PREFIX = "encoder."
-"""Of the encoder's weights in a checkpoint's ``state_dict``."""
+"""Prefix of the encoder's weights in a checkpoint's ``state_dict``."""
 
 
 def checkpoint_path(run_dir: Path, which: str) -> Path:
@@ -45,7 +45,7 @@ def check_checkpoint(path: Path, encoder: nn.Module) -> None:
 
 
 def scoring_device(accelerator: str = "auto") -> torch.device:
-    """Where an encoder is best used, out of what the machine has and ``trainer.accelerator`` allows."""
+    """The best device for an encoder, out of those that the machine has and ``trainer.accelerator`` allows."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return torch.device("cuda")
     if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():

@@ -154,7 +154,7 @@ class Collator:
         return next((one.dimensions for one in self.sets[0].taught.values()), 0)
 
     def availability(self, split: str) -> Availability:
-        """What a sampler can draw from a split: the languages that the texts on either side exist in."""
+        """The edges of a split by the languages that the texts on either side exist in, for a sampler to draw from."""
         found = []
         for one in self.sets:
             patterns = one.pairs.patterns(split)

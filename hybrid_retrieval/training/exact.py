@@ -44,9 +44,9 @@ from hybrid_retrieval.training.checkpoint import LAST
 from hybrid_retrieval.training.strategies import STRATEGIES, Replicas, Shards
 
 GRACE_SECONDS = 30.0
-"""How long ranks may take to leave after the first one has."""
+"""Time that ranks have to leave after the first one has."""
 PORTS = range(20_000, 30_000)
-"""Where the nodes of a Slurm job meet: a function of its number, so that two jobs on one machine rarely clash."""
+"""Ports of Slurm jobs: a function of the job's number, so that two jobs on one machine rarely clash."""
 
 REFUSED = {
     "callbacks": "choose callbacks=NAME",

@@ -163,7 +163,7 @@ class AdamW:
         return optimizer, LambdaLR(optimizer, lambda step: self.factor(step, max_steps))
 
     def _layers_above(self, module: nn.Module) -> dict[Tensor, int]:
-        """How many layers lie above each parameter that is not trained at the peak rate."""
+        """The number of layers above each parameter that is not trained at the peak rate."""
         if self.layer_decay == 1:
             return {}
         backbones = [part for part in module.modules() if isinstance(part, Backbone)]

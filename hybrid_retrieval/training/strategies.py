@@ -1,4 +1,4 @@
-"""What each of several devices holds of the model: all of it (`Replicas`), or a shard (`Shards`).
+"""Strategies for several devices: each holds the whole model (`Replicas`) or a shard of it (`Shards`).
 
 Shards are FSDP2's (`torch.distributed.fsdp.fully_shard`; arXiv 2304.11277). Each rank keeps a shard of every weight. The
 weights of a layer are gathered when it runs and dropped after it, so that each pass through the encoder, forward or

@@ -204,7 +204,7 @@ def sampled_gradient(module: nn.Module, coordinates: int = COORDINATES) -> Gradi
 
 
 def spacing(gradient: Tensor, wanted: int) -> int:
-    """Which coordinates of a gradient are taken: every how many-th; prime to its width, so that no column is left out."""
+    """The stride of the coordinates that are taken of a gradient: prime to its width, so that no column is left out."""
     width = gradient.shape[-1] if gradient.dim() > 1 else 1
     return next(stride for stride in count(max(1, gradient.numel() // max(1, wanted))) if math.gcd(stride, width) == 1)
 

@@ -1,4 +1,4 @@
-"""What every benchmark offers."""
+"""The interface of a benchmark."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 
 Topics = list[tuple[str, str]]
-"""Of queries or passages: (id, text)."""
+"""Queries or passages: (id, text)."""
 Judgements = list[tuple[str, str, int]]
 """(query id, passage id, grade)."""
 
@@ -30,4 +30,4 @@ class Benchmark(ABC):
 
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
-        """Where the data came from: revision or version, and checksums."""
+        """The data's origin: revision or version, and checksums."""

@@ -35,7 +35,7 @@ REVISIONS = {
     "intent": "ae001d0e6b1228650b7bd1c2c65fb50ad11a8aba",
     "domain": "d80d48c1eb48d3562165c59d59d0034df9fff0bf",
 }
-"""Of mteb/mtop_intent and mteb/mtop_domain on the hub."""
+"""Revisions of mteb/mtop_intent and mteb/mtop_domain on the hub."""
 SHARED = 0.95
 """Share of the pairs with the same id that must agree in their label, for ids to be those of translations."""
 

@@ -33,7 +33,7 @@ class HubDataset:
 
     @property
     def address(self) -> str:
-        """Of its page."""
+        """Address of its page."""
         return f"https://huggingface.co/datasets/{self.repository}"
 
     def cached(self, path: str, downloads: Path) -> Path | None:
@@ -115,16 +115,16 @@ class PublishedFiles:
         return all(self.find(key) is not None for key in self.files)
 
     def find(self, key: str) -> Path | None:
-        """Where a file is on this machine."""
+        """A file's path on this machine."""
         return self.local_copy(key) or self.publisher.cached(self.files[key].path, self._downloads)
 
     def local_copy(self, key: str) -> Path | None:
-        """Where the user has a file."""
+        """The user's own copy of a file."""
         copy = Path(self.paths.data).expanduser() / self._place(key) if self.paths.data else None
         return copy if copy and copy.is_file() else None
 
     def path(self, key: str) -> Path:
-        """Where a file is, fetched if need be; another content than the published one is said in the log.
+        """A file's path, fetched if need be; another content than the published one is said in the log.
 
         Raises:
             InputError: it is not at hand and cannot be fetched.

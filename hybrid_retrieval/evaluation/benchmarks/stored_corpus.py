@@ -125,7 +125,7 @@ def read_passages(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def read_topics(file: Path) -> tuple[Topics, Judgements]:
-    """Of a ``.jsonl[.gz]`` with ``query_id``, ``query`` and ``positive_passages`` a line: queries, and what is relevant.
+    """Read a ``.jsonl[.gz]`` with ``query_id``, ``query`` and ``positive_passages`` a line: queries, and what is relevant.
 
     A passage that is named twice for a query is judged once, and counted in the log.
     """

@@ -45,7 +45,7 @@ class Dense(Retriever):
 
     @property
     def device(self) -> str:
-        """Where scores are computed: where the encoder is."""
+        """The device of the encoder, on which scores are computed."""
         return str(getattr(self.encoder, "device", "cpu"))
 
     def index(self, collection: RetrievalCollection, label: str = "") -> Index:

@@ -15,7 +15,7 @@ from hybrid_retrieval.evaluation.measures import Floats
 from hybrid_retrieval.evaluation.retrievers.post_hoc import Change, PostHoc
 
 LEAST_VARIANCE = 1e-7
-"""Of the largest variance: directions with less are removed."""
+"""Part of the largest variance below which a direction is removed."""
 
 
 class Whiten(PostHoc):

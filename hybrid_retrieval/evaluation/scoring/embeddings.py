@@ -35,7 +35,7 @@ from hybrid_retrieval.models.encoder import Encoder, Lost, Role
 ROWS = 1 << 14
 """Texts that are encoded, flushed and marked together."""
 VERSION = 3
-"""Of what a folder holds."""
+"""Version of the files in a folder."""
 VECTORS = "vectors.npy"
 
 
@@ -59,7 +59,7 @@ class Accountable(Protocol):
 
 @dataclass(frozen=True)
 class EmbeddingStore:
-    """Where embeddings are kept.
+    """Kept embeddings, by encoder and texts.
 
     Attributes:
         cache: holds a folder ``embeddings/KEY`` for each set of texts.
@@ -103,7 +103,7 @@ class EmbeddingStore:
         return vectors
 
     def _identity(self, encoder: Encoder, role: Role) -> str:
-        """What the embeddings depend on; looked at once, as nothing is trained while a store is in use."""
+        """The encoder's fingerprint, computed once: nothing is trained while a store is in use."""
         if not isinstance(encoder, Fingerprinted):
             return uuid.uuid4().hex
         if (id(encoder), role) not in self.identities:
@@ -123,7 +123,7 @@ class EncodingJob:
 
     @property
     def blocks(self) -> int:
-        """How many there are."""
+        """The number of blocks."""
         return -(-len(self.texts) // self.rows)
 
     def missing(self, folder: Path) -> list[int]:
@@ -144,7 +144,7 @@ class EncodingJob:
             self._write(folder, block, self._encode(block))
 
     def say(self, folder: Path, blocks: Sequence[int]) -> None:
-        """What was lost of the texts of blocks that were encoded before, or by other processes (law 7)."""
+        """Log the losses of texts of blocks that were encoded before, or by other processes (law 7)."""
         if self.label and blocks and isinstance(self.encoder, Accountable):
             lost = [Lost(**json.loads(_mark(folder, block).read_text())) for block in blocks]
             self.encoder.say(f"{self.label} (encoded before)", self.role, sum(lost, Lost()))

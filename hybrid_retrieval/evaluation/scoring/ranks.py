@@ -34,7 +34,7 @@ LOW = 32
 
 @dataclass(frozen=True)
 class Ranks:
-    """Of the judged documents, in the order of the collection's judgements.
+    """Ranks of the judged documents, in the order of the collection's judgements.
 
     Attributes:
         pool: int64 [judgements], rank in the pooled corpus of all languages, from 1.
@@ -98,7 +98,7 @@ def count_ranks(
 
 
 class _Count:
-    """How many documents beat each judged one, block by block. Judgements are named by their number, int64 [some]."""
+    """Counts the documents that beat each judged one, block by block. Judgements are named by their number, int64 [some]."""
 
     def __init__(self, collection: RetrievalCollection, block_scores: int) -> None:
         self.collection, self.block_scores = collection, block_scores
