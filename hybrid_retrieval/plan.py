@@ -1,4 +1,4 @@
-"""The cost of a job or a sweep before it is run: ``python -m hybrid_retrieval.plan [-m] [the overrides of run] plan.device=h100_80gb``.
+"""The cost of a job or sweep before it runs: ``python -m hybrid_retrieval.plan [-m] [overrides of run] plan.device=h100_80gb``.
 
 Nothing is trained and no weights are loaded. The data is tokenised, since the lengths of its texts decide what a step costs.
 """

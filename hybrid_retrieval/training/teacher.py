@@ -20,7 +20,7 @@ from hybrid_retrieval.cache import Cache, digest, file_state, folder_state
 from hybrid_retrieval.config import PathsConfig, build
 from hybrid_retrieval.data.parallel import Ints, ParallelPairs, TextTable
 from hybrid_retrieval.errors import InputError, choice
-from hybrid_retrieval.evaluation.scoring.embeddings import EmbeddingStore
+from hybrid_retrieval.evaluation.scoring.embeddings import ROWS, EmbeddingStore
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 from hybrid_retrieval.models.encoder import BiEncoder, Role
 from hybrid_retrieval.models.tokenization import load_tokenizer
@@ -70,6 +70,9 @@ class Texts(Sequence[str]):
 
 class Teacher:
     """Config of a teacher: an encoder that was trained here, or a published one."""
+
+    texts_at_once = ROWS
+    """Texts that are encoded and stored together."""
 
     def __init__(
         self,
@@ -145,7 +148,7 @@ class Teacher:
         """
         table = _table(pairs, role)
         needed, places = np.unique(self._read_as(pairs, role), return_inverse=True)
-        store = EmbeddingStore(cache, self._precision)
+        store = EmbeddingStore(cache, self._precision, rows=self.texts_at_once)
         found = store.embed(self, Texts(table, needed), role, f"{pairs.name}, each {role} to the teacher")
         return TeacherEmbeddings(found, places)
 

@@ -31,7 +31,7 @@ class _Drop(torch.autograd.Function):
 
 
 def drawn(like: Tensor, probability: float) -> tuple[Tensor, float]:
-    """A mask of the elements that are kept, uint8 in the shape of `like`, and the factor that makes up for the others; on a CPU."""
+    """A mask of the kept elements, uint8 in the shape of `like`, and the factor that makes up for the others; on a CPU."""
     dropped = round(probability * LEVELS)
     seed = int(torch.empty((), dtype=torch.int64).random_())
     words = np.random.SFC64(seed).random_raw(-(-like.numel() // 4))
