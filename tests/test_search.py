@@ -55,5 +55,6 @@ def test_optuna_finds_the_best_of_its_trials(command: Command, tmp_path: Path) -
 @pytest.mark.slow
 def test_optuna_is_told_in_one_line_what_it_cannot_go_by(command: Command) -> None:
     rate = "optimizer.lr=interval(0.001,0.1)"
-    assert_one_line(command("run", *SEARCH, rate, "trainer.monitor=val/crosslingual/map"), "hydra.sweeper.direction=maximize")
-    assert_one_line(command("run", *SEARCH, rate, "trainer.validation_batches=0"), "nothing was validated")
+    assert_one_line(command("run", *SEARCH, rate, "training.monitor=val/crosslingual/map"), "hydra.sweeper.direction=maximize")
+    nothing = ("training.validation_batches=0", "training.validation_queries=0")
+    assert_one_line(command("run", *SEARCH, rate, *nothing), "nothing was validated")
