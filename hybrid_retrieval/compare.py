@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
@@ -18,7 +19,15 @@ from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.measures import SETTINGS, Floats, measure
 from hybrid_retrieval.evaluation.statistics.significance import holm, paired_difference, significance_clusters, system_mean
 from hybrid_retrieval.files import write_text
-from hybrid_retrieval.reporting.pairwise import LEGEND, Difference, Ranked, difference_table, matrix_table, ranking_table
+from hybrid_retrieval.reporting.pairwise import (
+    LEGEND,
+    LEVELS,
+    Difference,
+    Ranked,
+    difference_table,
+    matrix_table,
+    ranking_table,
+)
 from hybrid_retrieval.reporting.per_query import CommonQuestions, PerQuery
 from hybrid_retrieval.reporting.systems import System, find_systems
 from hybrid_retrieval.reporting.tables import Table, console, rich_table
@@ -92,6 +101,10 @@ def compare(chosen: argparse.Namespace) -> None:
     matrix = _corrected(pairs, lambda one: (one.benchmark, one.measure, one.systems))
     ranked = [place for one in questions for place in _ranking(one, whole, resampling)] if len(systems) > 2 else []
     single = [system.name for system in systems if len(system.runs) == 1]
+    cells = max(Counter((one.benchmark, one.measure, one.systems) for one in pairs).values(), default=0)
+    if chosen.matrix and (least := cells / (chosen.replicates + 1)) >= LEVELS[-1]:
+        enough = round(2 * cells / LEVELS[-1])
+        notes.append(f"{cells} language pairs: no corrected p is below {least:.4f}; --replicates={enough} tells smaller ones.")
     if single and len(single) < len(systems):
         notes.insert(0, f"{', '.join(single)}: one run; how it varies with its seed is not in the intervals.")
     screen = console()

@@ -167,9 +167,6 @@ class AuditConfig:
         share("audit.threshold", self.threshold)
 
 
-DEFAULT_CACHE = "~/.cache/hybrid_retrieval"
-
-
 @dataclasses.dataclass(frozen=True)
 class PathsConfig:
     """Folders to read from and write to; ``conf/paths/default.yaml`` explains the keys."""

@@ -6,11 +6,12 @@ import json
 import logging
 import os
 import shutil
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -19,9 +20,6 @@ from omegaconf import DictConfig
 from hybrid_retrieval.command import asked_by_name, hydra_command, stop
 from hybrid_retrieval.config import JobConfig, job_config
 from hybrid_retrieval.errors import InputError, Terminated
-
-if TYPE_CHECKING:
-    from lightning.pytorch.loggers import Logger
 
 
 def main(composed: DictConfig) -> float | None:
@@ -152,6 +150,8 @@ def run(
     Raises:
         InputError: anything about the job that cannot work; before training wherever that can be known.
     """
+    from lightning.pytorch.loggers import Logger
+
     from hybrid_retrieval import benchmarking, run_record
     from hybrid_retrieval.audit import audit
     from hybrid_retrieval.training import exact, fit
@@ -169,8 +169,10 @@ def run(
     start_from = last if state == "unfinished" and last.exists() else None
     if start_from:
         check_checkpoint(start_from, prepared.module.encoder)
+    chosen = fit.callbacks(job, run_dir, prepared.data)
+    loggers = {name: fit.instantiated(node, f"logger.{name}", Logger) for name, node in job.logger.items()}
     if not first:
-        fit.fit(job, run_dir, prepared, start_from, [])
+        fit.fit(job, run_dir, prepared, start_from, chosen, [])
         exact.leave_group()
         return None
     benchmarks = benchmarking.load_benchmarks(job.benchmark, job.evaluation, job.paths, benchmarks_by_name)
@@ -195,8 +197,8 @@ def run(
             "benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()},
         },
     )
-    with open_loggers(job, choices, sweep) as loggers:
-        figures = fit.fit(job, run_dir, prepared, start_from, loggers)
+    with opened(loggers, {**asdict(job), "choices": dict(choices), "sweep": sweep}):
+        figures = fit.fit(job, run_dir, prepared, start_from, chosen, list(loggers.values()))
         exact.leave_group()  # the others do not wait for the evaluation
         encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict, str(job.trainer.get("accelerator", "auto")))
         metrics = benchmarking.score_benchmarks(
@@ -204,32 +206,27 @@ def run(
         )
         run_record.write_metrics(run_dir, metrics | overlap | {f"train/{name}": value for name, value in figures.items()})
         close(run_dir)
-        Publish(run_dir).results(loggers)
+        Publish(run_dir).results(list(loggers.values()))
     return figures.get("best_score")
 
 
 @contextmanager
-def open_loggers(job: JobConfig, choices: Mapping[str, str], sweep: str | None) -> Iterator[list[Logger]]:
-    """The loggers of the config, told of the job, and closed with the exit code that the process ends with."""
-    from lightning.pytorch.loggers import Logger
-
-    from hybrid_retrieval.training.fit import instantiated
-
-    loggers: list[Any] = [instantiated(node, f"logger.{name}", Logger) for name, node in job.logger.items()]
-    for name, logger in zip(job.logger, loggers, strict=True):
+def opened(loggers: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[None]:
+    """Tell the loggers of the job, and close them with the exit code that the process ends with."""
+    for name, logger in loggers.items():
         try:
-            logger.log_hyperparams({**asdict(job), "choices": dict(choices), "sweep": sweep})
+            logger.log_hyperparams(dict(config))
         except Exception as error:  # whatever the logger's service raises
-            raise InputError(f"logger={name} cannot start: {' '.join(str(error).split())[:200]}") from error
+            raise InputError(f"logger={name} cannot start: {textwrap.shorten(str(error), 300)}") from error
     code = 1
     try:
-        yield loggers
+        yield
         code = 0
     except InputError:
         code = 2
         raise
     finally:
-        for logger in loggers:
+        for logger in loggers.values():
             logger.finalize("success" if code == 0 else "failed")
             if hasattr(getattr(logger, "experiment", None), "finish"):  # Weights & Biases: else the next job goes into this run
                 logger.experiment.finish(exit_code=code)

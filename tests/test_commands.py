@@ -114,7 +114,7 @@ def test_evaluate_refuses_what_is_not_a_run_and_a_checkpoint_of_another_model(
     other = tmp_path / "other"
     subprocess.run(["cp", "-r", str(trained), str(other)], check=True)
     content = torch.load(other / "checkpoints" / "best.ckpt", weights_only=True)
-    content["hyper_parameters"]["encoder"]["static.json"] = '{"vocabulary": 10, "dimensions": 4}'
+    content["hyper_parameters"]["encoder"]["architecture"] = {"vocabulary": 10, "dimensions": 4}
     torch.save(content, other / "checkpoints" / "best.ckpt")
     assert_one_line(in_process("evaluate", f"checkpoint={other}", "benchmark=held_out"), "holds no encoder", "size mismatch")
     (other / "checkpoints" / "best.ckpt").write_bytes(b"PK damaged")

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from hybrid_retrieval.data.stored_texts import Passages, Rows, as_column, by_language
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.evaluation.measures import check_measures
 from hybrid_retrieval.ragged import spans
 
 SPACE = re.compile(r"\s")
@@ -77,7 +78,7 @@ class RetrievalCollection:
         query: int64 [judgements], row of the query; ascending.
         document: int64 [judgements], row of a relevant document.
         grade: int64 [judgements], 1 or more.
-        measures: names in `hybrid_retrieval.evaluation.measures.MEASURES`, of every setting.
+        measures: of ranks, by name (`hybrid_retrieval.evaluation.measures.measure`), of every setting.
         excluded: int64 [pairs, 2], (query row, document row), sorted: documents that a query must not find, such as itself.
         labels: int64 [queries] and int64 [documents], where judgements say that a query and a document have the same label.
     """
@@ -92,6 +93,9 @@ class RetrievalCollection:
     measures: tuple[str, ...] = MEASURES
     excluded: Ints = field(default_factory=lambda: np.empty((0, 2), np.int64))
     labels: tuple[Ints, Ints] | None = None
+
+    def __post_init__(self) -> None:
+        check_measures(self.measures, f"benchmark {self.name}")
 
     @classmethod
     def build(

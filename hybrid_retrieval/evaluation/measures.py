@@ -1,20 +1,22 @@
 """Measures: what each is called, which end of it is good, how it is shown, and, for those of ranks, its definition.
 
 A measure is found by its name in ``metrics.json``: ``map``, or with a depth ``recall@10``; `measure` parses it. Definitions are
-trec_eval's: functions of `Relevant`, per query first. A new one is one entry of `MEASURES`. Knows numpy alone, so that
+trec_eval's: functions of `Relevant`, per query first. A new one is one entry of `MEASURES`. Imports nothing heavy, so that
 `hybrid_retrieval.reporting` may use it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from hybrid_retrieval.errors import InputError
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -107,6 +109,7 @@ class Measure:
         settings: in which it is defined.
         of_ranks: from relevant documents and a depth (infinity by default) to float64 [queries]; None where it is not a
             function of the ranks of a query's relevant documents.
+        cut: whether it has to have a depth, or must not have one; None: as one likes.
         headline: a measure of language bias that stands beside the measures of retrieval, not in a table of its own.
     """
 
@@ -118,6 +121,7 @@ class Measure:
     of_ranks: Callable[[Relevant, float], Floats] | None = None
     headline: bool = False
     depth: int | None = None
+    cut: bool | None = None
 
     @property
     def name(self) -> str:
@@ -153,7 +157,7 @@ MEASURES = {
         Measure("ndcg", "nDCG", "higher", of_ranks=ndcg),
         Measure("mrr", "MRR", "higher", of_ranks=reciprocal_rank),
         Measure("recall", "R", "higher", of_ranks=recall),
-        Measure("precision", "P", "higher", of_ranks=precision),
+        Measure("precision", "P", "higher", of_ranks=precision, cut=True),
         Measure("knn_accuracy", "kNN", "higher"),
         Measure("rank_distance", "Rank distance", "lower", 1, POOLED, headline=True),
         Measure("rank_distance_normalised", "Rank distance / pool", "lower", 4, POOLED),
@@ -164,6 +168,19 @@ MEASURES = {
     )
 }
 """Measures by name without depth. One of language bias that is not here has its name as heading, and no good end."""
+
+
+def check_measures(names: Sequence[str], where: str) -> None:
+    """Whether all names are of measures of ranks.
+
+    Raises:
+        InputError: one is not known, or its depth is missing or makes no sense; `where` it stands.
+    """
+    known = ", ".join(one.stem + ("@10" if one.cut else "") for one in MEASURES.values() if one.of_ranks)
+    for name in names:
+        one = measure(name)
+        if one.of_ranks is None or one.cut not in (None, one.depth is not None):
+            raise InputError(f"{where}: measure {name}; expected one of {known}, also at a depth as in recall@10")
 
 
 @cache

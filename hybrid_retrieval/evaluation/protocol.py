@@ -17,7 +17,7 @@ from hybrid_retrieval.evaluation.knn import with_knn
 from hybrid_retrieval.evaluation.language_pairs import LanguagePair, aggregate, language_pairs, with_intervals
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
 from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
-from hybrid_retrieval.evaluation.scoring.scorer import Excluding
+from hybrid_retrieval.evaluation.scoring.scorer import Checked, DenseScorer, Excluding
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,8 @@ def evaluate(
 def score(collection: RetrievalCollection, index: Index, label: str = "", wanted: Wanted | None = None) -> Evaluation:
     """All settings and measures of a collection that is indexed."""
     wanted = wanted or Wanted()
+    if not isinstance(index.pool, DenseScorer):  # which checks its embeddings
+        index = replace(index, pool=Checked(index.pool), language=Checked(index.language) if index.language else None)
     if len(collection.excluded):
         language = Excluding(index.language, collection.excluded) if index.language else None
         index = replace(index, pool=Excluding(index.pool, collection.excluded), language=language)

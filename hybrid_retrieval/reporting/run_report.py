@@ -12,7 +12,7 @@ from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.page import Picture, Section, write_page
 from hybrid_retrieval.reporting.run_directory import RunDirectory
-from hybrid_retrieval.reporting.tables import bias_table, console, rich_table, run_table
+from hybrid_retrieval.reporting.tables import bias_tables, console, rich_table, run_table
 from hybrid_retrieval.reporting.training_curves import Curves, in_words, read_curves, telemetry_figure, training_figure
 
 PROVENANCE = {"data": "training data", "benchmarks": "benchmarks"}
@@ -39,7 +39,7 @@ def report_run(run_dir: Path) -> None:
     out = console()
     for benchmark in run.reported:
         out.print(rich_table(run_table(run, benchmark)))
-        if bias := bias_table(run, benchmark, by_language=False):
+        for bias in bias_tables(run, benchmark, by_language=False):
             out.print(rich_table(bias))
     if not run.reported:
         out.print(f"{run.title}: no benchmark figures; the pictures are in {run.path / 'report.html'}", markup=False)
@@ -83,9 +83,9 @@ def _sections(
         return [Picture(pictures[name], caption, size) for name, caption in captions.items() if name in pictures]
 
     for name in run.reported:
-        tables = [run_table(run, name), bias_table(run, name, by_language=True)]
+        tables = [run_table(run, name), *bias_tables(run, name, by_language=True)]
         pairs = shown({f"{name}_map": f"{name}: mAP by language pair"}, "plain")
-        yield Section(name, [table for table in tables if table], [_counts(run, name)], pairs)
+        yield Section(name, tables, [_counts(run, name)], pairs)
     measured = {
         key.removeprefix("train/"): f"{value:,.6g}"
         for key, value in run.metrics.items()

@@ -122,12 +122,18 @@ def run_table(run: RunDirectory, benchmark: str) -> Table:
     return Table(f"{benchmark} · {run.title}", "Setting", [column_of(one) for one in measures], rows)
 
 
-def bias_table(run: RunDirectory, benchmark: str, by_language: bool) -> Table | None:
-    """The measures of language bias in the pooled setting; None where there is none but the rank distance.
+def bias_tables(run: RunDirectory, benchmark: str, by_language: bool) -> list[Table]:
+    """The measures of language bias in the pooled setting, of a run and of its baselines that have more than the rank distance.
 
     Args:
         by_language: a column for every language; else the least and the largest of them.
     """
+    every = {"": run, **{f" of {name}": one for name, one in run.baselines.items()}}
+    found = [_bias_table(one, benchmark, name, by_language) for name, one in every.items()]
+    return [table for table in found if table]
+
+
+def _bias_table(run: RunDirectory, benchmark: str, name: str, by_language: bool) -> Table | None:
     measures = [one for one in run.figures.measures(benchmark) if one.of_bias or one.headline]
     if not any(one.of_bias for one in measures):
         return None
@@ -140,8 +146,12 @@ def bias_table(run: RunDirectory, benchmark: str, by_language: bool) -> Table | 
         ends = [min(values.values(), default=None), max(values.values(), default=None)]
         macro = (whole.value, whole.margin) if whole else (None, None)
         rows.append(Row(one.label, [*macro, *(map(values.get, languages) if by_language else ends)], digits=one.digits))
-    columns = [Column("All"), Column("±"), *map(Column, languages if by_language else ("Least language", "Most language"))]
-    return Table(f"{benchmark} · language bias", "Measure", columns, rows)
+    columns = [
+        Column("All"),
+        Column("±"),
+        *map(Column, languages if by_language else ("Lowest by language", "Highest by language")),
+    ]
+    return Table(f"{benchmark} · language bias{name}", "Measure", columns, rows)
 
 
 def comparison_table(labelled: Sequence[LabelledRun], benchmark: str) -> Table:

@@ -19,6 +19,7 @@ from hybrid_retrieval.data.tokens import TokenStore, tokenise
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.held_out import split_collection
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.losses.loss import Loss
 from hybrid_retrieval.models.chunks import plan
 from hybrid_retrieval.models.encoder import CHUNK_TOKENS, ENCODED_AT_ONCE, BiEncoder, Role, Tokens
 from hybrid_retrieval.ragged import Ragged
@@ -47,8 +48,7 @@ class HybridDataModule(lightning.LightningDataModule):
         *,
         seed: int = 1,
         steps: int | None = None,
-        hard_negatives: int = 0,
-        sides: tuple[Role, Role] = ("query", "passage"),
+        loss: Loss | None = None,
         teacher: Teacher | None = None,
         chunk_tokens: int = CHUNK_TOKENS,
         validation_batches: int = 8,
@@ -63,23 +63,26 @@ class HybridDataModule(lightning.LightningDataModule):
             encoder: whose tokenizer reads the texts.
             sampler: the two streams, the ratio and the size of a global batch; by default the paper's hybrid batches of 100.
             steps: global batches of the run, which a schedule of the ratio spans; by default the trainer's.
-            hard_negatives: mined negatives of each pair.
-            sides: what stands on the two sides of a pair (`hybrid_retrieval.losses.loss.Loss.sides`).
+            loss: the module's, where it asks more of the data than queries and their passages (sides, hard negatives).
             teacher: whose embeddings of the batches' texts the loss needs.
             chunk_tokens: tokens, padding included, that a transformer encodes at once.
             validation_batches: batches behind ``val/loss``; 0: none.
             validation_queries: query groups behind ``val/<setting>/map``; 0: none.
             workers: processes that compose batches; 0: the training process.
+            paths: where tokens are kept; by default the source's.
+            progress: bars while tokens are built.
         """
         super().__init__()
         self.source, self.sampler = source, sampler or Hybrid(batch_size=100)
         self.seed, self.steps, self.workers = seed, steps, workers
-        self.hard_negatives, self.sides, self.teacher = hard_negatives, sides, teacher
+        self.hard_negatives, self.teacher = loss.hard_negatives if loss else 0, teacher
+        self.sides: tuple[Role, Role] = loss.sides if loss else ("query", "passage")
         self.chunk_tokens = chunk_tokens if encoder.backbone.pads else 0
         self.validation_batches, self.validation_queries = validation_batches, validation_queries
-        self.cache, self.progress = Cache.at((paths or PathsConfig()).cache), progress
+        self.cache = Cache.at((paths or getattr(source, "paths", None) or PathsConfig()).cache)
+        self.progress = progress
         self.start_step = 0
-        self._encoder = encoder
+        self.encoder = encoder
         self._journal: list[Any] = []
         self._collate: Collator | None = None
         self.train_batches: Composer
@@ -100,9 +103,10 @@ class HybridDataModule(lightning.LightningDataModule):
         if self._collate is not None:
             return
         self._collate = Collator(list(self._sets()), self.hard_negatives, self.sides, self.chunk_tokens)
-        steps = self._batches_of_run() if self.trainer else self.steps
+        steps = self._batches_of_run()
         # Two streams of pairs, and the ratio of the first: whose turn it is in each step.
-        monolingual, crosslingual, ratio = self.sampler.streams(self._collate.availability("train"), self.seed, steps=steps)
+        train = self._collate.availability("train")
+        monolingual, crosslingual, ratio = self.sampler.streams(train, self.seed, steps=steps)
         self.train_batches = self.sampler.mix(monolingual, crosslingual, ratio)
         self.train_batches.restore(self._journal)
         held_out = self._collate.availability("validation")
@@ -115,10 +119,10 @@ class HybridDataModule(lightning.LightningDataModule):
         """The sets of the source with their tokens, built on first use."""
         cache = self.cache
         read: set[Role] = {*self.sides, "passage"} if self.hard_negatives else {*self.sides}
-        vocabulary = self._encoder.tokenizer.get_vocab_size()
+        vocabulary = self.encoder.tokenizer.get_vocab_size()
         for one in self.source.sets():
             stores = {
-                role: tokenise(one.pairs, side, self._encoder.tokenization(role), vocabulary, cache, self.progress)
+                role: tokenise(one.pairs, side, self.encoder.tokenization(role), vocabulary, cache, self.progress)
                 for role, side in TABLES.items()
             }
             taught = {COLUMN[role]: self.teacher.embeddings(one.pairs, role, cache) for role in read} if self.teacher else {}
@@ -165,12 +169,11 @@ class HybridDataModule(lightning.LightningDataModule):
         if self._collate is not None:
             self.train_batches.restore(self._journal)
 
-    def _batches_of_run(self) -> int:
-        trainer = self.trainer
-        assert trainer is not None
-        if trainer.max_steps < 0:
-            raise InputError(f"trainer.max_steps={trainer.max_steps}; expected the number of steps: batches have no epoch")
-        return int(trainer.max_steps * trainer.accumulate_grad_batches)
+    def _batches_of_run(self) -> int | None:
+        """Global batches of the run, as far as it is known."""
+        if self.trainer is None or self.trainer.max_steps < 0:
+            return self.steps
+        return int(self.trainer.max_steps * self.trainer.accumulate_grad_batches)
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -180,6 +183,10 @@ class HybridDataModule(lightning.LightningDataModule):
         rank, ranks = self._rank()
         divides("sampler.batch_size", self.sampler.batch_size, "the number of devices", ranks)
         batches, accumulate = self._batches_of_run(), self.trainer.accumulate_grad_batches if self.trainer else 1
+        if batches is None:
+            raise InputError(
+                "trainer.max_steps=-1; expected the number of steps, as in Trainer(max_steps=1000): batches have no epoch"
+            )
         return DataLoader(
             GlobalBatches(self.collate, self.train_batches, batches, rank, ranks),
             batch_size=None,
@@ -197,7 +204,7 @@ class HybridDataModule(lightning.LightningDataModule):
             loaders.append(_loader(GlobalBatches(self.collate, self.validation_pairs, self.validation_batches)))
         if self.validation is not None:
             sides = {"query": self.validation.queries.texts, "passage": self.validation.corpus.texts}
-            ids = {role: self._encoder.tokenise(texts, role) for role, texts in sides.items()}  # type: ignore[arg-type]
+            ids = {role: self.encoder.tokenise(texts, role) for role, texts in sides.items()}  # type: ignore[arg-type]
             loaders.append(_loader(self._texts([(role, 0, rows) for role, rows in ids.items()])))  # type: ignore[misc]
         return loaders
 

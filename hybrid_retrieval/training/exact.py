@@ -84,7 +84,12 @@ class Boundary(Callback):
     """Checkpoints without the state of loops, and a resumed run that begins at a step boundary."""
 
     def setup(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
-        """Refuse, in anyone's script, a strategy that would sum gradients in its own way, and leave the loaders as they are."""
+        """Refuse, in anyone's script, a strategy that would sum gradients in its own way, and leave the loaders as they are.
+
+        Validation goes by the batches of the run, not by those of an epoch, of which a resumed run has fewer.
+        """
+        if type(trainer.val_check_interval) is int:
+            trainer.check_val_every_n_epoch = None
         if trainer.world_size > 1:
             if not isinstance(trainer.strategy, Replicas):
                 name = type(trainer.strategy).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import textwrap
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint, ProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger
 
 from hybrid_retrieval.config import JobConfig, TrainingConfig, build, construct, divides
@@ -80,12 +81,8 @@ def prepare(job: JobConfig) -> Prepared:
         check_shardable(parts.module.encoder)
     parts.data.prepare_data()
     parts.data.setup()
-    loss = parts.module.loss
-    assert loss is not None
     parts.module.bind(parts.data)
     check_lost(parts.data, job.strict)
-    if loss.hard_negatives > parts.data.negatives:
-        raise InputError(f"loss.hard_negatives={loss.hard_negatives}, but the data has {parts.data.negatives} for a pair")
     check_validation(job.training, parts.data)
     return parts
 
@@ -119,8 +116,7 @@ def assemble(job: JobConfig, empty: bool = False) -> Prepared:
         sampler,
         seed=job.seed,
         steps=job.trainer["max_steps"] * job.trainer.get("accumulate_grad_batches", 1),
-        hard_negatives=loss.hard_negatives,
-        sides=loss.sides,
+        loss=loss,
         teacher=teacher,
         chunk_tokens=job.training.chunk_tokens or CHUNK_TOKENS,
         validation_batches=job.training.validation_batches,
@@ -180,11 +176,19 @@ def validates(data: HybridDataModule) -> bool:
     return data.validation_pairs is not None or data.validation is not None
 
 
-def fit(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path | None, loggers: list[Logger]) -> dict[str, float]:
+def fit(
+    job: JobConfig,
+    run_dir: Path,
+    prepared: Prepared,
+    start_from: Path | None,
+    chosen: list[Callback],
+    loggers: list[Logger],
+) -> dict[str, float]:
     """Train, writing checkpoints, telemetry and the manifest; the training figures. All ranks call it together.
 
     Args:
         start_from: a checkpoint to resume from.
+        chosen: the config's `callbacks`.
 
     Raises:
         Terminated: after SIGTERM; the last checkpoint is written.
@@ -192,7 +196,6 @@ def fit(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path | No
     module, data = prepared.module, prepared.data
     clock = Clock()
     manifest = BatchManifest(Manifest([one.pairs.name for one in data.collate.sets], data.collate.languages), run_dir)
-    chosen = callbacks(job, run_dir, validates(data))
     # Checkpoints are written before a step; the clock goes on after that.
     ours = [LastCheckpoint(run_dir / "checkpoints", job.training.checkpoint_every), clock]
     watching = [*ours, Telemetry(run_dir, clock, data.train_batches), manifest, Publish(run_dir), *chosen]
@@ -230,13 +233,16 @@ def fit(job: JobConfig, run_dir: Path, prepared: Prepared, start_from: Path | No
     }
 
 
-def callbacks(job: JobConfig, run_dir: Path, validates: bool) -> list[Callback]:
-    """The callbacks of the config; those that go by a validation are left out where there is none."""
+def callbacks(job: JobConfig, run_dir: Path, data: HybridDataModule) -> list[Callback]:
+    """The callbacks of the config, but for early stopping without patience, and for what goes by a validation that is none."""
     found: list[Callback] = []
     for name, node in job.callbacks.items():
-        if (str(node.get("monitor", "")).startswith("val/") and not validates) or node.get("patience", 1) in (0, None):
-            continue
         callback = instantiated(node, f"callbacks.{name}", Callback)
+        monitor = getattr(callback, "monitor", None) if isinstance(callback, (EarlyStopping, ModelCheckpoint)) else None
+        if monitor and monitor.startswith("val/") and not validates(data):
+            continue
+        if isinstance(callback, EarlyStopping) and not callback.patience:
+            continue
         if isinstance(callback, WeightAveraging) and job.trainer.get("strategy") == "fsdp":
             raise InputError(f"callbacks.{name} needs whole weights: choose trainer.strategy=ddp, or leave it out")
         if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
@@ -254,7 +260,7 @@ def instantiated(node: Mapping[str, Any], key: str, kind: type) -> Any:
     try:
         made = instantiate(dict(node))
     except InstantiationException as error:
-        raise InputError(f"{key}: {' '.join(str(error.__cause__ or error).split())[:200]}") from error
+        raise InputError(f"{key}: {textwrap.shorten(str(error.__cause__ or error), 300)}") from error
     if not isinstance(made, kind):
         raise InputError(f"{key}._target_={node.get('_target_')} is a {type(made).__name__}; expected a {kind.__name__}")
     return made

@@ -17,7 +17,7 @@ from hybrid_retrieval.evaluation.metric import MultilingualRetrieval
 from hybrid_retrieval.losses.loss import Loss
 from hybrid_retrieval.models.encoder import BiEncoder, Tokens
 from hybrid_retrieval.training.collate import PairBatch, TextBatch
-from hybrid_retrieval.training.datamodule import HybridDataModule
+from hybrid_retrieval.training.datamodule import TABLES, HybridDataModule
 from hybrid_retrieval.training.engine import Contrast, Engine, Forward
 from hybrid_retrieval.training.exact import Boundary
 from hybrid_retrieval.training.optimizers import AdamW, clip_gradients
@@ -68,6 +68,8 @@ class BiEncoderModule(lightning.LightningModule):
         self.retrieval: MultilingualRetrieval | None = None
         self.contrast = Contrast(torch.zeros(2, 3))
         self._forward: Forward | None = None
+        self.bound: list[Any] = []
+        """Dimensions, languages and the teacher's dimensions that the loss was built for."""
 
     def configure_model(self) -> None:
         """Build what depends on the data: the loss's own parameters, and the measures of the validation collection."""
@@ -75,16 +77,35 @@ class BiEncoderModule(lightning.LightningModule):
             data = getattr(self.trainer, "datamodule", None)
         except RuntimeError:  # `load_from_checkpoint` calls it without a trainer
             return
-        if isinstance(data, HybridDataModule) and self.loss is not None:
-            self.bind(data)
+        if isinstance(data, HybridDataModule):
+            if self.loss is not None:
+                self.bind(data)
+            if self.retrieval is None and data.validation is not None:
+                self.retrieval = MultilingualRetrieval(data.validation)
 
     def bind(self, data: HybridDataModule) -> None:
-        """The same for data that is set up; a second call does nothing."""
-        assert self.loss is not None
-        if not self.loss.widths:
-            self.loss.bind(self.encoder.dimensions, data.collate.languages, data.collate.teacher_dimensions)
-        if self.retrieval is None and data.validation is not None:
-            self.retrieval = MultilingualRetrieval(data.validation)
+        """The same for data that is set up; a second call does nothing.
+
+        Raises:
+            InputError: the data is tokenised otherwise, or lacks what the loss asks of it.
+        """
+        loss = self.loss
+        assert loss is not None
+        theirs, ours = ([one.tokenization(role).fingerprint for role in TABLES] for one in (data.encoder, self.encoder))
+        if theirs != ours:
+            raise InputError("the data module reads texts for another encoder: HybridDataModule(source, module.encoder)")
+        if (loss.sides, loss.hard_negatives) != (data.sides, data.hard_negatives):
+            raise InputError(
+                f"loss.sides={list(loss.sides)} and loss.hard_negatives={loss.hard_negatives} are not those of the data: "
+                "HybridDataModule(..., loss=loss)"
+            )
+        if loss.hard_negatives > data.negatives:
+            raise InputError(f"loss.hard_negatives={loss.hard_negatives}, but the data has {data.negatives} for a pair")
+        if loss.teacher is not None and data.teacher is None:
+            raise InputError("the loss needs a teacher's embeddings: HybridDataModule(..., teacher=Teacher(...))")
+        if not loss.widths:
+            self.bound = [self.encoder.dimensions, list(data.collate.languages), data.collate.teacher_dimensions]
+            loss.bind(*self.bound)
 
     def configure_callbacks(self) -> list[Callback]:
         return [Boundary()]
@@ -128,14 +149,19 @@ class BiEncoderModule(lightning.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip by the global norm, row-sparse and sharded gradients too, after a GradScaler has taken back its scale."""
+        if gradient_clip_algorithm not in (None, "norm"):
+            raise InputError(
+                f"gradient_clip_algorithm={gradient_clip_algorithm}; expected norm: rows that have no gradient count"
+            )
         if gradient_clip_val:
             self.log("train/gradient_norm", clip_gradients(self.parameters(), gradient_clip_val))
 
     def validation_step(self, batch: PairBatch | TextBatch, batch_index: int, dataloader_idx: int = 0) -> None:
         if isinstance(batch, PairBatch):
-            contrast = self.engine.evaluate(batch)
-            self.validation_loss.update(contrast.loss)
-            self.validation_accuracy.update(contrast.accuracy)
+            if self.loss is not None:
+                contrast = self.engine.evaluate(batch)
+                self.validation_loss.update(contrast.loss)
+                self.validation_accuracy.update(contrast.accuracy)
         elif self.retrieval is not None:
             self.retrieval.update(self(batch.tokens).float(), batch.rows, batch.role)
 
@@ -164,8 +190,15 @@ class BiEncoderModule(lightning.LightningModule):
         optimizer, schedule = self.optimizer.configure(self, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the loss was bound to, so that it can be loaded without the data."""
+        checkpoint["bound"] = self.bound
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """An encoder that is only used takes no parameters of the loss."""
+        """An encoder that is only used takes no parameters of the loss; a loss that is loaded has those of the checkpoint."""
+        if self.loss is not None and not self.loss.widths:
+            self.bound = checkpoint["bound"]
+            self.loss.bind(*self.bound)
         if self.loss is None:
             weights: dict[str, Tensor] = checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: value for name, value in weights.items() if not name.startswith("loss.")}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+import torch
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
@@ -104,6 +106,38 @@ def test_documents_with_the_same_embedding_tie_exactly() -> None:
 def test_a_collection_that_contradicts_itself_is_refused(asked, answers, judged, message: str) -> None:
     with pytest.raises(InputError, match=message):
         RetrievalCollection.build("set", {"de": asked}, {"de": answers}, {("de", "de"): judged})
+
+
+class Noisy:
+    """Another scorer's scores and less than float32 can tell, in float64, as numpy has them; or a score that is no number."""
+
+    def __init__(self, scorer, wrong: bool) -> None:
+        self.scorer, self.wrong = scorer, wrong
+
+    def against(self, documents):
+        inner = self.scorer.against(documents)
+
+        def block(start, stop):
+            scores = inner(start, stop).double() + 1 + 1e-9
+            if self.wrong:
+                scores[0, -1] = torch.nan
+            return scores
+
+        return block
+
+
+def test_scores_of_any_type_are_ranked_as_float32_and_must_be_numbers(make_collection, tied_scorer) -> None:
+    collection = make_collection(1)
+    scorer = tied_scorer(collection)
+    assert score(collection, Index(Noisy(scorer, False))).metrics == score(collection, Index(scorer)).metrics
+    with pytest.raises(InputError, match="not a number"):
+        score(collection, Index(Noisy(scorer, True)))
+
+
+@pytest.mark.parametrize("name", ["recal@5", "P@5", "precision", "recall@0", "rank_distance", "peer"])
+def test_a_measure_that_is_none_of_ranks_is_refused(make_collection, name: str) -> None:
+    with pytest.raises(InputError, match=f"measure {name}; expected one of map, ndcg"):
+        replace(make_collection(1), measures=("map", name))
 
 
 def test_bias_and_intervals_join_the_figures_and_the_table(make_collection, tied_scorer) -> None:

@@ -17,7 +17,7 @@ from hybrid_retrieval.reporting.tables import (
     Column,
     Row,
     Table,
-    bias_table,
+    bias_tables,
     comparison_table,
     console,
     markdown,
@@ -153,7 +153,7 @@ def test_half_an_interval_stands_below_its_figures_and_columns_are_those_that_th
         (MARGIN, [pytest.approx(0.04), None]),
         ("Mul.", [0.3, None]),
     ]
-    assert bias_table(run, "miracl", by_language=True) is None
+    assert bias_tables(run, "miracl", by_language=True) == []
 
 
 def test_a_new_measure_stands_under_its_own_heading(tmp_path: Path) -> None:
@@ -179,14 +179,12 @@ def test_measures_of_bias_have_a_table_of_their_own(tmp_path: Path) -> None:
         Figure("a", "multilingual", share, None, "de", 0.8),
     ]
     run = RunDirectory.open(write_figures(tmp_path / "run", figures))
-    table = bias_table(run, "a", by_language=True)
-    assert table is not None
+    (table,) = bias_tables(run, "a", by_language=True)
     assert [column.name for column in table.columns] == ["All", "±", "de", "th"]
     assert {row.label: list(row.values) for row in table.rows} == {
         "Rank distance": [7.0, 1.25, 4.0, 10.0],
         "share@10": [None, None, 0.8, None],
     }
     assert [cell.text for _, cells in table.cells() for cell in cells] == ["7.0", "1.2", "4.0", "10.0", "-", "-", "0.8000", "-"]
-    short = bias_table(run, "a", by_language=False)
-    assert short is not None
+    (short,) = bias_tables(run, "a", by_language=False)
     assert [list(row.values)[2:] for row in short.rows] == [[4.0, 10.0], [0.8, 0.8]]

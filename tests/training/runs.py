@@ -80,7 +80,9 @@ def train(job: JobConfig, run_dir: Path) -> dict[str, float]:
     last = run_dir / "checkpoints" / "last.ckpt"
     loggers = [fit.instantiated(node, f"logger.{name}", Logger) for name, node in job.logger.items()]
     try:
-        return fit.fit(job, run_dir, fit.prepare(job), last if last.exists() else None, loggers)
+        prepared = fit.prepare(job)
+        chosen = fit.callbacks(job, run_dir, prepared.data)
+        return fit.fit(job, run_dir, prepared, last if last.exists() else None, chosen, loggers)
     finally:
         for logger in loggers:
             logger.finalize("success")

@@ -120,6 +120,28 @@ def pack(vectors: Vectors, device: str = "cpu") -> Tensor:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """Any scorer's scores as float32 numbers: other types are rounded, so that a document ties with itself.
+
+    Raises:
+        InputError: a score is no number.
+    """
+
+    scorer: Scorer
+
+    def against(self, documents: slice) -> Block:
+        inner = self.scorer.against(documents)
+
+        def block(start: int, stop: int) -> Tensor:
+            scores = inner(start, stop).float()
+            if bad := int(scores.isnan().sum()):
+                raise InputError(f"{bad} of {scores.numel()} scores are not a number, of queries {start} to {stop - 1}")
+            return scores
+
+        return block
+
+
+@dataclass(frozen=True)
 class ChunkMax:
     """A document scores as the best of its chunks (max pooling over a long document).
 
