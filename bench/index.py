@@ -72,7 +72,7 @@ def ours() -> dict[str, Any]:
     from hybrid_retrieval.sampling.availability import Availability, SetAvailability
     from hybrid_retrieval.sampling.composer import Composer
     from hybrid_retrieval.sampling.hybrid import Hybrid
-    from hybrid_retrieval.sampling.single_stream import XY
+    from hybrid_retrieval.sampling.sampler import XY
 
     def available(patterns: int) -> Availability:
         rng = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def ours() -> dict[str, Any]:
     rng = np.random.default_rng(1)
     more: dict[str, Any] = {}
     for name, one in sets.items():
-        draw = median(XY(BATCH).compose(one, seed=1).pairs.draw, [(number * 10**6, 10**6) for number in range(9)])
+        draw = median(XY(BATCH).compose(one, seed=1).crosslingual.pairs.draw, [(number * 10**6, 10**6) for number in range(9)])
         resumed = {}
         for size in (BATCH, LARGE_BATCH):
             composers = [fresh(size, name, seed) for seed in range(9)]

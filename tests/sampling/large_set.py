@@ -5,7 +5,7 @@ import numpy as np
 from hybrid_retrieval.data.parallel import Patterns
 from hybrid_retrieval.sampling.availability import Availability, SetAvailability
 from hybrid_retrieval.sampling.hybrid import Hybrid, HybridWithinBatch
-from hybrid_retrieval.sampling.single_stream import XY
+from hybrid_retrieval.sampling.sampler import XY
 
 PAIRS = 100_000_000
 LANGUAGES = ("ar", "de", "en", "es", "hi", "ru", "th", "vi", "zh")

@@ -9,10 +9,10 @@ import pytest
 from scipy.stats import binomtest
 
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.sampling.composer import BLOCK as STREAM_BLOCK
 from hybrid_retrieval.sampling.hybrid import Hybrid, HybridWithinBatch
 from hybrid_retrieval.sampling.ratio import BLOCK, Bernoulli, Exact, Schedule, constant
-from hybrid_retrieval.sampling.single_stream import XX, XY, English, XXMono
-from hybrid_retrieval.sampling.streams import BLOCK as STREAM_BLOCK
+from hybrid_retrieval.sampling.sampler import XX, XY, English, XXMono
 
 from .brute_force import build, full, ragged
 
@@ -67,7 +67,9 @@ def test_cells_are_the_brute_force_ones(truth):
     for same in (True, False):
         found = {}
         for cell in available.cells(same_language=same):
-            found[cell.set_index, cell.query_language, cell.passage_language] = cell.edges(np.arange(cell.size)).tolist()
+            ranges = zip(cell.starts.tolist(), cell.stops.tolist(), strict=True)
+            edges = [edge for bounds in ranges for edge in range(*bounds)]
+            found[cell.set_index, cell.query_language, cell.passage_language] = edges
         expected = {
             (index, left, right): sorted(truth.cell(index, left, right))
             for index in range(len(available.sets))

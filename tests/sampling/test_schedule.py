@@ -23,7 +23,7 @@ from hybrid_retrieval.sampling.ratio import (
     half_cosine,
     straight,
 )
-from hybrid_retrieval.sampling.single_stream import XX, XY, XXMono
+from hybrid_retrieval.sampling.sampler import XX, XY, XXMono
 
 from .brute_force import build, full, ragged
 
