@@ -79,10 +79,6 @@ class TrainingPart(Part):
 
     pairs: ParallelPairs
 
-    def group(self, row: int) -> int:
-        """The group of a query: the same for all translations."""
-        return int(self.pairs.queries.groups[row])
-
     def answers(self, group: int) -> list[str]:
         """The passages, of all languages, that are trained on as answers to a group of queries."""
         trained = self._trained
