@@ -121,6 +121,8 @@ class ParallelPairs:
     """int32: the distinct passage groups that answer each query group."""
     meta: Mapping[str, Any]
     directory: Path
+    weight: float = 1.0
+    """Of its draws in a mixture, relative to the other sets."""
 
     @classmethod
     def open(cls, directory: Path) -> ParallelPairs:

@@ -116,13 +116,13 @@ class HybridDataModule(lightning.LightningDataModule):
         cache = self.cache
         read: set[Role] = {*self.sides, "passage"} if self.hard_negatives else {*self.sides}
         vocabulary = self._encoder.tokenizer.get_vocab_size()
-        for one in self.source.sets():
+        for pairs in self.source.sets():
             stores = {
-                role: tokenise(one.pairs, side, self._encoder.tokenization(role), vocabulary, cache, self.progress)
+                role: tokenise(pairs, side, self._encoder.tokenization(role), vocabulary, cache, self.progress)
                 for role, side in TABLES.items()
             }
-            taught = {COLUMN[role]: self.teacher.embeddings(one.pairs, role, cache) for role in read} if self.teacher else {}
-            yield TokenisedSet(one.pairs, stores["query"], stores["passage"], one.weight, taught)
+            taught = {COLUMN[role]: self.teacher.embeddings(pairs, role, cache) for role in read} if self.teacher else {}
+            yield TokenisedSet(pairs, stores["query"], stores["passage"], taught)
 
     def _validation_collection(self) -> RetrievalCollection | None:
         """A small collection of the first set's validation split."""

@@ -97,7 +97,7 @@ def assemble(job: JobConfig, empty: bool = False) -> Prepared:
         empty: an encoder with shapes and no weights, on torch's meta device.
     """
     source: Source = build(job.dataset, "dataset", paths=job.paths)
-    bare = [one.pairs.name for one in source.sets() if not len(one.pairs.split_edges("train"))]
+    bare = [pairs.name for pairs in source.sets() if not len(pairs.split_edges("train"))]
     if bare:
         raise InputError(f"{bare[0]} has no training pair left: lower dataset.validation_share and dataset.test_share")
     sampler: Sampler = build(job.sampler, "sampler")

@@ -174,20 +174,16 @@ def download(package: str, into: Path) -> None:
     advice = "check dataset.languages, install the libreoffice-help packages, set dataset.help_dir, or choose dataset=synthetic"
     if not shutil.which("apt-get"):
         raise InputError(f"LibreOffice help is not installed and apt-get is not there to download it: {advice}")
-    work = into / f".{package}"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
     # The sandbox user that apt drops to as root cannot write here.
     command = ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", package]
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
-    files = list(work.glob("*.deb"))
-    if done.returncode or not files:
-        shutil.rmtree(work, ignore_errors=True)
-        reason = next((line for line in done.stderr.splitlines() if line.startswith("E:")), "apt-get failed")
-        way = "run 'apt-get update' as root (or 'make data' as root)"
-        raise InputError(f"cannot download {package} ({reason.strip()}): {way}; otherwise {advice}")
-    files[0].replace(into / files[0].name)
-    shutil.rmtree(work)
+    with tempfile.TemporaryDirectory(dir=into) as work:
+        done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+        files = list(Path(work).glob("*.deb"))
+        if done.returncode or not files:
+            reason = next((line for line in done.stderr.splitlines() if line.startswith("E:")), "apt-get failed")
+            way = "run 'apt-get update' as root (or 'make data' as root)"
+            raise InputError(f"cannot download {package} ({reason.strip()}): {way}; otherwise {advice}")
+        files[0].replace(into / files[0].name)
 
 
 def refresh_package_lists() -> bool:

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from hybrid_retrieval.config import PathsConfig, build, config_directory, positive
 from hybrid_retrieval.data.parallel import ParallelPairs
-from hybrid_retrieval.data.source import Source, WeightedPairs
+from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError, nearest
 
 DEFAULT = "beir_parallel"
@@ -63,13 +63,13 @@ class Mixture(Source):
             )
         return self._named(self._members[0])
 
-    def sets(self) -> list[WeightedPairs]:
+    def sets(self) -> list[ParallelPairs]:
         found = [self._named(member) for member in self._members]
         sizes = [len(pairs.split_edges("train")) for pairs in found]
         if not any(sizes):
             raise InputError("dataset.sources: none of the sets has a pair to train on")
-        weights = [member.weight * self._size_factor(size) for member, size in zip(self._members, sizes, strict=True)]
-        return [WeightedPairs(pairs, weight) for pairs, weight in zip(found, weights, strict=True)]
+        factors = [self._size_factor(size) for size in sizes]
+        return [dataclasses.replace(pairs, weight=pairs.weight * factor) for pairs, factor in zip(found, factors, strict=True)]
 
     def _size_factor(self, size: int) -> float:
         """The size to the power 1/temperature; a set without edges is never drawn."""
@@ -78,7 +78,7 @@ class Mixture(Source):
         return float(size) if isinstance(self.set_choice, str) else float(size ** (1 / self.set_choice))
 
     def _named(self, member: Member) -> ParallelPairs:
-        return dataclasses.replace(member.source.pairs(), name=member.name)
+        return dataclasses.replace(member.source.pairs(), name=member.name, weight=member.weight)
 
 
 def _member(entry: dict[str, Any], key: str, paths: PathsConfig, languages: list[str] | None) -> Member:
