@@ -68,7 +68,6 @@ def ours() -> dict[str, Any]:
     """Our side, and what else its reader may want to know: indices a second, and the time to resume."""
     import numpy as np
 
-    from hybrid_retrieval.data.parallel import Patterns
     from hybrid_retrieval.sampling.availability import Availability, SetAvailability
     from hybrid_retrieval.sampling.composer import Composer
     from hybrid_retrieval.sampling.hybrid import Hybrid
@@ -79,7 +78,7 @@ def ours() -> dict[str, Any]:
         masks = rng.integers(1, 2 ** len(LANGUAGES), (2, patterns)).astype(np.uint64)
         masks[:, 0] = 2 ** len(LANGUAGES) - 1
         bounds = np.cumsum([0, *rng.dirichlet(np.ones(patterns)) * ITEMS]).astype(np.int64)
-        return Availability([SetAvailability("set", LANGUAGES, Patterns(*masks, bounds[:-1], bounds[1:]))])
+        return Availability([SetAvailability("set", LANGUAGES, *masks, bounds[:-1], bounds[1:])])
 
     sets = {"complete": available(1), "ragged": available(RAGGED_PATTERNS)}
 

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from hybrid_retrieval.errors import InputError
 
@@ -32,8 +32,9 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
         InputError: it is damaged, with the line that the damage follows.
     """
     number = 0
+    opened = gzip.open if file.suffix == ".gz" else open
     try:
-        with _open(file) as lines:
+        with opened(file, "rt", encoding="utf-8", newline="\n") as lines:
             for number, line in enumerate(lines, 1):
                 yield number, line
     except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
@@ -71,12 +72,6 @@ def read_parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield number, record
     except (pa.ArrowException, datasets.exceptions.DatasetsError, OSError) as error:
         raise InputError(f"{file}: not a readable Parquet file ({str(error).splitlines()[0][:120]})") from error
-
-
-def _open(file: Path) -> IO[str]:
-    if file.suffix == ".gz":
-        return gzip.open(file, "rt", encoding="utf-8", newline="\n")
-    return file.open(encoding="utf-8", newline="\n")
 
 
 @dataclass(frozen=True)

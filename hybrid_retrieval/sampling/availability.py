@@ -6,12 +6,11 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from hybrid_retrieval.config import positive
+from hybrid_retrieval.hashing import Words
 from hybrid_retrieval.sampling.permutation import Ints
 
 GUIDES = 16
@@ -24,35 +23,23 @@ def item_codes(set_index: Ints | int, edge: Ints) -> Ints:
     return codes
 
 
-class Patterns(Protocol):
-    """Disjoint runs of edges with the same languages on either side; `hybrid_retrieval.data.parallel` has the real one."""
-
-    @property
-    def queries(self) -> npt.NDArray[np.uint64]:
-        """Bit l set: the query exists in language l."""
-
-    @property
-    def passages(self) -> npt.NDArray[np.uint64]:
-        """Bit l set: the passage exists in language l."""
-
-    @property
-    def starts(self) -> Ints:
-        """First edge of each run."""
-
-    @property
-    def stops(self) -> Ints:
-        """One past the last edge of each run."""
-
-
 @dataclass(frozen=True)
 class SetAvailability:
-    """One parallel set as a sampler sees it."""
+    """One parallel set as a sampler sees it: disjoint runs of edges with the same languages on either side.
+
+    Attributes:
+        queries, passages: uint64 [runs], bit l set where the side exists in language l.
+        starts, stops: int64 [runs], first edge of each run and one past its last.
+        weight: how often it is drawn, relative to the other sets that have the same language pair.
+    """
 
     name: str
     languages: tuple[str, ...]
-    patterns: Patterns
+    queries: Words
+    passages: Words
+    starts: Ints
+    stops: Ints
     weight: float = 1.0
-    """How often it is drawn, relative to the other sets that have the same language pair."""
 
     def __post_init__(self) -> None:
         positive(f"dataset.sources[{self.name}].weight", self.weight)
@@ -126,7 +113,6 @@ class Availability:
             bit_of = {self.languages.index(name): np.uint64(1 << bit) for bit, name in enumerate(part.languages)}
             for query, passage in itertools.product(sorted(bit_of), repeat=2):
                 if (query == passage) == same_language:
-                    runs = part.patterns
-                    chosen = ((runs.queries & bit_of[query]) != 0) & ((runs.passages & bit_of[passage]) != 0)
-                    found.append(Cell(index, query, passage, runs.starts[chosen], runs.stops[chosen]))
+                    chosen = ((part.queries & bit_of[query]) != 0) & ((part.passages & bit_of[passage]) != 0)
+                    found.append(Cell(index, query, passage, part.starts[chosen], part.stops[chosen]))
         return [cell for cell in found if cell.size]

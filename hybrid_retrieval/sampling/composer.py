@@ -96,7 +96,7 @@ class Composer(ABC):
     """The global batches of a run, each a function of nothing but the sets, the seed, the step and the journal."""
 
     def __init__(self, ratio: Ratio) -> None:
-        self.ratio = ratio
+        self.ratio, self.schedule = ratio, ratio.schedule
 
     @abstractmethod
     def batch(self, step: int) -> PairIndices:
@@ -104,21 +104,7 @@ class Composer(ABC):
 
     def alpha(self, step: int) -> float:
         """The scheduled ratio of same-language batches (or pairs) at `step`."""
-        return float(self.ratio.schedule.curve.values(step, step + 1)[0])
-
-    @property
-    def adaptive(self) -> bool:
-        """Whether it decides from what validation measures, so that it must be told, and batches not be drawn far ahead."""
-        return self.ratio.schedule.adaptive
-
-    @property
-    def journal(self) -> list[Decision]:
-        """The decisions of an adaptive schedule, oldest first; for a checkpoint. Empty for every other one."""
-        return self.ratio.schedule.journal
-
-    def restore(self, journal: Sequence[Decision]) -> None:
-        """Take up a journal in place of one's own: the batches are then those of the run that it comes from."""
-        self.ratio.schedule.restore(journal)
+        return float(self.schedule.curve.values(step, step + 1)[0])
 
     def observe(self, step: int, measures: Mapping[str, float]) -> Decision | None:
         """Let an adaptive schedule decide from the validation after `step` steps.
@@ -131,7 +117,7 @@ class Composer(ABC):
         Returns:
             The decision, which is now in the journal and holds from its step on; None where the schedule is not adaptive.
         """
-        return self.ratio.schedule.observe(step, measures)
+        return self.schedule.observe(step, measures)
 
 
 class HybridBatches(Composer):

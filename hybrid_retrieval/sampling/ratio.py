@@ -112,7 +112,7 @@ class Schedule:
     """A curve that is known from the start; its journal is empty."""
 
     adaptive = False
-    """Whether it decides from what validation measures."""
+    """Whether it decides from what validation measures, so that batches may not be drawn far ahead."""
 
     def __init__(self, curve: Curve) -> None:
         self.curve = curve
@@ -121,11 +121,11 @@ class Schedule:
 
     @property
     def journal(self) -> list[Decision]:
-        """All decisions so far, oldest first."""
+        """All decisions so far, oldest first; for a checkpoint."""
         return [decision.copy() for decision in self._journal]
 
     def restore(self, journal: Sequence[Decision]) -> None:
-        """Take up the decisions of an earlier process, in place of one's own.
+        """Take up the decisions of an earlier process in place of one's own: batches are then those of that run.
 
         Raises:
             ValueError: the schedule decides nothing, but the journal has decisions.

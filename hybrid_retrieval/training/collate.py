@@ -156,10 +156,10 @@ class Collator:
         """The edges of a split by the languages that the texts on either side exist in, for a sampler to draw from."""
         found = []
         for one in self.sets:
-            patterns = one.pairs.patterns(split)
-            of_column = patterns.queries, patterns.passages
-            patterns = replace(patterns, queries=of_column[self.columns[0]], passages=of_column[self.columns[1]])
-            found.append(SetAvailability(one.pairs.name, one.pairs.languages, patterns, one.pairs.weight))
+            runs = one.pairs.patterns(split)
+            first, second = ((runs.queries, runs.passages)[column] for column in self.columns)
+            name, languages, weight = one.pairs.name, one.pairs.languages, one.pairs.weight
+            found.append(SetAvailability(name, languages, first, second, runs.starts, runs.stops, weight))
         return Availability(found)
 
     def __call__(self, step: int, pairs: PairIndices, rank: int = 0, ranks: int = 1) -> PairBatch:

@@ -104,9 +104,9 @@ class HybridDataModule(lightning.LightningDataModule):
         # Two streams of pairs, and the ratio of the first: whose turn it is in each step.
         monolingual, crosslingual, ratio = self.sampler.streams(self._collate.availability("train"), self.seed, steps=steps)
         self.train_batches = self.sampler.mix(monolingual, crosslingual, ratio)
-        self.train_batches.restore(self._journal)
+        self.train_batches.schedule.restore(self._journal)
         held_out = self._collate.availability("validation")
-        if any(len(one.patterns.starts) for one in held_out.sets):
+        if any(len(one.starts) for one in held_out.sets):
             if self.validation_batches:
                 self.validation_pairs = self.sampler.mix(*self.sampler.streams(held_out, self.seed, short=True))
             self.validation = self._validation_collection()
@@ -158,12 +158,13 @@ class HybridDataModule(lightning.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """The optimizer step and the journal: with the seed, all that the batches after a resume are a function of."""
-        return {"step": self.trainer.global_step if self.trainer else self.start_step, "journal": self.train_batches.journal}
+        step = self.trainer.global_step if self.trainer else self.start_step
+        return {"step": step, "journal": self.train_batches.schedule.journal}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.start_step, self._journal = state_dict["step"], state_dict["journal"]
         if self._collate is not None:
-            self.train_batches.restore(self._journal)
+            self.train_batches.schedule.restore(self._journal)
 
     def _batches_of_run(self) -> int:
         trainer = self.trainer

@@ -160,9 +160,9 @@ def check_validation(config: TrainingConfig, data: HybridDataModule) -> None:
     """Refuse to choose a checkpoint, or to move the ratio, by something that the data cannot give."""
     settings = data.validation.settings if data.validation else set()
     missing = {"monolingual", "crosslingual"} - set(settings)
-    if data.train_batches.adaptive and config.workers:
+    if data.train_batches.schedule.adaptive and config.workers:
         raise InputError(f"sampler.schedule.kind=adaptive needs training.workers=0, not {config.workers}")
-    if data.train_batches.adaptive and missing:
+    if data.train_batches.schedule.adaptive and missing:
         raise InputError(
             f"sampler.schedule.kind=adaptive: the validation split has no {min(missing)} judgements to go by "
             "(dataset.validation_share and training.validation_queries must be above 0)"
