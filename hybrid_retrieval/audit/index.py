@@ -8,7 +8,6 @@ overlaps estimates; `Index.sampled` says how many there were for each one kept.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -28,18 +27,13 @@ DISTINCT = 6
 """Different digits in a published id: fewer are a counter that was filled up with zeros."""
 
 
-@dataclass(frozen=True)
 class HashTable:
     """Distinct hashes, sorted, behind a filter of one byte a slot that most look-ups end at."""
 
-    hashes: Hashes
-
-    @cached_property
-    def _filter(self) -> npt.NDArray[np.bool_]:
-        bits = min(26, max(10, int(16 * len(self.hashes)).bit_length()))
-        slots = np.zeros(1 << bits, np.bool_)
-        slots[self.hashes & np.uint64(len(slots) - 1)] = True
-        return slots
+    def __init__(self, hashes: Hashes) -> None:
+        self.hashes = hashes
+        self._filter = np.zeros(1 << min(26, max(10, (16 * len(hashes)).bit_length())), np.bool_)
+        self._filter[hashes & np.uint64(len(self._filter) - 1)] = True
 
     def find(self, wanted: Hashes) -> tuple[Ints, Ints]:
         """Places in `wanted` and in the table at which they agree, by the place in `wanted`."""

@@ -101,23 +101,18 @@ class BeirPairs(BuiltSource):
     def _edges(
         self, judged: Judged, query_group: Mapping[str, int], group_of: npt.NDArray[np.int32], names: Sequence[str]
     ) -> dict[str, npt.NDArray[np.int32]]:
-        """Edges by split; splits without a judgement are cut from train by the names of passage groups."""
-        edges = {split: _pairs(queries, query_group, group_of) for split, queries in judged.items()}
+        """Distinct edges by split; splits without a judgement are cut from train by the names of passage groups."""
+        edges = {}
+        for split, queries in judged.items():
+            known = [(query_group[query], numbers) for query, numbers in queries.items() if query in query_group]
+            pairs = np.array([(query, number) for query, numbers in known for number in numbers], np.int32).reshape(-1, 2)
+            pairs[:, 1] = group_of[pairs[:, 1]]
+            edges[split] = np.unique(pairs, axis=0)
         shares = {"validation": self.validation_share, "test": self.test_share}
         cut = {split: 0.0 if judged[split] else amount for split, amount in shares.items()}
         drawn = np.array([split_of(name, cut["validation"], cut["test"]) for name in names])
         into = drawn[edges["train"][:, 1]]
         return {split: edges["train"][into == split] if split == "train" or cut[split] else edges[split] for split in SPLITS}
-
-
-def _pairs(
-    judged: Mapping[str, list[int]], query_group: Mapping[str, int], group_of: npt.NDArray[np.int32]
-) -> npt.NDArray[np.int32]:
-    """Distinct (query group, passage group); queries of other languages are left out."""
-    known = [(query_group[query], number) for query, numbers in judged.items() if query in query_group for number in numbers]
-    pairs = np.array(known, np.int32).reshape(-1, 2)
-    pairs[:, 1] = group_of[pairs[:, 1]]
-    return np.unique(pairs, axis=0)
 
 
 class _Passages:
