@@ -36,6 +36,8 @@ class PairIndices:
     @classmethod
     def join(cls, parts: Sequence[PairIndices]) -> PairIndices:
         """Pairs of several, one after another."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     def __getitem__(self, part: slice) -> PairIndices:

@@ -93,18 +93,27 @@ BatchStream = MixedBatches | MonolingualBatches
 
 
 class Composer(ABC):
-    """The global batches of a run, each a function of nothing but the sets, the seed, the step and the journal."""
+    """The global batches of a run, each a function of nothing but the sets, the seed, the step and the journal.
 
-    def __init__(self, ratio: Ratio) -> None:
-        self.ratio, self.schedule = ratio, ratio.schedule
+    A global batch is one part, or several consecutive ones, as devices gather that drew a homogeneous batch each. Their number
+    is a config value and has nothing to do with the number of devices. An item may be in two of them; masks keep it from being
+    its own negative.
+    """
+
+    def __init__(self, ratio: Ratio, parts: int) -> None:
+        self.ratio, self.schedule, self.parts = ratio, ratio.schedule, parts
 
     @abstractmethod
+    def part(self, number: int) -> PairIndices:
+        """A part of a global batch, counted over all steps; the ratio and its schedule count parts, or their pairs."""
+
     def batch(self, step: int) -> PairIndices:
         """The global batch of `step`."""
+        return PairIndices.join([self.part(step * self.parts + number) for number in range(self.parts)])
 
     def alpha(self, step: int) -> float:
         """The scheduled ratio of same-language batches (or pairs) at `step`."""
-        return float(self.schedule.curve.values(step, step + 1)[0])
+        return float(self.schedule.curve.values(step * self.parts, step * self.parts + 1)[0])
 
     def observe(self, step: int, measures: Mapping[str, float]) -> Decision | None:
         """Let an adaptive schedule decide from the validation after `step` steps.
@@ -117,62 +126,41 @@ class Composer(ABC):
         Returns:
             The decision, which is now in the journal and holds from its step on; None where the schedule is not adaptive.
         """
-        return self.schedule.observe(step, measures)
+        return self.schedule.observe(step * self.parts, measures)
 
 
 class HybridBatches(Composer):
-    """Each batch comes from one of two streams: the ratio says whose turn it is, and the stream goes on where it was left."""
+    """Each part comes from one of two streams: the ratio says whose turn it is, and the stream goes on where it was left."""
 
-    def __init__(self, monolingual: BatchStream | None, crosslingual: BatchStream | None, ratio: Ratio) -> None:
+    def __init__(self, monolingual: BatchStream | None, crosslingual: BatchStream | None, ratio: Ratio, parts: int = 1) -> None:
         """
         Args:
             monolingual, crosslingual: None where the ratio never gives the stream a turn.
         """
-        super().__init__(ratio)
+        super().__init__(ratio, parts)
         self.monolingual, self.crosslingual = monolingual, crosslingual
 
-    def batch(self, step: int) -> PairIndices:
-        number = self.ratio.before(step)  # monolingual batches before this step
-        if self.ratio.before(step + 1) > number:
+    def part(self, number: int) -> PairIndices:
+        before = self.ratio.before(number)  # monolingual batches before this one
+        if self.ratio.before(number + 1) > before:
             assert self.monolingual is not None
-            return self.monolingual.batch(number)
+            return self.monolingual.batch(before)
         assert self.crosslingual is not None
-        return self.crosslingual.batch(step - number)
+        return self.crosslingual.batch(number - before)
 
 
 class HybridWithinBatches(Composer):
-    """Each batch has pairs of both streams: the ratio counts pairs, `Exact.turns` of them a step.
+    """Each part has pairs of both streams: the ratio counts pairs, `Exact.turns` of them a part.
 
-    Either stream alone has items enough for a batch.
+    Either stream alone has items enough for a part.
     """
 
-    def __init__(self, monolingual: MixedPairs, crosslingual: MixedPairs, ratio: Exact) -> None:
-        super().__init__(ratio)
+    def __init__(self, monolingual: MixedPairs, crosslingual: MixedPairs, ratio: Exact, parts: int = 1) -> None:
+        super().__init__(ratio, parts)
         self.monolingual, self.crosslingual, self.size, self.key = monolingual, crosslingual, ratio.turns, ratio.key
 
-    def batch(self, step: int) -> PairIndices:
-        before, after = self.ratio.before(step), self.ratio.before(step + 1)
+    def part(self, number: int) -> PairIndices:
+        before, after = self.ratio.before(number), self.ratio.before(number + 1)
         monolingual = self.monolingual.draw(before, after - before)
-        crosslingual = self.crosslingual.draw(step * self.size - before, self.size - (after - before))
-        return distinct([monolingual, crosslingual], *self.key, REPEATS, step)
-
-
-class SubBatches(Composer):
-    """Global batches of several consecutive batches each, as devices gather that drew a homogeneous batch each.
-
-    Their number is a config value and has nothing to do with the number of devices. An item may be in two of them; masks
-    keep it from being its own negative.
-    """
-
-    def __init__(self, parts: Composer, count: int) -> None:
-        super().__init__(parts.ratio)
-        self.parts, self.count = parts, count
-
-    def batch(self, step: int) -> PairIndices:
-        return PairIndices.join([self.parts.batch(step * self.count + number) for number in range(self.count)])
-
-    def alpha(self, step: int) -> float:
-        return self.parts.alpha(step * self.count)
-
-    def observe(self, step: int, measures: Mapping[str, float]) -> Decision | None:
-        return self.parts.observe(step * self.count, measures)
+        crosslingual = self.crosslingual.draw(number * self.size - before, self.size - (after - before))
+        return distinct([monolingual, crosslingual], *self.key, REPEATS, number)

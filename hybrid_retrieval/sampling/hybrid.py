@@ -63,9 +63,9 @@ class HybridWithinBatch(TwoStreams):
         size = min([self.size, *(part.cells.distinct_items for part in (monolingual, crosslingual) if part)])
         return monolingual, crosslingual, Exact(schedule, seed, Key.RATIO, turns=size)
 
-    def batches(self, monolingual: MixedPairs | None, crosslingual: MixedPairs | None, ratio: Exact) -> Composer:
+    def mix(self, monolingual: MixedPairs | None, crosslingual: MixedPairs | None, ratio: Exact) -> Composer:
         """Pairs of both streams in every batch."""
         if monolingual and crosslingual:
-            return HybridWithinBatches(monolingual, crosslingual, ratio)
+            return HybridWithinBatches(monolingual, crosslingual, ratio, self.sub_batches)
         alone = [part and MixedBatches(part, self.size) for part in (monolingual, crosslingual)]
-        return super().batches(alone[0], alone[1], always(float(monolingual is not None)))
+        return super().mix(alone[0], alone[1], always(float(monolingual is not None)))

@@ -12,15 +12,7 @@ from typing import Any
 from hybrid_retrieval.config import divides, positive
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.sampling.availability import Availability, Cell
-from hybrid_retrieval.sampling.composer import (
-    ITEMS,
-    Composer,
-    HybridBatches,
-    MixedBatches,
-    MixedPairs,
-    MonolingualBatches,
-    SubBatches,
-)
+from hybrid_retrieval.sampling.composer import ITEMS, Composer, HybridBatches, MixedBatches, MixedPairs, MonolingualBatches
 from hybrid_retrieval.sampling.languages import probabilities
 from hybrid_retrieval.sampling.ratio import always
 
@@ -63,13 +55,8 @@ class Sampler(ABC):
         return self.mix(*self.streams(available, seed, short, steps))
 
     def mix(self, monolingual: Any, crosslingual: Any, ratio: Any) -> Composer:
-        """Global batches from two streams, of which one may be absent."""
-        batches = self.batches(monolingual, crosslingual, ratio)
-        return batches if self.sub_batches == 1 else SubBatches(batches, self.sub_batches)
-
-    def batches(self, monolingual: Any, crosslingual: Any, ratio: Any) -> Composer:
-        """Whole batches of either stream, by turns."""
-        return HybridBatches(monolingual, crosslingual, ratio)
+        """Global batches from two streams, of which one may be absent: whole batches of either, by turns."""
+        return HybridBatches(monolingual, crosslingual, ratio, self.sub_batches)
 
     @abstractmethod
     def streams(self, available: Availability, seed: int, short: bool = False, steps: int | None = None) -> Streams:
