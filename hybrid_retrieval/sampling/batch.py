@@ -40,9 +40,6 @@ class PairIndices:
             return parts[0]
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
-    def __getitem__(self, part: slice) -> PairIndices:
-        return PairIndices(self.set_index[part], self.edge[part], self.query_language[part], self.passage_language[part])
-
 
 @dataclass(frozen=True)
 class Draws:
