@@ -145,11 +145,6 @@ def test_the_seed_matters(sampler, truth):
     assert len({tuple(rows(composer.batch(step))) for composer in composers for step in range(4)}) == 16
 
 
-def test_slices_of_ranks_make_up_the_batch(truth):
-    batch = Hybrid(SIZE).compose(truth.available, seed=1).batch(4)
-    assert [row for rank in range(4) for row in rows(batch[rank * 5 : rank * 5 + 5])] == rows(batch)
-
-
 @pytest.mark.parametrize("language_choice", ["uniform", "size", 3.0])
 def test_a_long_draw_is_made_of_short_ones(truth, language_choice):
     """Also across the ends of the blocks that it is drawn in."""
