@@ -9,7 +9,6 @@ from functools import cached_property
 
 import numpy as np
 
-from hybrid_retrieval.config import positive
 from hybrid_retrieval.hashing import Words
 from hybrid_retrieval.sampling.permutation import Ints
 
@@ -40,9 +39,6 @@ class SetAvailability:
     starts: Ints
     stops: Ints
     weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        positive(f"dataset.sources[{self.name}].weight", self.weight)
 
 
 @dataclass(frozen=True)

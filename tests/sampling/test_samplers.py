@@ -457,8 +457,3 @@ def test_the_language_that_cannot_fill_a_batch_is_named():
     truth = build((["de", "en"], [(["de", "en"], ["de", "en"], 10), (["en"], ["en"], 50)], 1.0, 0))
     with pytest.raises(InputError, match=r"batch_size=20 is more than the 10 same-language items in \[de\]"):
         XXMono(20).compose(truth.available, seed=1)
-
-
-def test_a_set_without_weight_is_refused():
-    with pytest.raises(InputError, match=r"dataset\.sources\[set0\]\.weight=0"):
-        build(full(LANGUAGES, 5, weight=0))

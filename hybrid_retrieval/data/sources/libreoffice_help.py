@@ -83,23 +83,24 @@ class LibreOfficeHelp(BuiltSource):
         return self.languages
 
     def state(self) -> list[Any] | None:
-        return [folder_state(text) for text in self._texts(self._help_dir) if text.is_dir()] if self._help_dir else None
+        texts = [folder / "text" for folder in self._folders(self._help_dir).values()] if self._help_dir else []
+        return [folder_state(text) for text in texts if text.is_dir()] if self._help_dir else None
 
     @property
     def _read(self) -> list[str]:
         """The languages to read: English decides what is kept, whether it is asked for or not."""
         return sorted({*self.languages, "en"})
 
-    def _texts(self, root: Path) -> list[Path]:
-        return [root / folder_name(language) / "text" for language in self._read]
+    def _folders(self, root: Path) -> dict[str, Path]:
+        return {language: root / folder_name(language) for language in self._read}
+
+    def _all_in(self, root: Path) -> bool:
+        return all((folder / "text").is_dir() for folder in self._folders(root).values())
 
     def at_hand(self) -> bool:
         if self._help_dir:
-            return all(text.is_dir() for text in self._texts(self._help_dir))
-        return self.built() or self._is_installed() or all(self._package(language) for language in self._read)
-
-    def _is_installed(self) -> bool:
-        return all(text.is_dir() for text in self._texts(self.installed))
+            return self._all_in(self._help_dir)
+        return self.built() or self._all_in(self.installed) or all(map(self._package, self._read))
 
     def _package(self, language: str) -> Path | None:
         return max(self._downloads.glob(f"{package_name(language)}_*.deb"), default=None)
@@ -129,11 +130,10 @@ class LibreOfficeHelp(BuiltSource):
                 wanted = self._help_dir / folder_name("en") / "text"
                 raise InputError(f"dataset.help_dir={self._help_dir} lacks {wanted}: English decides which sections are kept")
             choose_languages(self.languages, present)
-            return {language: self._help_dir / folder_name(language) for language in self._read}, {"path": str(self._help_dir)}
-        if self._is_installed():
-            versions = {package_name(language): _installed_version(package_name(language)) for language in self._read}
-            folders = {language: self.installed / folder_name(language) for language in self._read}
-            return folders, {"path": str(self.installed), "packages": versions}
+            return self._folders(self._help_dir), {"path": str(self._help_dir)}
+        if self._all_in(self.installed):
+            versions = {package: _installed_version(package) for package in map(package_name, self._read)}
+            return self._folders(self.installed), {"path": str(self.installed), "packages": versions}
         missing = [language for language in self._read if not self._package(language)]
         for language in track(missing, "downloading help packages"):
             download(package_name(language), self._downloads)
