@@ -64,9 +64,9 @@ class Curve:
 
     def values(self, start: int, stop: int) -> npt.NDArray[np.float64]:
         """The ratio at each of the steps start .. stop - 1."""
-        steps = np.arange(start, stop)
-        piece = np.searchsorted(self.starts, steps, side="right") - 1
-        values: npt.NDArray[np.float64] = steps * self._slopes[piece] + self._origins[piece]
+        of_piece = np.diff(np.clip([*self.starts, stop], start, stop))
+        values: npt.NDArray[np.float64] = np.repeat(self._slopes, of_piece) * np.arange(start, stop)
+        values += np.repeat(self._origins, of_piece)
         return values
 
 
