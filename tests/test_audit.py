@@ -399,7 +399,8 @@ def test_passages_that_answer_nothing_are_sampled_and_no_others(
     wanted = sorted({*judged, *[n for n in range(100) if n not in judged][::4]})
     evaluation, step = evaluation_texts({"b": collection}, 30)
     assert step == 4
-    assert [evaluation.text(number) for number in range(4, len(evaluation))] == [rows[n][1] for n in wanted]
+    places = [evaluation.part_of(number) for number in range(4, len(evaluation))]
+    assert [part.texts[row] for part, row in places] == [rows[n][1] for n in wanted]
     passages = [(n, id_, text) for n, (id_, text) in enumerate(rows)]
     pairs = training_set(tmp_path / "set", {"en": [(0, "q", "other")]}, {"en": passages}, [(0, n) for n in range(100)])
     hits = find_hits(Index(evaluation, 8, batch=7), training_texts([pairs], 0), 0.7)

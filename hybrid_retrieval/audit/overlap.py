@@ -129,7 +129,8 @@ class _Scan:
         if not self._open[hash_]:
             return
         for number in numbers[~self.exact[numbers]].tolist():
-            same = self.index.evaluation.text(number) == text
+            part, row = self.index.evaluation.part_of(number)
+            same = part.texts[row] == text
             if self.equal[number] < 0 or (same and side != "negatives"):
                 self.equal[number], self.exact[number] = training, same
         self._open[hash_] = not self.exact[numbers].all()

@@ -107,11 +107,6 @@ class Texts(Generic[P]):
         part = next(part for part in reversed(self.parts) if part.start <= number)
         return part, int(part.rows[number - part.start])
 
-    def text(self, number: int) -> str:
-        """A text."""
-        part, row = self.part_of(number)
-        return part.texts[row]
-
 
 def evaluation_texts(collections: Mapping[str, RetrievalCollection], most_unjudged: int) -> tuple[Texts[EvaluationPart], int]:
     """The texts of benchmarks, and n: of more than `most_unjudged` passages that answer no query, every n-th is taken."""

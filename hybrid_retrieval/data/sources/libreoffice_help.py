@@ -83,8 +83,10 @@ class LibreOfficeHelp(BuiltSource):
         return self.languages
 
     def state(self) -> list[Any] | None:
-        texts = [folder / "text" for folder in self._folders(self._help_dir).values()] if self._help_dir else []
-        return [folder_state(text) for text in texts if text.is_dir()] if self._help_dir else None
+        if not self._help_dir:
+            return None
+        texts = [folder / "text" for folder in self._folders(self._help_dir).values()]
+        return [folder_state(text) for text in texts if text.is_dir()]
 
     @property
     def _read(self) -> list[str]:
