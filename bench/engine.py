@@ -49,7 +49,7 @@ class Ours:
             tokenise(texts.pairs, side, self.encoder.tokenization(role), size, cache, show=False)
             for side, role in (("queries", "query"), ("passages", "passage"))
         ]
-        self.collate = Collator([TokenisedSet(texts.pairs, *stores, 1.0)], chunk_tokens=chunk_tokens)
+        self.collate = Collator([TokenisedSet(texts.pairs, *stores)], chunk_tokens=chunk_tokens)
 
     def batch(self, rows: Sequence[int]) -> PairBatch:
         """The pairs `rows` as this rank sees them."""

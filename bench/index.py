@@ -68,18 +68,17 @@ def ours() -> dict[str, Any]:
     """Our side, and what else its reader may want to know: indices a second, and the time to resume."""
     import numpy as np
 
-    from hybrid_retrieval.data.parallel import Patterns
     from hybrid_retrieval.sampling.availability import Availability, SetAvailability
     from hybrid_retrieval.sampling.composer import Composer
     from hybrid_retrieval.sampling.hybrid import Hybrid
-    from hybrid_retrieval.sampling.single_stream import XY
+    from hybrid_retrieval.sampling.sampler import XY
 
     def available(patterns: int) -> Availability:
         rng = np.random.default_rng(0)
         masks = rng.integers(1, 2 ** len(LANGUAGES), (2, patterns)).astype(np.uint64)
         masks[:, 0] = 2 ** len(LANGUAGES) - 1
         bounds = np.cumsum([0, *rng.dirichlet(np.ones(patterns)) * ITEMS]).astype(np.int64)
-        return Availability([SetAvailability("set", LANGUAGES, Patterns(*masks, bounds[:-1], bounds[1:]))])
+        return Availability([SetAvailability("set", LANGUAGES, *masks, bounds[:-1], bounds[1:])])
 
     sets = {"complete": available(1), "ragged": available(RAGGED_PATTERNS)}
 
@@ -94,7 +93,7 @@ def ours() -> dict[str, Any]:
     rng = np.random.default_rng(1)
     more: dict[str, Any] = {}
     for name, one in sets.items():
-        draw = median(XY(BATCH).compose(one, seed=1).pairs.draw, [(number * 10**6, 10**6) for number in range(9)])
+        draw = median(XY(BATCH).compose(one, seed=1).crosslingual.pairs.draw, [(number * 10**6, 10**6) for number in range(9)])
         resumed = {}
         for size in (BATCH, LARGE_BATCH):
             composers = [fresh(size, name, seed) for seed in range(9)]

@@ -121,7 +121,7 @@ def check_retrievers(
 def training_passages(source: Source, count: int) -> dict[str, list[str]]:
     """Up to `count` training passages of each language, always the same ones."""
     found: dict[str, list[str]] = {}
-    for pairs in (one.pairs for one in source.sets()):
+    for pairs in source.sets():
         rows = pairs.split_rows("train")[1]
         for index, language in enumerate(pairs.languages):
             mine = rows[pairs.passages.languages[rows] == index]

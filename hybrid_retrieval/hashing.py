@@ -15,18 +15,13 @@ _GOLDEN = 0x9E3779B97F4A7C15
 def mix(*parts: int | Words | npt.NDArray[np.int64]) -> Words:
     """A hash of integers or arrays of them (broadcast together); splitmix64 over each part in turn."""
     state: Words = np.zeros((), np.uint64)
-    for part in parts:
-        state = _scramble(state ^ np.asarray(part).astype(np.uint64))
-    return state
-
-
-def _scramble(words: Words) -> Words:
-    """One step of splitmix64 from the state `words`."""
     with np.errstate(over="ignore"):
-        words = words + np.uint64(_GOLDEN)
-        words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return words ^ (words >> np.uint64(31))
+        for part in parts:
+            state = (state ^ np.asarray(part).astype(np.uint64)) + np.uint64(_GOLDEN)
+            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            state = state ^ (state >> np.uint64(31))
+    return state
 
 
 def text_hash(text: str) -> int:

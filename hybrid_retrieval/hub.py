@@ -53,7 +53,7 @@ class Hub:
         from huggingface_hub import hf_hub_download
 
         try:
-            self._greet()
+            _greet(self.endpoint, self.patience)
             return Path(
                 hf_hub_download(
                     repository,
@@ -79,7 +79,7 @@ class Hub:
         from huggingface_hub import HfApi, snapshot_download
 
         try:
-            self._greet()
+            _greet(self.endpoint, self.patience)
             files = HfApi(self.endpoint).list_repo_files(repository, revision=revision)
             safe = any(file.endswith(".safetensors") for file in files)
             return Path(
@@ -97,21 +97,19 @@ class Hub:
                 return found.parent
             raise InputError(f"{repository} {_why_not(error)}: {advice}") from error
 
-    def _greet(self) -> None:
-        """Ask the hub for any answer, once: its client tries again and again where there is no network.
-
-        Raises:
-            OSError: there is none, or ``HF_HUB_OFFLINE`` is set.
-        """
-        from huggingface_hub import constants
-
-        if constants.HF_HUB_OFFLINE:
-            raise ConnectionError("HF_HUB_OFFLINE is set")
-        _greet(self.endpoint or constants.ENDPOINT, self.patience)
-
 
 @cache
-def _greet(endpoint: str, patience: float) -> None:
+def _greet(endpoint: str | None, patience: float) -> None:
+    """Ask the hub for any answer, once: its client tries again and again where there is no network.
+
+    Raises:
+        OSError: there is none, or ``HF_HUB_OFFLINE`` is set.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise ConnectionError("HF_HUB_OFFLINE is set")
+    endpoint = endpoint or constants.ENDPOINT
     request = urllib.request.Request(endpoint, method="HEAD")  # noqa: S310 (the user's own HF_ENDPOINT)
     try:
         urllib.request.urlopen(request, timeout=patience).close()  # noqa: S310
@@ -125,13 +123,11 @@ def _why_not(error: Exception) -> str:
     """The rest of a sentence that begins with a repository or a file of one."""
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    if isinstance(error, GatedRepoError):
-        return "is gated (accept its terms on its page, and set HF_TOKEN to a token of yours)"
-    if isinstance(error, RepositoryNotFoundError):
-        return "is not on the hub for everybody (if it is private, set HF_TOKEN to a token that may read it)"
-    if isinstance(error, RevisionNotFoundError):
-        return "is not on the hub in this revision"
-    if isinstance(error, EntryNotFoundError):
-        return "is not on the hub"
-    reason = next(iter(str(error).splitlines()), "")[:120]
-    return f"cannot be had from the hub ({reason or type(error).__name__})"
+    reasons = {
+        GatedRepoError: "is gated (accept its terms on its page, and set HF_TOKEN to a token of yours)",
+        RepositoryNotFoundError: "is not on the hub for everybody (if it is private, set HF_TOKEN to a token that may read it)",
+        RevisionNotFoundError: "is not on the hub in this revision",
+        EntryNotFoundError: "is not on the hub",
+    }
+    reason = next(iter(str(error).splitlines()), "")[:120] or type(error).__name__
+    return next((known for kind, known in reasons.items() if isinstance(error, kind)), f"cannot be had from the hub ({reason})")

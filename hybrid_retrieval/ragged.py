@@ -99,10 +99,6 @@ class Ragged:
         lengths = self.lengths_of(rows)
         return Ragged.of(self.values[spans(self.offsets[rows], lengths)], lengths)
 
-    def astype(self, dtype: npt.DTypeLike) -> Ragged:
-        """The same with values of another type."""
-        return Ragged(self.values.astype(dtype), self.offsets)
-
 
 def spans(starts: Ints, lengths: Ints) -> Ints:
     """The numbers start, start + 1, ..., start + length - 1 of every span, end to end: [5, 0], [2, 3] -> [5, 6, 0, 1, 2]."""

@@ -181,12 +181,11 @@ def run(
     if job.strict:
         benchmarking.check_texts(prepared.module.encoder, benchmarks)
     collections = {name: benchmark.collection for name, benchmark in benchmarks.items()}
-    sets = [weighted.pairs for weighted in prepared.source.sets()]
     if state == "unfinished" and (run_dir / audit.SUMMARY).exists():
         overlap = audit.audited(run_dir)
     else:
         loss = prepared.module.loss
-        overlap = audit.audit(job.audit, sets, collections, run_dir, loss.hard_negatives if loss else 0)
+        overlap = audit.audit(job.audit, prepared.source.sets(), collections, run_dir, loss.hard_negatives if loss else 0)
     run_record.write_config(run_dir, job, choices)
     run_record.write_environment(
         run_dir,

@@ -136,7 +136,7 @@ def hits_of(pairs: ParallelPairs, collection: RetrievalCollection, ngram: int = 
 
 
 def index_of(collections: dict[str, RetrievalCollection], ngram: int = 8) -> Index:
-    return Index.of(evaluation_texts(collections, 1_000_000)[0], ngram)
+    return Index(evaluation_texts(collections, 1_000_000)[0], ngram)
 
 
 def one_pair(directory: Path, language: str, query: tuple[str, str], passage: tuple[str, str]) -> ParallelPairs:
@@ -399,10 +399,11 @@ def test_passages_that_answer_nothing_are_sampled_and_no_others(
     wanted = sorted({*judged, *[n for n in range(100) if n not in judged][::4]})
     evaluation, step = evaluation_texts({"b": collection}, 30)
     assert step == 4
-    assert [evaluation.text(number) for number in range(4, len(evaluation))] == [rows[n][1] for n in wanted]
+    places = [evaluation.part_of(number) for number in range(4, len(evaluation))]
+    assert [part.texts[row] for part, row in places] == [rows[n][1] for n in wanted]
     passages = [(n, id_, text) for n, (id_, text) in enumerate(rows)]
     pairs = training_set(tmp_path / "set", {"en": [(0, "q", "other")]}, {"en": passages}, [(0, n) for n in range(100)])
-    hits = find_hits(Index.of(evaluation, 8, batch=7), training_texts([pairs], 0), 0.7)
+    hits = find_hits(Index(evaluation, 8, batch=7), training_texts([pairs], 0), 0.7)
     assert [(hit.id, hit.stops) for hit in hits] == [(f"{n:04d}", n in judged) for n in wanted]
     with caplog.at_level("INFO"):
         audit.audit(AuditConfig(allow=True), [pairs], {"b": collection}, tmp_path, most_unjudged=30)
@@ -546,7 +547,7 @@ def test_too_many_ngrams_are_sampled_by_hash_alike_on_both_sides(tmp_path: Path)
         [(0, n) for n in range(60)],
     )
     whole = hits_of(pairs, collection)
-    index = Index.of(evaluation_texts({"b": collection}, 1_000_000)[0], 8, most_ngrams=1000, batch=7)
+    index = Index(evaluation_texts({"b": collection}, 1_000_000)[0], 8, most_ngrams=1000, batch=7)
     assert index.sampled == 4
     assert len(index.ngrams.hashes) <= 1000
     sampled = find_hits(index, training_texts([pairs], 0), 0.7)

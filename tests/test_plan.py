@@ -108,7 +108,7 @@ def test_a_step_has_the_tokens_and_the_padding_of_the_batches_that_training_draw
     size = sum(parameter.numel() for parameter in prepared.module.encoder.parameters())
     assert plan.memory["Parameters M"] == plan.memory["Trained M"] == size / 1e6
     assert plan.memory["Weights GiB"] == 4 * size / 2**30 == plan.memory["Optimizer GiB"] / 2
-    assert plan.work["Passes"] == pytest.approx(6 * 16 / len(prepared.source.sets()[0].pairs.split_edges("train")))
+    assert plan.work["Passes"] == pytest.approx(6 * 16 / len(prepared.source.sets()[0].split_edges("train")))
 
 
 @pytest.mark.parametrize("cached", [False, True])

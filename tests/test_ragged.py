@@ -25,7 +25,7 @@ def test_rows_lengths_and_positions(rows: int) -> None:
     assert ragged.rows().tolist() == [number for number, row in enumerate(expected) for _ in row]
     assert ragged.positions().tolist() == [place for row in expected for place in range(len(row))]
     again = Ragged.of(ragged.values, ragged.lengths)
-    assert again.astype(np.int64).tolist() == expected
+    assert again.tolist() == expected
 
 
 def test_rows_are_gathered_in_any_order_and_more_than_once(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def audit(
     start = time.perf_counter()
     training = training_texts(sets, hard_negatives)
     evaluation, step = evaluation_texts(collections, most_unjudged)
-    index = Index.of(evaluation, config.ngram)
+    index = Index(evaluation, config.ngram)
     hits = find_hits(index, training, config.threshold)
     seconds = time.perf_counter() - start
     benchmarks = {name: _counts(index, name, [hit for hit in hits if hit.benchmark == name]) for name in collections}
@@ -103,14 +103,11 @@ def audit(
 def audited(directory: Path) -> dict[str, float]:
     """The figures of an audit that was written to a run directory."""
     benchmarks = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))["benchmarks"]
-    return {
-        f"audit/{name}/{kind}": float(count)
-        for name, counts in benchmarks.items()
-        for kind, count in {
-            **{kind: sum(counts[side][kind] for side in SIDES) for kind in KINDS},
-            "stopping": counts["stopping"],
-        }.items()
-    }
+    figures: dict[str, float] = {}
+    for name, counts in benchmarks.items():
+        figures |= {f"audit/{name}/{kind}": float(sum(counts[side][kind] for side in SIDES)) for kind in KINDS}
+        figures[f"audit/{name}/stopping"] = float(counts["stopping"])
+    return figures
 
 
 def _counts(index: Index, name: str, hits: Sequence[Hit]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ overlaps estimates; `Index.sampled` says how many there were for each one kept.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -28,18 +27,13 @@ DISTINCT = 6
 """Different digits in a published id: fewer are a counter that was filled up with zeros."""
 
 
-@dataclass(frozen=True)
 class HashTable:
     """Distinct hashes, sorted, behind a filter of one byte a slot that most look-ups end at."""
 
-    hashes: Hashes
-
-    @cached_property
-    def _filter(self) -> npt.NDArray[np.bool_]:
-        bits = min(26, max(10, int(16 * len(self.hashes)).bit_length()))
-        slots = np.zeros(1 << bits, np.bool_)
-        slots[self.hashes & np.uint64(len(slots) - 1)] = True
-        return slots
+    def __init__(self, hashes: Hashes) -> None:
+        self.hashes = hashes
+        self._filter = np.zeros(1 << min(26, max(10, (16 * len(hashes)).bit_length())), np.bool_)
+        self._filter[hashes & np.uint64(len(self._filter) - 1)] = True
 
     def find(self, wanted: Hashes) -> tuple[Ints, Ints]:
         """Places in `wanted` and in the table at which they agree, by the place in `wanted`."""
@@ -51,7 +45,6 @@ class HashTable:
         return near[same], place[same]
 
 
-@dataclass(frozen=True)
 class Index:
     """The hashes of evaluation texts and of their n-grams, and the texts that have each.
 
@@ -66,24 +59,15 @@ class Index:
         ids: for each side the texts of every id, bare, that a publisher made to be unique.
     """
 
-    evaluation: Texts[EvaluationPart]
-    ngram: int
-    sizes: tuple[int, ...]
-    long: npt.NDArray[np.bool_]
-    texts: HashTable
-    numbers: Ragged
-    ngrams: HashTable
-    places: Ragged
-    sampled: int
-    ids: dict[str, dict[str, list[int]]]
-
-    @classmethod
-    def of(cls, evaluation: Texts[EvaluationPart], ngram: int, most_ngrams: int = MOST_NGRAMS, batch: int = BATCH) -> Index:
+    def __init__(
+        self, evaluation: Texts[EvaluationPart], ngram: int, most_ngrams: int = MOST_NGRAMS, batch: int = BATCH
+    ) -> None:
         """Hash the texts, `batch` at a time, and keep `most_ngrams` n-grams."""
+        self.evaluation, self.ngram = evaluation, ngram
+        self.sizes: set[int] = set()
+        self.ids: dict[str, dict[str, list[int]]] = {side: {} for side in SIDES}
         found = _Ngrams(most_ngrams)
         text_hashes, long = [np.empty(0, np.uint64)], [np.empty(0, np.bool_)]
-        ids: dict[str, dict[str, list[int]]] = {side: {} for side in SIDES}
-        sizes: set[int] = set()
         for part in evaluation.parts:
             for start, texts, names in part.batches(batch):
                 units = Units.of(texts)
@@ -92,27 +76,18 @@ class Index:
                     text, hashes = units.windows(size)
                     mine = size_of[text] == size
                     found.add(text[mine] + start, hashes[mine])
-                    sizes.add(size)
+                    self.sizes.add(size)
                 text_hashes.append(units.text_hashes)
                 long.append(units.counts >= size_of)
                 for number, id_ in enumerate(names, start):
                     if is_published(id_):
-                        ids[part.side].setdefault(bare_id(id_), []).append(number)
+                        self.ids[part.side].setdefault(bare_id(id_), []).append(number)
         hashes, hash_of = np.unique(np.concatenate(text_hashes), return_inverse=True)
-        numbers = Ragged.of(np.argsort(hash_of, kind="stable"), np.bincount(hash_of, minlength=len(hashes)))
-        ngrams, places = found.close(len(evaluation))
-        return cls(
-            evaluation,
-            ngram,
-            tuple(sorted(sizes)),
-            np.concatenate(long),
-            HashTable(hashes),
-            numbers,
-            HashTable(ngrams),
-            places,
-            found.sampled,
-            ids,
-        )
+        self.texts = HashTable(hashes)
+        self.numbers = Ragged.of(np.argsort(hash_of, kind="stable"), np.bincount(hash_of, minlength=len(hashes)))
+        self.long: npt.NDArray[np.bool_] = np.concatenate(long)
+        self.ngrams, self.places = found.close(len(evaluation))
+        self.sampled = found.sampled
 
     @cached_property
     def is_query(self) -> npt.NDArray[np.bool_]:
@@ -127,38 +102,29 @@ class _Ngrams:
         self.sampled = 1
         self._most = most
         self._parts: list[tuple[Ints, Hashes]] = [(np.empty(0, np.int64), np.empty(0, np.uint64))]
-        self._count = 0
 
     def add(self, texts: Ints, hashes: Hashes) -> None:
         """The n-grams of some texts; all of a text come together."""
-        kept = self._keeps(hashes)
-        texts, hashes = texts[kept], hashes[kept]
+        texts, hashes = self._kept(texts, hashes)
         order = np.lexsort((hashes, texts))
         texts, hashes = texts[order], hashes[order]
         new = np.ones(len(texts), np.bool_)
         new[1:] = (texts[1:] != texts[:-1]) | (hashes[1:] != hashes[:-1])
         self._parts.append((texts[new], hashes[new]))
-        self._count += int(new.sum())
-        while self._count > self._most:
+        while sum(len(part) for part, _ in self._parts) > self._most:
             self.sampled *= 2
-            texts, hashes = self._joined()
-            kept = self._keeps(hashes)
-            self._parts = [(texts[kept], hashes[kept])]
-            self._count = int(kept.sum())
+            self._parts = [self._kept(*part) for part in self._parts]
 
-    def _keeps(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
-        return hashes <= np.uint64((1 << 64) // self.sampled - 1)
+    def _kept(self, texts: Ints, hashes: Hashes) -> tuple[Ints, Hashes]:
+        kept = hashes <= np.uint64((1 << 64) // self.sampled - 1)
+        return texts[kept], hashes[kept]
 
-    def _joined(self) -> tuple[Ints, Hashes]:
-        texts, hashes = zip(*self._parts, strict=True)
-        return np.concatenate(texts), np.concatenate(hashes)
-
-    def close(self, count: int) -> tuple[Hashes, Ragged]:
+    def close(self, count: int) -> tuple[HashTable, Ragged]:
         """Distinct hashes, and for each of `count` texts the places of its own among them."""
-        texts, hashes = self._joined()
+        texts, hashes = (np.concatenate(column) for column in zip(*self._parts, strict=True))
         order = np.argsort(texts, kind="stable")
         found, place = np.unique(hashes[order], return_inverse=True)
-        return found, Ragged.of(place, np.bincount(texts, minlength=count))
+        return HashTable(found), Ragged.of(place, np.bincount(texts, minlength=count))
 
 
 def ngram_sizes(units: Units, ngram: int) -> Ints:

@@ -6,17 +6,18 @@ Training text is streamed once, whatever its size.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from hybrid_retrieval.audit.declared import declared_texts
 from hybrid_retrieval.audit.index import Index, bare_id, ngram_sizes
-from hybrid_retrieval.audit.texts import BATCH, Texts, TrainingPart
-from hybrid_retrieval.audit.units import Units, spelled
+from hybrid_retrieval.audit.texts import BATCH, EvaluationPart, Texts, TrainingPart
+from hybrid_retrieval.audit.units import Ints, Units, spelled
+from hybrid_retrieval.data.parallel import TextTable
 from hybrid_retrieval.progress import track
 
 KINDS = ("exact", "normalised", "id", "ngram")
@@ -69,14 +70,9 @@ def find_hits(index: Index, training: Texts[TrainingPart], threshold: float) -> 
     Args:
         threshold: the least overlap of n-grams that is one.
     """
-    matches = _find(index, training, threshold)
-    stopping = [_stops(index, training, match) for match in matches]
-    asked = {match.text for match, stops in zip(matches, stopping, strict=True) if stops}
-    declared = declared_texts(index.evaluation, training, asked)
-    return [
-        _hit(index, training, match, stops and match.text not in declared)
-        for match, stops in zip(matches, stopping, strict=True)
-    ]
+    hits = [(match.text, _hit(index, training, match)) for match in _find(index, training, threshold)]
+    declared = _declared(index.evaluation, training, {text for text, hit in hits if hit.stops})
+    return [replace(hit, stops=False) if text in declared else hit for text, hit in hits]
 
 
 def _find(index: Index, training: Texts[TrainingPart], threshold: float) -> list[_Match]:
@@ -86,16 +82,10 @@ def _find(index: Index, training: Texts[TrainingPart], threshold: float) -> list
         for start, texts, ids in batches:
             scan.add(part.side, start, texts, ids)
     answered = _answered(index, training, scan.queries, threshold)
-    matches = [
-        _Match(
-            text,
-            "exact" if scan.exact[text] else "normalised",
-            answered.get(text, int(scan.equal[text])),
-            1.0,
-            text in answered,
-        )
-        for text in np.flatnonzero(scan.equal >= 0).tolist()
-    ]
+    matches = []
+    for text in np.flatnonzero(scan.equal >= 0).tolist():
+        kind = "exact" if scan.exact[text] else "normalised"
+        matches.append(_Match(text, kind, answered.get(text, int(scan.equal[text])), 1.0, text in answered))
     matches += [_Match(text, "id", int(scan.ids[text]), 1.0) for text in np.flatnonzero(scan.ids >= 0).tolist()]
     matches += _near(index, scan, threshold)
     return sorted(matches, key=lambda match: (match.text, KINDS.index(match.kind)))
@@ -139,7 +129,8 @@ class _Scan:
         if not self._open[hash_]:
             return
         for number in numbers[~self.exact[numbers]].tolist():
-            same = self.index.evaluation.text(number) == text
+            part, row = self.index.evaluation.part_of(number)
+            same = part.texts[row] == text
             if self.equal[number] < 0 or (same and side != "negatives"):
                 self.equal[number], self.exact[number] = training, same
         self._open[hash_] = not self.exact[numbers].all()
@@ -158,7 +149,7 @@ def _answered(index: Index, training: Texts[TrainingPart], queries: dict[int, li
         groups: dict[tuple[int, int], int] = {}
         for number in numbers:
             part, row = training.part_of(number)
-            groups.setdefault((training.parts.index(part), part.group(row)), number)
+            groups.setdefault((training.parts.index(part), int(part.pairs.queries.groups[row])), number)
         held: dict[tuple[int, int], list[str]] = {}
         same = index.numbers[hash_]
         for text in same[index.is_query[same]].tolist():
@@ -206,7 +197,7 @@ def _run(text: str) -> str:
 
 def _near(index: Index, scan: _Scan, threshold: float) -> Iterator[_Match]:
     """Texts that equal no training text, with `threshold` of their n-grams or more in training text."""
-    training: npt.NDArray[np.int64] = scan.ngrams[index.places.values]
+    training: Ints = scan.ngrams[index.places.values]
     there = np.bincount(index.places.rows()[training >= 0], minlength=len(index.evaluation))
     near = (there > 0) & (there >= threshold * index.places.lengths) & (scan.equal < 0)
     for text in np.flatnonzero(near).tolist():
@@ -215,9 +206,14 @@ def _near(index: Index, scan: _Scan, threshold: float) -> Iterator[_Match]:
         yield _Match(text, "ngram", int(numbers[times.argmax()]), float(there[text] / len(cited)))
 
 
-def _hit(index: Index, training: Texts[TrainingPart], match: _Match, stops: bool) -> Hit:
+def _hit(index: Index, training: Texts[TrainingPart], match: _Match) -> Hit:
+    """A match in words; it stops the run where the training text is learnt from, whatever its set declares."""
     part, row = index.evaluation.part_of(match.text)
     taught, trained = training.part_of(match.training)
+    judged = bool(part.judged[row])
+    answers = match.answered if part.side == "queries" else judged
+    equal_passage = part.side == "passages" and match.kind in ("exact", "normalised") and bool(index.long[match.text])
+    leaks = judged if match.kind == "id" else answers and (part.side == "queries" or equal_passage)
     return Hit(
         benchmark=part.name,
         side=part.side,
@@ -226,8 +222,8 @@ def _hit(index: Index, training: Texts[TrainingPart], match: _Match, stops: bool
         id=part.ids[row],
         text=part.texts[row][:EXCERPT],
         overlap=match.overlap,
-        answers=match.answered if part.side == "queries" else bool(part.judged[row]),
-        stops=stops,
+        answers=answers,
+        stops=leaks and taught.side != "negatives",
         training_set=taught.name,
         training_side=taught.side,
         training_language=taught.language_of(trained),
@@ -236,13 +232,35 @@ def _hit(index: Index, training: Texts[TrainingPart], match: _Match, stops: bool
     )
 
 
-def _stops(index: Index, training: Texts[TrainingPart], match: _Match) -> bool:
-    """True where a run is to stop for a match, if its set does not declare it."""
-    part, row = index.evaluation.part_of(match.text)
-    if training.part_of(match.training)[0].side == "negatives":
-        return False
-    if match.kind == "id":
-        return bool(part.judged[row])
-    if part.side == "queries":
-        return match.answered
-    return match.kind != "ngram" and bool(part.judged[row] and index.long[match.text])
+def _declared(evaluation: Texts[EvaluationPart], training: Texts[TrainingPart], numbers: set[int]) -> set[int]:
+    """Those of the texts `numbers` that are passages which a set has in two splits because its makers have declared so.
+
+    A company's set often is one corpus, with some questions of each passage to train on and others to test on. Such a
+    benchmark is known by its queries: the training set's own files hold them all, by language, id and text. Where the
+    training split has them too, they are matches of their own.
+    """
+    found: set[int] = set()
+    for queries, passages in zip(evaluation.parts[::2], evaluation.parts[1::2], strict=True):
+        mine = {n: int(passages.rows[n - passages.start]) for n in numbers if 0 <= n - passages.start < len(passages)}
+        for taught in training.parts:
+            if mine and taught.side == "passages" and _is_split_of(queries, taught):
+                rows = np.intersect1d(_rows(taught.pairs.passages, [passages.ids[row] for row in mine.values()]), taught.rows)
+                trained = set(taught.pairs.passages.ids(rows))
+                found |= {number for number, row in mine.items() if passages.ids[row] in trained}
+    return found
+
+
+def _is_split_of(queries: EvaluationPart, taught: TrainingPart) -> bool:
+    """True where a set holds every query that a benchmark has in the set's languages, and there are some."""
+    every = zip(map(queries.language_of, range(len(queries.ids))), queries.ids, queries.texts, strict=True)
+    asked = {query for query in every if query[0] in taught.languages}
+    table = taught.pairs.queries
+    rows = _rows(table, [id_ for _, id_, _ in asked])
+    languages = [taught.languages[language] for language in table.languages[rows].tolist()]
+    return bool(asked) and asked <= set(zip(languages, table.ids(rows), table.texts(rows), strict=True))
+
+
+def _rows(table: TextTable, ids: list[str]) -> Ints:
+    """The rows of a set that have one of `ids`."""
+    has_one: Ints = np.flatnonzero(pc.is_in(table.table.column("id"), value_set=pa.array(ids, pa.large_string())).to_numpy())
+    return has_one

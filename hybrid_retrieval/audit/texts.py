@@ -79,10 +79,6 @@ class TrainingPart(Part):
 
     pairs: ParallelPairs
 
-    def group(self, row: int) -> int:
-        """The group of a query: the same for all translations."""
-        return int(self.pairs.queries.groups[row])
-
     def answers(self, group: int) -> list[str]:
         """The passages, of all languages, that are trained on as answers to a group of queries."""
         trained = self._trained
@@ -110,11 +106,6 @@ class Texts(Generic[P]):
         """The part of a text, and its row there."""
         part = next(part for part in reversed(self.parts) if part.start <= number)
         return part, int(part.rows[number - part.start])
-
-    def text(self, number: int) -> str:
-        """A text."""
-        part, row = self.part_of(number)
-        return part.texts[row]
 
 
 def evaluation_texts(collections: Mapping[str, RetrievalCollection], most_unjudged: int) -> tuple[Texts[EvaluationPart], int]:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -92,8 +92,7 @@ class TextTable:
         return self.column("id").take(rows)
 
 
-@dataclass(frozen=True)
-class Patterns:
+class Patterns(NamedTuple):
     """The availability patterns of one split: runs of edges whose two sides exist in the same languages.
 
     Attributes:
@@ -121,6 +120,8 @@ class ParallelPairs:
     """int32: the distinct passage groups that answer each query group."""
     meta: Mapping[str, Any]
     directory: Path
+    weight: float = 1.0
+    """Of its draws in a mixture, relative to the other sets."""
 
     @classmethod
     def open(cls, directory: Path) -> ParallelPairs:
@@ -140,13 +141,8 @@ class ParallelPairs:
     def patterns(self, split: str) -> Patterns:
         """The availability patterns of a split's edges."""
         table = _load(self.directory / "patterns.npy")
-        table = table[table[:, 0] == SPLITS.index(split)]
-        return Patterns(
-            queries=table[:, 1].astype(np.uint64),
-            passages=table[:, 2].astype(np.uint64),
-            starts=table[:, 3].astype(np.int64),
-            stops=table[:, 4].astype(np.int64),
-        )
+        queries, passages, starts, stops = table[table[:, 0] == SPLITS.index(split), 1:].T
+        return Patterns(queries, passages, starts.astype(np.int64), stops.astype(np.int64))
 
     def split_edges(self, split: str) -> npt.NDArray[np.int32]:
         """The edges of a split, as a view."""
@@ -158,12 +154,10 @@ class ParallelPairs:
     def split_rows(self, split: str) -> tuple[Ints, Ints]:
         """Rows of the queries and of the passages that a split's edges touch, each sorted."""
         edges = self.split_edges(split)
-        query_rows = self.queries.rows[np.unique(edges[:, 0])].ravel()
-        passage_rows = self.passages.rows[np.unique(edges[:, 1])].ravel()
-        return (
-            np.sort(query_rows[query_rows >= 0]).astype(np.int64),
-            np.sort(passage_rows[passage_rows >= 0]).astype(np.int64),
-        )
+        query_rows = self.queries.rows[np.unique(edges[:, 0])]
+        passage_rows = self.passages.rows[np.unique(edges[:, 1])]
+        queries, passages = (np.sort(rows[rows >= 0]).astype(np.int64) for rows in (query_rows, passage_rows))
+        return queries, passages
 
 
 class PairsWriter:

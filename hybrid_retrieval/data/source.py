@@ -21,14 +21,6 @@ FORMAT = 2
 """Version of the files that `PairsWriter` writes."""
 
 
-@dataclass(frozen=True)
-class WeightedPairs:
-    """One set of a training mixture and the weight of its draws, relative to the other sets."""
-
-    pairs: ParallelPairs
-    weight: float
-
-
 class Source(ABC):
     """A data set by name. Constructors take config values and the job's ``paths``; nothing is read before `pairs`."""
 
@@ -46,18 +38,18 @@ class Source(ABC):
             InputError: not to be found, damaged, or without the languages that were asked for.
         """
 
-    def sets(self) -> list[WeightedPairs]:
+    def sets(self) -> list[ParallelPairs]:
         """The sets to draw training batches from."""
-        return [WeightedPairs(self.pairs(), 1.0)]
+        return [self.pairs()]
 
     @property
     def text(self) -> SourceText:
         """The text that a tokenizer is trained on."""
-        return SourceText([one.pairs for one in self.sets()])
+        return SourceText(self.sets())
 
     def provenance(self) -> list[dict[str, Any]]:
         """The origin of each set: path, or revision or version and checksum."""
-        return [{"name": weighted.pairs.name, **weighted.pairs.meta["provenance"]} for weighted in self.sets()]
+        return [{"name": pairs.name, **pairs.meta["provenance"]} for pairs in self.sets()]
 
 
 @dataclass(frozen=True)

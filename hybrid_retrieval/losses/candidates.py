@@ -89,14 +89,6 @@ def ranking(candidates: Candidates, temperature: Tensor, margin: float = 0.0) ->
     return Scored(each.sum(1) / candidates.positive.sum(1), hit)
 
 
-@torch.no_grad()
-def own_is_best(pairs: EmbeddedPairs, rows: slice) -> Tensor:
-    """Bool [r]: no negative of a query is nearer than its own passage; for losses that rank nothing."""
-    candidates = passages_of(pairs, rows)
-    own = candidates.similarity.gather(1, candidates.own[:, None]).squeeze(1)
-    return own >= candidates.similarity.masked_fill(~candidates.negative, NEVER).amax(1)
-
-
 def similarity(left: Tensor, right: Tensor) -> Tensor:
     """[left, right] dot products in float32 or better, also under autocast: a temperature multiplies their rounding."""
     wide = torch.promote_types(left.dtype, torch.float32)

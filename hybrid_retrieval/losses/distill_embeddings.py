@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from hybrid_retrieval.losses.candidates import own_is_best
+from hybrid_retrieval.losses.candidates import passages_of, ranking
 from hybrid_retrieval.losses.loss import EmbeddedPairs, Loss, Scored, Side
 
 
@@ -38,7 +39,9 @@ class DistillEmbeddings(Loss):
     def score(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
         asked, answered = pairs.taught
         distance = self._distance(pairs.queries[rows], asked[rows]) + self._distance(pairs.passages[rows], answered[rows])
-        return Scored(distance / 2, own_is_best(pairs, rows))
+        with torch.no_grad():
+            hit = ranking(passages_of(pairs, rows), distance.new_ones(())).hit
+        return Scored(distance / 2, hit)
 
     def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Squared Euclidean distance, [r]."""

@@ -82,23 +82,15 @@ class EmbeddedPairs:
     Attributes:
         queries: [B, dimensions].
         passages: [C, dimensions]: the B pairs' own passages, then their hard negatives.
-        teacher_queries, teacher_passages: [B, teacher's dimensions] and [C, teacher's dimensions], what a teacher says of the
-            same texts, for the losses that name one.
+        taught: [B, teacher's dimensions] and [C, teacher's dimensions], what a teacher says of the same texts, for the losses
+            that name one.
     """
 
     queries: Tensor
     passages: Tensor
     of_queries: QueryIds
     of_passages: PassageIds
-    teacher_queries: Tensor | None = None
-    teacher_passages: Tensor | None = None
-
-    @property
-    def taught(self) -> tuple[Tensor, Tensor]:
-        """The teacher's embeddings of queries and passages, where the loss named a teacher."""
-        assert self.teacher_queries is not None
-        assert self.teacher_passages is not None
-        return self.teacher_queries, self.teacher_passages
+    taught: tuple[Tensor, ...] = ()
 
     def leading(self, dimensions: int) -> EmbeddedPairs:
         """The same with only the leading `dimensions` of each embedding, at unit length again; whole ones stay as they are."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from hybrid_retrieval.config import positive
+from hybrid_retrieval.hashing import Words
 from hybrid_retrieval.sampling.permutation import Ints
 
 GUIDES = 16
@@ -23,38 +22,23 @@ def item_codes(set_index: Ints | int, edge: Ints) -> Ints:
     return codes
 
 
-class Patterns(Protocol):
-    """Disjoint runs of edges with the same languages on either side; `hybrid_retrieval.data.parallel` has the real one."""
-
-    @property
-    def queries(self) -> npt.NDArray[np.uint64]:
-        """Bit l set: the query exists in language l."""
-
-    @property
-    def passages(self) -> npt.NDArray[np.uint64]:
-        """Bit l set: the passage exists in language l."""
-
-    @property
-    def starts(self) -> Ints:
-        """First edge of each run."""
-
-    @property
-    def stops(self) -> Ints:
-        """One past the last edge of each run."""
-
-
 @dataclass(frozen=True)
 class SetAvailability:
-    """One parallel set as a sampler sees it."""
+    """One parallel set as a sampler sees it: disjoint runs of edges with the same languages on either side.
+
+    Attributes:
+        queries, passages: uint64 [runs], bit l set where the side exists in language l.
+        starts, stops: int64 [runs], first edge of each run and one past its last.
+        weight: how often it is drawn, relative to the other sets that have the same language pair.
+    """
 
     name: str
     languages: tuple[str, ...]
-    patterns: Patterns
+    queries: Words
+    passages: Words
+    starts: Ints
+    stops: Ints
     weight: float = 1.0
-    """How often it is drawn, relative to the other sets that have the same language pair."""
-
-    def __post_init__(self) -> None:
-        positive(f"dataset.sources[{self.name}].weight", self.weight)
 
 
 @dataclass(frozen=True)
@@ -68,26 +52,15 @@ class Cell:
     stops: Ints
 
     @cached_property
-    def ends(self) -> Ints:
-        """Cumulative sizes of the ranges."""
-        return np.cumsum(self.stops - self.starts)
-
-    @property
     def size(self) -> int:
         """Number of edges."""
-        return int(self.ends[-1]) if len(self.ends) else 0
-
-    def edges(self, positions: Ints) -> Ints:
-        """The edges at `positions` 0..size-1."""
-        which = np.searchsorted(self.ends, positions, side="right")
-        return positions + (self.stops - self.ends)[which]
+        return int((self.stops - self.starts).sum())
 
 
 class Cells:
     """The cells of a stream; their ranges lie end to end, so that one search finds the edges of any mixture of cells."""
 
     def __init__(self, members: Sequence[Cell]) -> None:
-        self.members = tuple(members)
         names = [(cell.set_index, cell.query_language, cell.passage_language) for cell in members]
         self.names: Ints = np.array(names, dtype=np.int64).T
         """int64 [3, cells]: set, query language, passage language."""
@@ -95,6 +68,7 @@ class Cells:
         self._bases = np.cumsum(self.sizes) - self.sizes
         stops = np.concatenate([cell.stops for cell in members])
         self._starts = np.concatenate([cell.starts for cell in members])
+        self._ranges = np.array([len(cell.starts) for cell in members])
         self._ends = np.cumsum(stops - self._starts)
         self._shifts = stops - self._ends
         # A guide to the search: the range in which each of many stretches of 2**shift places begins.
@@ -116,7 +90,7 @@ class Cells:
     @cached_property
     def distinct_items(self) -> int:
         """How many different items the cells hold together; two ranges of a set are the same or have nothing in common."""
-        sets = np.repeat(self.names[0], [len(cell.starts) for cell in self.members])
+        sets = np.repeat(self.names[0], self._ranges)
         _, first = np.unique(item_codes(sets, self._starts), return_index=True)
         return int((self._shifts + self._ends - self._starts)[first].sum())
 
@@ -128,26 +102,13 @@ class Availability:
         self.sets = tuple(sets)
         self.languages = tuple(sorted({language for part in sets for language in part.languages}))
 
-    def cell(self, set_index: int, query_language: int, passage_language: int) -> Cell:
-        """The cell of a set and a pair of languages (indices into `languages`); empty where the set lacks them."""
-        part = self.sets[set_index]
-        names = self.languages[query_language], self.languages[passage_language]
-        if not set(names) <= set(part.languages):
-            none = np.empty(0, np.int64)
-            return Cell(set_index, query_language, passage_language, none, none)
-        left, right = (np.uint64(1) << np.uint64(part.languages.index(name)) for name in names)
-        patterns = part.patterns
-        chosen = ((patterns.queries & left) != 0) & ((patterns.passages & right) != 0)
-        return Cell(set_index, query_language, passage_language, patterns.starts[chosen], patterns.stops[chosen])
-
     def cells(self, same_language: bool) -> list[Cell]:
         """The non-empty cells of all sets with equal, or with different, languages on the two sides."""
-        count = len(self.languages)
-        found = [
-            self.cell(index, query, passage)
-            for index in range(len(self.sets))
-            for query in range(count)
-            for passage in range(count)
-            if (query == passage) == same_language
-        ]
+        found = []
+        for index, part in enumerate(self.sets):
+            bit_of = {self.languages.index(name): np.uint64(1 << bit) for bit, name in enumerate(part.languages)}
+            for query, passage in itertools.product(sorted(bit_of), repeat=2):
+                if (query == passage) == same_language:
+                    chosen = ((part.queries & bit_of[query]) != 0) & ((part.passages & bit_of[passage]) != 0)
+                    found.append(Cell(index, query, passage, part.starts[chosen], part.stops[chosen]))
         return [cell for cell in found if cell.size]

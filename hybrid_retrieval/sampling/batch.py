@@ -36,10 +36,9 @@ class PairIndices:
     @classmethod
     def join(cls, parts: Sequence[PairIndices]) -> PairIndices:
         """Pairs of several, one after another."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
-
-    def __getitem__(self, part: slice) -> PairIndices:
-        return PairIndices(self.set_index[part], self.edge[part], self.query_language[part], self.passage_language[part])
 
 
 @dataclass(frozen=True)
@@ -115,12 +114,12 @@ def _replacements(cells: Cells, wanted: Ints, offsets: Words, used: Ints) -> tup
 
 def _unused(cells: Cells, wanted: int, used: set[int], offset: int) -> tuple[int, int, int]:
     """A cell, `wanted` where possible, its first edge from a random offset on that is not in `used`, and that item's code."""
-    count = len(cells.members)
+    count = len(cells.sizes)
     for index in [wanted, *((offset + step) % count for step in range(count))]:
-        cell = cells.members[index]
-        places = (offset % cell.size + np.arange(min(cell.size, len(used) + 1))) % cell.size
-        edges = cell.edges(places)
-        for edge, code in zip(edges.tolist(), item_codes(cell.set_index, edges).tolist(), strict=True):
+        size = int(cells.sizes[index])
+        places = (offset % size + np.arange(min(size, len(used) + 1))) % size
+        edges = cells.edges(np.full(len(places), index), places)
+        for edge, code in zip(edges.tolist(), item_codes(cells.names[0, index], edges).tolist(), strict=True):
             if code not in used:
                 return index, edge, code
     raise ValueError(f"a batch of more than {len(used)} pairs needs more distinct items than its {count} cells hold")

@@ -8,10 +8,9 @@ from typing import Any
 from hybrid_retrieval.config import construct, share
 from hybrid_retrieval.errors import choice
 from hybrid_retrieval.sampling.availability import Availability
-from hybrid_retrieval.sampling.composer import Composer, HybridWithinBatches
+from hybrid_retrieval.sampling.composer import Composer, HybridWithinBatches, MixedBatches, MixedPairs
 from hybrid_retrieval.sampling.ratio import RATIOS, Exact, Schedule, ScheduleConfig, always
 from hybrid_retrieval.sampling.sampler import Key, Sampler, Streams
-from hybrid_retrieval.sampling.streams import MixedBatches, MixedPairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Hybrid(TwoStreams):
         monolingual = self.monolingual(available, seed, short) if schedule.highest > 0 else None
         crosslingual = self.crosslingual(available, seed, short) if schedule.lowest < 1 else None
         ratio = RATIOS[self.ratio_mode](schedule, seed, Key.RATIO)
-        return Streams(monolingual, MixedBatches(crosslingual, self.size) if crosslingual else None, ratio)
+        return monolingual, crosslingual and MixedBatches(crosslingual, self.size), ratio
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +61,11 @@ class HybridWithinBatch(TwoStreams):
         monolingual = self.same_language(available, seed, short) if schedule.highest > 0 else None
         crosslingual = self.crosslingual(available, seed, short) if schedule.lowest < 1 else None
         size = min([self.size, *(part.cells.distinct_items for part in (monolingual, crosslingual) if part)])
-        return Streams(monolingual, crosslingual, Exact(schedule, seed, Key.RATIO, turns=size))
+        return monolingual, crosslingual, Exact(schedule, seed, Key.RATIO, turns=size)
 
-    def batches(self, monolingual: MixedPairs | None, crosslingual: MixedPairs | None, ratio: Exact) -> Composer:
+    def mix(self, monolingual: MixedPairs | None, crosslingual: MixedPairs | None, ratio: Exact) -> Composer:
         """Pairs of both streams in every batch."""
         if monolingual and crosslingual:
-            return HybridWithinBatches(monolingual, crosslingual, ratio)
+            return HybridWithinBatches(monolingual, crosslingual, ratio, self.sub_batches)
         alone = [part and MixedBatches(part, self.size) for part in (monolingual, crosslingual)]
-        return super().batches(alone[0], alone[1], always(float(monolingual is not None)))
+        return super().mix(alone[0], alone[1], always(float(monolingual is not None)))

@@ -29,7 +29,7 @@ class Manifest:
     """Grows by one global batch a step; written as ``batch_manifest.parquet``."""
 
     def __init__(self, sets: Sequence[str], languages: Sequence[str]) -> None:
-        self.sets, self.languages = tuple(sets), tuple(languages)
+        self._names = [pa.array(names, pa.string()) for names in (sets, languages, languages)]
         self._parts: list[Ints] = []
 
     @property
@@ -41,7 +41,7 @@ class Manifest:
 
     def add(self, step: int, batch: PairIndices) -> None:
         """Count the pairs of a global batch."""
-        shape = len(self.sets), len(self.languages), len(self.languages)
+        shape = tuple(map(len, self._names))
         codes = np.ravel_multi_index((batch.set_index, batch.query_language, batch.passage_language), shape)
         counts = np.bincount(codes)
         cells = np.flatnonzero(counts)
@@ -52,22 +52,15 @@ class Manifest:
         if path.exists():
             table = pq.read_table(path, schema=SCHEMA)
             table = table.filter(pc.less(table["step"], before))
-            names = [self.sets, self.languages, self.languages]
-            cells = [pc.index_in(table[field], pa.array(known)) for field, known in zip(SCHEMA.names[1:4], names, strict=True)]
+            cells = [pc.index_in(table[field], known) for field, known in zip(SCHEMA.names[1:4], self._names, strict=True)]
             columns = [table["step"], *cells, table["pairs"]]
             self._parts = [np.stack([column.to_numpy().astype(np.int64) for column in columns])]
 
     def write(self, path: Path) -> None:
         """Write all rows, whole or not at all."""
-        step, set_index, query, passage, pairs = self.rows
-        sets, languages = pa.array(self.sets, pa.string()), pa.array(self.languages, pa.string())
-        arrays = [
-            pa.array(step),
-            sets.take(set_index),
-            languages.take(query),
-            languages.take(passage),
-            pa.array(pairs, pa.int32()),
-        ]
+        step, *cells, pairs = self.rows
+        named = [names.take(index) for names, index in zip(self._names, cells, strict=True)]
+        arrays = [pa.array(step), *named, pa.array(pairs, pa.int32())]
         with replaced(path) as part:
             pq.write_table(pa.table(arrays, schema=SCHEMA), part)
 

@@ -12,7 +12,7 @@ import itertools
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -49,11 +49,13 @@ class Curve:
         self._before = [0]
         for piece, length in enumerate(self._lengths[:-1]):
             self._before.append(self._before[-1] + self._within(piece, length))
+        slopes = [climb / max(1, length) / UNIT for climb, length in zip(self._climbs, self._lengths, strict=True)]
+        self._slopes = np.array(slopes)
+        self._origins = np.array([first / UNIT for first in self._firsts]) - self._slopes * np.array(self.starts)
 
     def _within(self, piece: int, steps: int) -> int:
         """The sum over the first `steps` of a piece, in units."""
-        climb = self._climbs[piece] * steps * (steps - 1) // (2 * self._lengths[piece]) if steps > 1 else 0
-        return self._firsts[piece] * steps + climb
+        return self._firsts[piece] * steps + self._climbs[piece] * steps * (steps - 1) // (2 * max(1, self._lengths[piece]))
 
     def sum(self, steps: int) -> int:
         """The sum over the first `steps` steps, in units; it grows by 0 to 1 UNIT a step."""
@@ -62,19 +64,9 @@ class Curve:
 
     def values(self, start: int, stop: int) -> npt.NDArray[np.float64]:
         """The ratio at each of the steps start .. stop - 1."""
-        first, last = bisect_right(self.starts, start) - 1, bisect_right(self.starts, stop - 1)
-        bounds = np.array([start, *self.starts[first + 1 : last], stop])
-        counts = np.diff(bounds)
-        pieces = slice(first, last)
-        slopes = np.array(
-            [climb / max(1, length) / UNIT for climb, length in zip(self._climbs[pieces], self._lengths[pieces], strict=True)]
-        )
-        origins = np.array([value / UNIT for value in self._firsts[pieces]]) - slopes * np.array(self.starts[pieces])
-        values: npt.NDArray[np.float64] = np.arange(start, stop, dtype=np.float64)
-        if len(counts) == 1:
-            return values * float(slopes[0]) + float(origins[0])
-        values *= np.repeat(slopes, counts)
-        values += np.repeat(origins, counts)
+        of_piece = np.diff(np.clip([*self.starts, stop], start, stop))
+        values: npt.NDArray[np.float64] = np.repeat(self._slopes, of_piece) * np.arange(start, stop)
+        values += np.repeat(self._origins, of_piece)
         return values
 
 
@@ -120,19 +112,20 @@ class Schedule:
     """A curve that is known from the start; its journal is empty."""
 
     adaptive = False
-    """Whether it decides from what validation measures."""
+    """Whether it decides from what validation measures, so that batches may not be drawn far ahead."""
 
     def __init__(self, curve: Curve) -> None:
         self.curve = curve
         self.lowest, self.highest = curve.lowest, curve.highest
+        self._journal: list[Decision] = []
 
     @property
     def journal(self) -> list[Decision]:
-        """All decisions so far, oldest first."""
-        return []
+        """All decisions so far, oldest first; for a checkpoint."""
+        return [decision.copy() for decision in self._journal]
 
     def restore(self, journal: Sequence[Decision]) -> None:
-        """Take up the decisions of an earlier process, in place of one's own.
+        """Take up the decisions of an earlier process in place of one's own: batches are then those of that run.
 
         Raises:
             ValueError: the schedule decides nothing, but the journal has decisions.
@@ -216,11 +209,6 @@ class Adaptive(Schedule):
         super().__init__(constant(alpha))
         self.lowest, self.highest = config.minimum, config.maximum
         self._config, self._alpha = config, alpha
-        self._journal: list[Decision] = []
-
-    @property
-    def journal(self) -> list[Decision]:
-        return [decision.copy() for decision in self._journal]
 
     def restore(self, journal: Sequence[Decision]) -> None:
         self._journal = [decision.copy() for decision in journal]
@@ -233,22 +221,15 @@ class Adaptive(Schedule):
         earlier = [decision for decision in self._journal if decision["observed"] < step]
         alpha = earlier[-1]["alpha"] if earlier else self._alpha
         monolingual, crosslingual = (_usable(measures.get(stream)) for stream in ("monolingual", "crosslingual"))
-        gains = (
-            _gain(monolingual, [decision["monolingual"] for decision in earlier]),
-            _gain(crosslingual, [decision["crosslingual"] for decision in earlier]),
-        )
-        if gains[0] is not None and gains[1] is not None and abs(gains[1] - gains[0]) > self._config.margin:
-            alpha += math.copysign(self._config.change, gains[1] - gains[0])
+        ours = _gain(monolingual, [decision["monolingual"] for decision in earlier])
+        theirs = _gain(crosslingual, [decision["crosslingual"] for decision in earlier])
+        if ours is not None and theirs is not None and abs(theirs - ours) > self._config.margin:
+            alpha += math.copysign(self._config.change, theirs - ours)
             alpha = min(self._config.maximum, max(self._config.minimum, round(alpha, 9)))
-        decision = Decision(
-            step=step + self._config.delay,
-            alpha=alpha,
-            observed=step,
-            monolingual=monolingual,
-            crosslingual=crosslingual,
-        )
+        start = step + self._config.delay
+        decision = Decision(step=start, alpha=alpha, observed=step, monolingual=monolingual, crosslingual=crosslingual)
         self.restore([*earlier, decision])
-        return decision.copy()
+        return decision
 
 
 def _usable(measure: float | None) -> float | None:
@@ -266,19 +247,8 @@ BLOCK = 16_384
 """Steps that are tossed at once."""
 
 
-class Ratio(Protocol):
-    """A split of steps between two streams."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """The ratio of the first."""
-
-    def before(self, step: int) -> int:
-        """How many turns the first stream had in the first `step` steps."""
-
-
 class Exact:
-    """After n steps the first stream had the sum of its ratios to within less than one (law 2).
+    """After n steps the first of two streams had the sum of its ratios to within less than one (law 2).
 
     Systematic sampling with a phase drawn from the key. A step may be several turns: the pairs of a batch.
     """
@@ -288,6 +258,7 @@ class Exact:
         self._phase = int(mix(*key)) >> (64 - UNIT_BITS)
 
     def before(self, step: int) -> int:
+        """How many turns the first stream had in the first `step` steps."""
         return (self.schedule.curve.sum(step) * self.turns + self._phase) >> UNIT_BITS
 
 
@@ -305,6 +276,7 @@ class Bernoulli:
         self._memo: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     def before(self, step: int) -> int:
+        """How many turns the first stream had in the first `step` steps."""
         if self.schedule.curve is not self._curve:
             self._forget(self.schedule.curve)
         block, offset = divmod(step, BLOCK)
@@ -327,5 +299,6 @@ def always(ratio: float) -> Exact:
     return Exact(Schedule(constant(ratio)))
 
 
-RATIOS: dict[str, type[Exact] | type[Bernoulli]] = {"exact": Exact, "bernoulli": Bernoulli}
+Ratio = Exact | Bernoulli
+RATIOS: dict[str, type[Ratio]] = {"exact": Exact, "bernoulli": Bernoulli}
 """By the name in ``sampler.ratio_mode``."""

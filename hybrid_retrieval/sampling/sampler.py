@@ -1,4 +1,4 @@
-"""What a sampler is: a config that composes batches from streams."""
+"""Samplers: configs that compose batches from streams. Those of one stream are LAReQA's (arXiv 2004.05484)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import enum
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from hybrid_retrieval.config import divides, positive
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.sampling.availability import Availability, Cell
-from hybrid_retrieval.sampling.composer import Composer, HybridBatches, SubBatches
+from hybrid_retrieval.sampling.composer import ITEMS, Composer, HybridBatches, MixedBatches, MixedPairs, MonolingualBatches
 from hybrid_retrieval.sampling.languages import probabilities
-from hybrid_retrieval.sampling.streams import MixedPairs, MonolingualBatches, mixed_pairs, monolingual_batches
+from hybrid_retrieval.sampling.ratio import always
 
 log = logging.getLogger(__name__)
+
+Streams = tuple[Any, Any, Any]
+"""A monolingual and a cross-lingual stream of batches (or of pairs, where batches are mixed), and how often the first has its
+turn; a stream is None where the ratio never gives it one."""
 
 
 class Key(enum.IntEnum):
@@ -25,18 +29,6 @@ class Key(enum.IntEnum):
     SAME_LANGUAGE = 0
     CROSS_LINGUAL = 1
     RATIO = 2
-
-
-class Streams(NamedTuple):
-    """Two streams of batches (or of pairs, where batches are mixed), and how often the first has its turn.
-
-    Attributes:
-        monolingual, crosslingual: None where the ratio never gives the stream a turn.
-    """
-
-    monolingual: Any
-    crosslingual: Any
-    ratio: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +55,8 @@ class Sampler(ABC):
         return self.mix(*self.streams(available, seed, short, steps))
 
     def mix(self, monolingual: Any, crosslingual: Any, ratio: Any) -> Composer:
-        """Global batches from two streams, of which one may be absent."""
-        batches = self.batches(monolingual, crosslingual, ratio)
-        return batches if self.sub_batches == 1 else SubBatches(batches, self.sub_batches)
-
-    def batches(self, monolingual: Any, crosslingual: Any, ratio: Any) -> Composer:
-        """Whole batches of either stream, by turns."""
-        return HybridBatches(monolingual, crosslingual, ratio)
+        """Global batches from two streams, of which one may be absent: whole batches of either, by turns."""
+        return HybridBatches(monolingual, crosslingual, ratio, self.sub_batches)
 
     @abstractmethod
     def streams(self, available: Availability, seed: int, short: bool = False, steps: int | None = None) -> Streams:
@@ -87,33 +74,33 @@ class Sampler(ABC):
 
     def same_language(self, available: Availability, seed: int, short: bool) -> MixedPairs:
         """The stream of same-language pairs, languages mixed."""
-        return self.mixed(available, _same_language_cells(available), seed, Key.SAME_LANGUAGE, short)
+        return self.mixed(available, _cells(available, "same-language"), seed, Key.SAME_LANGUAGE, short)
 
     def crosslingual(self, available: Availability, seed: int, short: bool) -> MixedPairs:
         """The stream of pairs in two different languages."""
-        cells = available.cells(same_language=False)
-        if not cells:
-            raise InputError(
-                f"dataset.languages=[{','.join(available.languages)}] gives no cross-lingual pairs: "
-                "they need an item with its query in one language and its passage in another"
-            )
-        return self.mixed(available, cells, seed, Key.CROSS_LINGUAL, short)
+        return self.mixed(available, _cells(available, "cross-lingual"), seed, Key.CROSS_LINGUAL, short)
 
     def monolingual(self, available: Availability, seed: int, short: bool) -> MonolingualBatches:
         """Batches in one language each, every language of which can fill a batch."""
-        cells = _same_language_cells(available)
-        silent = set(available.languages) - {available.languages[cell.query_language] for cell in cells}
+        of_language: dict[int, list[Cell]] = {}
+        for cell in _cells(available, "same-language"):
+            of_language.setdefault(cell.query_language, []).append(cell)
+        silent = [name for index, name in enumerate(available.languages) if index not in of_language]
         if silent and not short:
-            log.warning("no item has both sides in %s: no monolingual batch will be drawn there", ", ".join(sorted(silent)))
-        batches = monolingual_batches(available, cells, self.language_choice, self.size, seed, Key.SAME_LANGUAGE)
+            log.warning("no item has both sides in %s: no monolingual batch will be drawn there", ", ".join(silent))
+        key = seed, Key.SAME_LANGUAGE
+        streams = {
+            language: MixedPairs(available, cells, "uniform", *key, ITEMS, language) for language, cells in of_language.items()
+        }
         if not short:
-            for part in batches.languages:
-                self._refuse_too_few(available, part.pairs)
-        return batches
+            for pairs in streams.values():
+                self._refuse_too_few(available, pairs)
+        of_languages = probabilities([int(pairs.cells.sizes.sum()) for pairs in streams.values()], self.language_choice)
+        return MonolingualBatches([MixedBatches(pairs, self.size) for pairs in streams.values()], of_languages, *key)
 
     def mixed(self, available: Availability, cells: Sequence[Cell], seed: int, stream: Key, short: bool) -> MixedPairs:
         """A mixed stream over `cells` that can fill a batch."""
-        pairs = mixed_pairs(available, cells, self.language_choice, seed, stream)
+        pairs = MixedPairs(available, cells, self.language_choice, seed, stream)
         if not short:
             self._refuse_too_few(available, pairs)
         return pairs
@@ -130,11 +117,48 @@ class Sampler(ABC):
             )
 
 
-def _same_language_cells(available: Availability) -> list[Cell]:
-    cells = available.cells(same_language=True)
+def _cells(available: Availability, kind: str) -> list[Cell]:
+    """The cells of ``same-language`` or of ``cross-lingual`` pairs."""
+    cells = available.cells(same_language=kind == "same-language")
     if not cells:
+        languages = "one language" if kind == "same-language" else "two different languages"
         raise InputError(
-            f"dataset.languages=[{','.join(available.languages)}] gives no same-language pairs: "
-            "they need an item with its query and its passage in one language"
+            f"dataset.languages=[{','.join(available.languages)}] gives no {kind} pairs: "
+            f"they need an item with its query and its passage in {languages}"
         )
     return cells
+
+
+@dataclasses.dataclass(frozen=True)
+class English(Sampler):
+    """En-En: every pair in English."""
+
+    def streams(self, available: Availability, seed: int, short: bool = False, steps: int | None = None) -> Streams:
+        cells = [cell for cell in available.cells(same_language=True) if available.languages[cell.query_language] == "en"]
+        if not cells:
+            raise InputError(f"sampler=english needs pairs in 'en', not dataset.languages=[{','.join(available.languages)}]")
+        return MixedBatches(self.mixed(available, cells, seed, Key.SAME_LANGUAGE, short), self.size), None, always(1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class XX(Sampler):
+    """X-X: query and passage of a pair in one language, languages mixed in the batch."""
+
+    def streams(self, available: Availability, seed: int, short: bool = False, steps: int | None = None) -> Streams:
+        return MixedBatches(self.same_language(available, seed, short), self.size), None, always(1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class XXMono(Sampler):
+    """X-X-mono: every pair of a batch in one language, drawn for the batch (the paper's monolingual batch)."""
+
+    def streams(self, available: Availability, seed: int, short: bool = False, steps: int | None = None) -> Streams:
+        return self.monolingual(available, seed, short), None, always(1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class XY(Sampler):
+    """X-Y: the two sides of a pair in different languages, languages mixed in the batch (the paper's cross-lingual batch)."""
+
+    def streams(self, available: Availability, seed: int, short: bool = False, steps: int | None = None) -> Streams:
+        return None, MixedBatches(self.crosslingual(available, seed, short), self.size), always(0.0)

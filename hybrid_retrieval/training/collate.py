@@ -51,8 +51,8 @@ class PairBatch:
             the order of its chunks.
         rank: this rank.
         pairs: the batch as indices.
-        teacher_queries, teacher_passages: float32 [texts, teacher's dimensions], a teacher's embeddings of the queries and of
-            the passages of the whole batch, where the loss has a teacher.
+        taught: float32 [texts, teacher's dimensions], a teacher's embeddings of the queries and of the passages of the whole
+            batch, where the loss has a teacher.
     """
 
     step: int
@@ -64,8 +64,7 @@ class PairBatch:
     of_passages: PassageIds
     rank: int
     pairs: PairIndices
-    teacher_queries: Tensor | None = None
-    teacher_passages: Tensor | None = None
+    taught: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -87,7 +86,8 @@ class PairBatch:
         values: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
         moved = {name: value.to(device, non_blocking=non_blocking) for name, value in values.items() if hasattr(value, "to")}
         chunks = tuple(replace(chunk, tokens=chunk.tokens.to(device, non_blocking=non_blocking)) for chunk in self.chunks)
-        return replace(self, chunks=chunks, **moved)
+        taught = tuple(part.to(device, non_blocking=non_blocking) for part in self.taught)
+        return replace(self, chunks=chunks, taught=taught, **moved)
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,11 @@ class TextBatch:
 
 @dataclass(frozen=True)
 class TokenisedSet:
-    """A set with the tokens of its two sides, a teacher's embeddings of their texts, and its weight among the sets."""
+    """A set with the tokens of its two sides, and a teacher's embeddings of their texts."""
 
     pairs: ParallelPairs
     queries: TokenStore
     passages: TokenStore
-    weight: float
     taught: Mapping[int, TeacherEmbeddings] = field(default_factory=dict)
     """By column, where the loss has a teacher."""
 
@@ -157,10 +156,10 @@ class Collator:
         """The edges of a split by the languages that the texts on either side exist in, for a sampler to draw from."""
         found = []
         for one in self.sets:
-            patterns = one.pairs.patterns(split)
-            of_column = patterns.queries, patterns.passages
-            patterns = replace(patterns, queries=of_column[self.columns[0]], passages=of_column[self.columns[1]])
-            found.append(SetAvailability(one.pairs.name, one.pairs.languages, patterns, one.weight))
+            runs = one.pairs.patterns(split)
+            first, second = ((runs.queries, runs.passages)[column] for column in self.columns)
+            name, languages, weight = one.pairs.name, one.pairs.languages, one.pairs.weight
+            found.append(SetAvailability(name, languages, first, second, runs.starts, runs.stops, weight))
         return Availability(found)
 
     def __call__(self, step: int, pairs: PairIndices, rank: int = 0, ranks: int = 1) -> PairBatch:
@@ -196,8 +195,7 @@ class Collator:
             of_passages=PassageIds(*map(torch.from_numpy, of_passages)),
             rank=rank,
             pairs=pairs,
-            teacher_queries=self._taught(pairs, row[:1], self.columns[:1]),
-            teacher_passages=self._taught(pairs, row[1:], (self.columns[1], *[1] * self.hard_negatives)),
+            taught=self._taught(pairs, row),
         )
 
     def _rows(self, index: int, column: int, groups: Ints, languages: Ints) -> Ints:
@@ -227,15 +225,15 @@ class Collator:
             key[place, slots] = self.sets[index].pairs.passages.keys[row[place, slots]]
             group[place, slots] = np.where(there, column + (index << SET_SHIFT), -1)
 
-    def _taught(self, pairs: PairIndices, row: Ints, columns: Sequence[int]) -> Tensor | None:
-        """The teacher's embeddings of texts `row` [places of a pair, pairs], end to end; None without a teacher."""
+    def _taught(self, pairs: PairIndices, row: Ints) -> tuple[Tensor, ...]:
+        """The teacher's embeddings of texts `row` [places, pairs], of queries and of passages; none without a teacher."""
         if not self.sets[0].taught:
-            return None
-        found = np.empty((*row.shape, self.sets[0].taught[columns[0]].dimensions), np.float32)
+            return ()
+        found = np.empty((*row.shape, self.teacher_dimensions), np.float32)
         for index, slots in _by_set(pairs):
-            for place, column in enumerate(columns):
+            for place, column in enumerate((*self.columns, *[1] * self.hard_negatives)):
                 found[place, slots] = self.sets[index].taught[column].gather(row[place, slots])
-        return torch.from_numpy(found.reshape(-1, found.shape[-1]))
+        return torch.from_numpy(found[0]), torch.from_numpy(found[1:].reshape(-1, found.shape[-1]))
 
     def _chunks(
         self, pairs: PairIndices, row: Ints, rank: int, ranks: int

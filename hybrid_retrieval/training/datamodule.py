@@ -108,9 +108,9 @@ class HybridDataModule(lightning.LightningDataModule):
         train = self._collate.availability("train")
         monolingual, crosslingual, ratio = self.sampler.streams(train, self.seed, steps=steps)
         self.train_batches = self.sampler.mix(monolingual, crosslingual, ratio)
-        self.train_batches.restore(self._journal)
+        self.train_batches.schedule.restore(self._journal)
         held_out = self._collate.availability("validation")
-        if any(len(one.patterns.starts) for one in held_out.sets):
+        if any(len(one.starts) for one in held_out.sets):
             if self.validation_batches:
                 self.validation_pairs = self.sampler.mix(*self.sampler.streams(held_out, self.seed, short=True))
             self.validation = self._validation_collection()
@@ -120,13 +120,13 @@ class HybridDataModule(lightning.LightningDataModule):
         cache = self.cache
         read: set[Role] = {*self.sides, "passage"} if self.hard_negatives else {*self.sides}
         vocabulary = self.encoder.tokenizer.get_vocab_size()
-        for one in self.source.sets():
+        for pairs in self.source.sets():
             stores = {
-                role: tokenise(one.pairs, side, self.encoder.tokenization(role), vocabulary, cache, self.progress)
+                role: tokenise(pairs, side, self.encoder.tokenization(role), vocabulary, cache, self.progress)
                 for role, side in TABLES.items()
             }
-            taught = {COLUMN[role]: self.teacher.embeddings(one.pairs, role, cache) for role in read} if self.teacher else {}
-            yield TokenisedSet(one.pairs, stores["query"], stores["passage"], one.weight, taught)
+            taught = {COLUMN[role]: self.teacher.embeddings(pairs, role, cache) for role in read} if self.teacher else {}
+            yield TokenisedSet(pairs, stores["query"], stores["passage"], taught)
 
     def _validation_collection(self) -> RetrievalCollection | None:
         """A small collection of the first set's validation split."""
@@ -162,12 +162,13 @@ class HybridDataModule(lightning.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """The optimizer step and the journal: with the seed, all that the batches after a resume are a function of."""
-        return {"step": self.trainer.global_step if self.trainer else self.start_step, "journal": self.train_batches.journal}
+        step = self.trainer.global_step if self.trainer else self.start_step
+        return {"step": step, "journal": self.train_batches.schedule.journal}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.start_step, self._journal = state_dict["step"], state_dict["journal"]
         if self._collate is not None:
-            self.train_batches.restore(self._journal)
+            self.train_batches.schedule.restore(self._journal)
 
     def _batches_of_run(self) -> int | None:
         """Global batches of the run, as far as it is known."""

@@ -94,7 +94,7 @@ def assemble(job: JobConfig, empty: bool = False) -> Prepared:
         empty: an encoder with shapes and no weights, on torch's meta device.
     """
     source: Source = build(job.dataset, "dataset", paths=job.paths)
-    bare = [one.pairs.name for one in source.sets() if not len(one.pairs.split_edges("train"))]
+    bare = [pairs.name for pairs in source.sets() if not len(pairs.split_edges("train"))]
     if bare:
         raise InputError(f"{bare[0]} has no training pair left: lower dataset.validation_share and dataset.test_share")
     sampler: Sampler = build(job.sampler, "sampler")
@@ -156,9 +156,9 @@ def check_validation(config: TrainingConfig, data: HybridDataModule) -> None:
     """Refuse to choose a checkpoint, or to move the ratio, by something that the data cannot give."""
     settings = data.validation.settings if data.validation else set()
     missing = {"monolingual", "crosslingual"} - set(settings)
-    if data.train_batches.adaptive and config.workers:
+    if data.train_batches.schedule.adaptive and config.workers:
         raise InputError(f"sampler.schedule.kind=adaptive needs training.workers=0, not {config.workers}")
-    if data.train_batches.adaptive and missing:
+    if data.train_batches.schedule.adaptive and missing:
         raise InputError(
             f"sampler.schedule.kind=adaptive: the validation split has no {min(missing)} judgements to go by "
             "(dataset.validation_share and training.validation_queries must be above 0)"

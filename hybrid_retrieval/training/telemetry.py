@@ -121,7 +121,7 @@ class Telemetry(Callback):
         if trainer.sanity_checking:
             return
         line = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-        if journal := self.composer.journal:
+        if journal := self.composer.schedule.journal:
             line["decision/alpha"] = journal[-1]["alpha"]
         self._append(trainer, line)
 

@@ -39,22 +39,22 @@ def test_weights_multiply_the_sizes_to_the_inverse_temperature(
     choice: str | float, expected: float, paths: PathsConfig, two: None
 ) -> None:
     sets = Mixture(paths, [entry("small", weight=3), entry("large", weight=2)], set_choice=choice).sets()
-    assert [weighted.pairs.name for weighted in sets] == ["small", "large"]
+    assert [pairs.name for pairs in sets] == ["small", "large"]
     np.testing.assert_allclose(sets[0].weight / sets[1].weight, expected)
 
 
 def test_size_counts_training_edges_alone(paths: PathsConfig, two: None) -> None:
     sets = Mixture(paths, [entry("small", validation_share=1.0), entry("large")], set_choice="size").sets()
-    assert [weighted.weight for weighted in sets] == [0.0, 160.0]
+    assert [pairs.weight for pairs in sets] == [0.0, 160.0]
     sets = Mixture(paths, [entry("small", validation_share=1.0), entry("large")], set_choice="uniform").sets()
-    assert [weighted.weight for weighted in sets] == [0.0, 1.0]
+    assert [pairs.weight for pairs in sets] == [0.0, 1.0]
     with pytest.raises(InputError, match="none of the sets has a pair to train on"):
         Mixture(paths, [entry("small", validation_share=1.0)]).sets()
 
 
 def test_names_are_the_entries_own_and_distinct(paths: PathsConfig, two: None) -> None:
     mixture = Mixture(paths, [entry("small", name="a"), entry("small", name="b"), entry("large")])
-    assert [weighted.pairs.name for weighted in mixture.sets()] == ["a", "b", "large"]
+    assert [pairs.name for pairs in mixture.sets()] == ["a", "b", "large"]
     assert [record["name"] for record in mixture.provenance()] == ["a", "b", "large"]
     assert all(record["path"].endswith(record["name"][-5:]) for record in mixture.provenance()[2:])
     for entries in ([entry("small"), entry("small")], [entry("small", name="large"), entry("large")]):
@@ -67,7 +67,7 @@ def test_a_member_takes_the_values_of_its_own_config(paths: PathsConfig, two: No
         {"name": "synthetic", "items": 50, "test_share": 0.0},
         {"dataset": "synthetic", "name": "more", "seed": 5, "items": 60},
     ]
-    first, second = (weighted.pairs for weighted in Mixture(paths, sources).sets())
+    first, second = Mixture(paths, sources).sets()
     defaults = OmegaConf.load(config_directory() / "dataset" / "synthetic.yaml")
     assert first.meta["provenance"]["items"] == 50
     assert first.meta["provenance"]["test_share"] == 0.0
@@ -80,8 +80,8 @@ def test_a_member_takes_the_values_of_its_own_config(paths: PathsConfig, two: No
 def test_languages_go_to_the_members_that_name_none(paths: PathsConfig, two: None) -> None:
     sources = [entry("small"), entry("large", languages=["en", "fi"])]
     sets = Mixture(paths, sources, languages=["de"]).sets()
-    assert [weighted.pairs.languages for weighted in sets] == [("de",), ("en", "fi")]
-    assert Mixture(paths, [entry("large")]).sets()[0].pairs.languages == ("de", "en", "fi")
+    assert [pairs.languages for pairs in sets] == [("de",), ("en", "fi")]
+    assert Mixture(paths, [entry("large")]).sets()[0].languages == ("de", "en", "fi")
 
 
 def test_one_set_can_be_a_benchmark_and_several_cannot(paths: PathsConfig, two: None) -> None:
@@ -100,7 +100,7 @@ def test_the_config_file_builds_it(paths: PathsConfig, two: None) -> None:
     assert isinstance(node, dict)
     values = {str(key): value for key, value in node.items()}
     mixture = build({**values, "sources": [entry("small"), entry("large")]}, "dataset", paths=paths)
-    assert [weighted.weight for weighted in mixture.sets()] == [10.0, 160.0]
+    assert [pairs.weight for pairs in mixture.sets()] == [10.0, 160.0]
     with pytest.raises(InputError, match=r"dataset\.sources is empty"):
         build(values, "dataset", paths=paths)
 

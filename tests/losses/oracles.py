@@ -60,7 +60,7 @@ def random_pairs(seed: int, pairs: int = PAIRS, hard: int = HARD, teacher: int =
     if not teacher:
         return found
     theirs = vectors(seed + 200, pairs, teacher), vectors(seed + 300, pairs * (1 + hard), teacher)
-    return replace(found, teacher_queries=theirs[0], teacher_passages=theirs[1])
+    return replace(found, taught=theirs)
 
 
 def is_answer(pairs: EmbeddedPairs, i: int, j: int) -> bool:

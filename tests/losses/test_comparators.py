@@ -134,7 +134,7 @@ def test_distilled_embeddings_are_drawn_to_the_teachers() -> None:
     found = loss(pairs, ALL)
     torch.testing.assert_close(found.loss, torch.tensor(expected, dtype=torch.float64))
     assert torch.equal(found.hit, InfoNCE()(pairs, ALL).hit)
-    same = replace(pairs, teacher_queries=pairs.queries, teacher_passages=pairs.passages)
+    same = replace(pairs, taught=(pairs.queries, pairs.passages))
     assert (loss(same, ALL).loss == 0).all()
 
 
@@ -174,7 +174,7 @@ def test_distilled_scores_are_the_divergence_from_the_teachers_softmax(weight: f
 def test_a_student_that_scores_as_its_teacher_has_nothing_to_learn() -> None:
     pairs = random_pairs(1)
     queries = pairs.queries.clone().requires_grad_()
-    same = replace(pairs, queries=queries, teacher_queries=pairs.queries, teacher_passages=pairs.passages)
+    same = replace(pairs, queries=queries, taught=(pairs.queries, pairs.passages))
     found = DistillScores(teacher={}, temperature=0.1, teacher_temperature=0.1)(same, ALL).loss
     (gradient,) = torch.autograd.grad(found.sum(), queries)
     assert float(found.detach().abs().max()) < 1e-6

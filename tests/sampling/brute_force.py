@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybrid_retrieval.data.parallel import Patterns
 from hybrid_retrieval.sampling.availability import Availability, SetAvailability
 
 
@@ -33,8 +32,7 @@ def build(*sets):
     for index, (languages, rows, weight, first) in enumerate(sets):
         bounds = first + np.cumsum([0, *(count for *_, count in rows)])
         masks = [[sum(1 << languages.index(language) for language in row[side]) for row in rows] for side in (0, 1)]
-        patterns = Patterns(np.array(masks[0], np.uint64), np.array(masks[1], np.uint64), bounds[:-1], bounds[1:])
-        parts.append(SetAvailability(f"set{index}", tuple(languages), patterns, weight))
+        parts.append(SetAvailability(f"set{index}", tuple(languages), *np.uint64(masks), bounds[:-1], bounds[1:], weight))
         for (left, right, _), start, stop in zip(rows, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
             for edge in range(start, stop):
                 queries[index, edge], passages[index, edge] = set(left), set(right)

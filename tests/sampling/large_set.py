@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from hybrid_retrieval.data.parallel import Patterns
 from hybrid_retrieval.sampling.availability import Availability, SetAvailability
 from hybrid_retrieval.sampling.hybrid import Hybrid, HybridWithinBatch
-from hybrid_retrieval.sampling.single_stream import XY
+from hybrid_retrieval.sampling.sampler import XY
 
 PAIRS = 100_000_000
 LANGUAGES = ("ar", "de", "en", "es", "hi", "ru", "th", "vi", "zh")
@@ -18,7 +17,7 @@ def parallel(patterns):
     masks[:, 0] = 511
     bounds = np.concatenate([[0], np.cumsum(rng.dirichlet(np.full(patterns, 0.3)) * PAIRS)]).astype(np.int64)
     bounds[-1] = PAIRS
-    return Availability([SetAvailability("large", LANGUAGES, Patterns(masks[0], masks[1], bounds[:-1], bounds[1:]))])
+    return Availability([SetAvailability("large", LANGUAGES, *masks, bounds[:-1], bounds[1:])])
 
 
 SAMPLERS = {

@@ -11,13 +11,17 @@ from hybrid_retrieval.sampling.manifest import SCHEMA, Manifest
 STEPS = 13
 
 
+def fresh(truth):
+    return Manifest([part.name for part in truth.available.sets], truth.available.languages)
+
+
 @pytest.fixture
 def drawn(truth):
     """A manifest of some batches, and the same counts by brute force."""
     composer = Hybrid(batch_size=24, alpha=0.3).compose(truth.available, seed=1)
     languages = truth.available.languages
     names = [part.name for part in truth.available.sets]
-    manifest, counts = Manifest(names, languages), Counter()
+    manifest, counts = fresh(truth), Counter()
     for step in range(STEPS):
         batch = composer.batch(step)
         manifest.add(step, batch)
@@ -39,10 +43,10 @@ def test_the_file_has_the_brute_force_counts(drawn, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["m.parquet"]
 
 
-def test_restoring_and_writing_again_changes_nothing(drawn, tmp_path):
+def test_restoring_and_writing_again_changes_nothing(drawn, tmp_path, truth):
     manifest, counts = drawn
     manifest.write(tmp_path / "m.parquet")
-    again = Manifest(manifest.sets, manifest.languages)
+    again = fresh(truth)
     again.restore(tmp_path / "m.parquet", before=STEPS)
     again.write(tmp_path / "n.parquet")
     assert read(tmp_path / "n.parquet") == counts
@@ -52,7 +56,7 @@ def test_restoring_and_writing_again_changes_nothing(drawn, tmp_path):
 def test_restoring_drops_the_steps_that_are_drawn_again(drawn, tmp_path, truth):
     manifest, counts = drawn
     manifest.write(tmp_path / "m.parquet")
-    again = Manifest(manifest.sets, manifest.languages)
+    again = fresh(truth)
     again.restore(tmp_path / "m.parquet", before=5)
     assert set(again.rows[0].tolist()) == set(range(5))
     composer = Hybrid(batch_size=24, alpha=0.3).compose(truth.available, seed=1)

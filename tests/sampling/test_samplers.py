@@ -9,10 +9,10 @@ import pytest
 from scipy.stats import binomtest
 
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.sampling.composer import BLOCK as STREAM_BLOCK
 from hybrid_retrieval.sampling.hybrid import Hybrid, HybridWithinBatch
 from hybrid_retrieval.sampling.ratio import BLOCK, Bernoulli, Exact, Schedule, constant
-from hybrid_retrieval.sampling.single_stream import XX, XY, English, XXMono
-from hybrid_retrieval.sampling.streams import BLOCK as STREAM_BLOCK
+from hybrid_retrieval.sampling.sampler import XX, XY, English, XXMono
 
 from .brute_force import build, full, ragged
 
@@ -67,7 +67,9 @@ def test_cells_are_the_brute_force_ones(truth):
     for same in (True, False):
         found = {}
         for cell in available.cells(same_language=same):
-            found[cell.set_index, cell.query_language, cell.passage_language] = cell.edges(np.arange(cell.size)).tolist()
+            ranges = zip(cell.starts.tolist(), cell.stops.tolist(), strict=True)
+            edges = [edge for bounds in ranges for edge in range(*bounds)]
+            found[cell.set_index, cell.query_language, cell.passage_language] = edges
         expected = {
             (index, left, right): sorted(truth.cell(index, left, right))
             for index in range(len(available.sets))
@@ -141,11 +143,6 @@ def test_a_batch_depends_on_nothing_that_was_called_before(sampler, truth):
 def test_the_seed_matters(sampler, truth):
     composers = [sampler.compose(truth.available, seed=seed) for seed in range(4)]
     assert len({tuple(rows(composer.batch(step))) for composer in composers for step in range(4)}) == 16
-
-
-def test_slices_of_ranks_make_up_the_batch(truth):
-    batch = Hybrid(SIZE).compose(truth.available, seed=1).batch(4)
-    assert [row for rank in range(4) for row in rows(batch[rank * 5 : rank * 5 + 5])] == rows(batch)
 
 
 @pytest.mark.parametrize("language_choice", ["uniform", "size", 3.0])
@@ -460,8 +457,3 @@ def test_the_language_that_cannot_fill_a_batch_is_named():
     truth = build((["de", "en"], [(["de", "en"], ["de", "en"], 10), (["en"], ["en"], 50)], 1.0, 0))
     with pytest.raises(InputError, match=r"batch_size=20 is more than the 10 same-language items in \[de\]"):
         XXMono(20).compose(truth.available, seed=1)
-
-
-def test_a_set_without_weight_is_refused():
-    with pytest.raises(InputError, match=r"dataset\.sources\[set0\]\.weight=0"):
-        build(full(LANGUAGES, 5, weight=0))

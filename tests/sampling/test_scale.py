@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hybrid_retrieval.sampling.hybrid import Hybrid
-from hybrid_retrieval.sampling.single_stream import XY
+from hybrid_retrieval.sampling.sampler import XY
 
 from .large_set import PAIRS, SAMPLERS, parallel
 

@@ -23,7 +23,7 @@ from hybrid_retrieval.sampling.ratio import (
     half_cosine,
     straight,
 )
-from hybrid_retrieval.sampling.single_stream import XX, XY, XXMono
+from hybrid_retrieval.sampling.sampler import XX, XY, XXMono
 
 from .brute_force import build, full, ragged
 
@@ -256,7 +256,7 @@ def test_the_stream_that_gains_less_gets_more():
     shares = [composer.observe(*validation)["alpha"] for validation in VALIDATIONS]
     # No best before; monolingual lags twice, then at the bound; then cross-lingual forgets; a gap; and again.
     assert shares == pytest.approx([0.5, 0.6, 0.7, 0.7, 0.6, 0.6, 0.5])
-    assert [decision["step"] for decision in composer.journal] == [step + 8 for step, _ in VALIDATIONS]
+    assert [decision["step"] for decision in composer.schedule.journal] == [step + 8 for step, _ in VALIDATIONS]
     assert composer.alpha(47) == pytest.approx(0.5)
     assert composer.alpha(48) == pytest.approx(0.6)
     assert composer.alpha(10_000) == pytest.approx(0.5)
@@ -291,12 +291,12 @@ def test_batches_are_a_function_of_seed_step_and_journal(adaptive):
     available = ragged(1).available
     composer = adaptive.compose(available, seed=5, steps=500)
     drawn = follow(composer)
-    for journal in (composer.journal, json.loads(json.dumps(composer.journal))):
+    for journal in (composer.schedule.journal, json.loads(json.dumps(composer.schedule.journal))):
         again = adaptive.compose(available, seed=5, steps=500)
-        again.restore(journal)
+        again.schedule.restore(journal)
         for step in np.random.default_rng(0).permutation(180)[:90].tolist():
             assert rows(again.batch(step)) == drawn[step]
-        assert again.journal == composer.journal
+        assert again.schedule.journal == composer.schedule.journal
     assert drawn != [rows(adaptive.compose(available, seed=5, steps=500).batch(step)) for step in range(180)]
 
 
@@ -321,21 +321,21 @@ def test_a_killed_run_goes_on_and_decides_as_an_unkilled_one(adaptive, killed):
     first = adaptive.compose(available, seed=5, steps=500)
     follow(first, stop=killed)
     second = adaptive.compose(available, seed=5, steps=500)
-    second.restore(first.journal)
+    second.schedule.restore(first.schedule.journal)
     assert follow(second, start=killed) == drawn[killed:]
-    assert second.journal == whole.journal
+    assert second.schedule.journal == whole.schedule.journal
 
 
 def test_a_run_that_goes_back_forgets_what_it_decided_later(adaptive):
     """A checkpoint may be older than the last validation before the kill."""
     composer = adaptive.compose(ragged(1).available, seed=5, steps=500)
     follow(composer)
-    journal = composer.journal
+    journal = composer.schedule.journal
     composer.observe(*VALIDATIONS[3])
-    assert composer.journal == journal[:4]
+    assert composer.schedule.journal == journal[:4]
     for validation in VALIDATIONS[4:]:
         composer.observe(*validation)
-    assert composer.journal == journal
+    assert composer.schedule.journal == journal
 
 
 def test_adaptive_counts_are_within_one_of_the_sum_of_the_journals_shares():
@@ -343,7 +343,7 @@ def test_adaptive_counts_are_within_one_of_the_sum_of_the_journals_shares():
         composer = Hybrid(6, schedule=ADAPTIVE).compose(ragged(1).available, seed=seed, steps=500)
         monolingual = [all(row[2] == row[3] for row in batch) for batch in follow(composer, 400)]
         shares = np.full(400, 0.5)
-        for decision in composer.journal:
+        for decision in composer.schedule.journal:
             shares[decision["step"] :] = decision["alpha"]
         assert (np.abs(np.cumsum(monolingual) - np.cumsum(shares)) < 1).all()
 
@@ -363,21 +363,21 @@ def test_the_adaptive_coin_has_the_journals_shares():
 def test_a_journal_is_plain_and_ones_own():
     composer = Hybrid(6, schedule=ADAPTIVE).compose(ragged(1).available, seed=1, steps=500)
     composer.observe(*VALIDATIONS[0])
-    journal = composer.journal
+    journal = composer.schedule.journal
     assert journal == [{"step": 28, "alpha": 0.5, "observed": 20, "monolingual": 0.2, "crosslingual": 0.1}]
     assert {type(value) for value in journal[0].values()} <= {int, float, type(None)}
     journal[0]["alpha"] = 0.0
-    assert composer.journal[0]["alpha"] == 0.5
+    assert composer.schedule.journal[0]["alpha"] == 0.5
 
 
 @pytest.mark.parametrize("sampler", [XX(6), XXMono(6), XY(6), Hybrid(6), HybridWithinBatch(6)])
 def test_other_schedules_observe_in_silence_and_have_an_empty_journal(sampler):
     composer = sampler.compose(ragged(1).available, seed=1, steps=500)
     assert composer.observe(*VALIDATIONS[0]) is None
-    assert composer.journal == []
-    composer.restore([])
+    assert composer.schedule.journal == []
+    composer.schedule.restore([])
     with pytest.raises(ValueError, match="not adaptive"):
-        composer.restore([{"step": 28, "alpha": 0.5, "observed": 20, "monolingual": 0.2, "crosslingual": 0.1}])
+        composer.schedule.restore([{"step": 28, "alpha": 0.5, "observed": 20, "monolingual": 0.2, "crosslingual": 0.1}])
 
 
 # Errors.

@@ -13,7 +13,7 @@ from hybrid_retrieval.sampling.batch import PairIndices
 from tests.sampling import brute_force
 
 AVAILABLE = brute_force.build(brute_force.full(["aa", "bb", "cc"], 100)).available
-NAMES = ["single_stream.XX", "single_stream.XY", "single_stream.XXMono", "hybrid.Hybrid", "hybrid.HybridWithinBatch"]
+NAMES = ["sampler.XX", "sampler.XY", "sampler.XXMono", "hybrid.Hybrid", "hybrid.HybridWithinBatch"]
 
 
 def same(left: PairIndices, right: PairIndices) -> bool:
@@ -33,7 +33,7 @@ def test_a_global_batch_is_consecutive_smaller_ones(name: str) -> None:
 
 
 def test_monolingual_sub_batches_have_one_language_each() -> None:
-    node = {"_target_": "hybrid_retrieval.sampling.single_stream.XXMono", "batch_size": 24, "sub_batches": 3}
+    node = {"_target_": "hybrid_retrieval.sampling.sampler.XXMono", "batch_size": 24, "sub_batches": 3}
     composer = build(node, "sampler").compose(AVAILABLE, 1)
     several = 0
     for step in range(10):
@@ -44,6 +44,6 @@ def test_monolingual_sub_batches_have_one_language_each() -> None:
 
 
 def test_sizes_that_do_not_divide_are_refused() -> None:
-    node = {"_target_": "hybrid_retrieval.sampling.single_stream.XY", "batch_size": 100, "sub_batches": 8}
+    node = {"_target_": "hybrid_retrieval.sampling.sampler.XY", "batch_size": 100, "sub_batches": 8}
     with pytest.raises(InputError, match=r"sampler.batch_size=100 .* sampler.sub_batches=8; the nearest sizes are 96 or 104"):
         build(node, "sampler")

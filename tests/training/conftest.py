@@ -37,7 +37,7 @@ def ragged(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> li
     for seed, name in enumerate(SETS):
         pairs = ragged_set(directory / name, name, seed)
         queries, passages = (tokenise(pairs, side, tokenization, 500, cache, show=False) for side in ("queries", "passages"))
-        sets.append(TokenisedSet(pairs, queries, passages, 1.0))
+        sets.append(TokenisedSet(pairs, queries, passages))
     return sets
 
 

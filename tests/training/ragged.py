@@ -68,7 +68,7 @@ def batch_of(
 ) -> PairBatch:
     """16 cross-lingual pairs of both sets as a rank sees them, in chunks of `budget` tokens."""
     collate = Collator(sets, hard_negatives, sides, budget)
-    return collate(step, composed(collate, "single_stream.XY", batch_size).batch(step), rank, ranks)
+    return collate(step, composed(collate, "sampler.XY", batch_size).batch(step), rank, ranks)
 
 
 def encoded(batches: Sequence[PairBatch]) -> list[list[int]]:

@@ -22,7 +22,7 @@ from hybrid_retrieval.training.datamodule import GlobalBatches
 from hybrid_retrieval.training.fit import prepare
 from tests.training.ragged import LONGEST, composed, encoded
 
-SAMPLERS = ["single_stream.XX", "single_stream.XY", "single_stream.XXMono", "hybrid.Hybrid", "hybrid.HybridWithinBatch"]
+SAMPLERS = ["sampler.XX", "sampler.XY", "sampler.XXMono", "hybrid.Hybrid", "hybrid.HybridWithinBatch"]
 SIDES = ("queries", "passages")
 
 
@@ -56,7 +56,7 @@ def test_either_side_of_a_pair_may_be_its_query_or_its_passage(
 ) -> None:
     collate = Collator(ragged, 1, sides, 100)
     of = {"query": "queries", "passage": "passages"}
-    for sampler in ("single_stream.XY", "single_stream.XX"):
+    for sampler in ("sampler.XY", "sampler.XX"):
         composer = composed(collate, sampler, 12, seed=3)
         for step in range(5):
             batch = collate(step, composer.batch(step))
@@ -104,7 +104,7 @@ def check_texts(collate: Collator, batch: PairBatch, tokenizer: Tokenizer, sides
 
 def test_no_pair_is_a_negative_of_its_translation_its_duplicate_or_another_answer(collate: Collator) -> None:
     """Law 3 by brute force over texts and edges, on the mask that the loss uses."""
-    composer = composed(collate, "single_stream.XX", 24)
+    composer = composed(collate, "sampler.XX", 24)
     masked = 0
     for step in range(10):
         indices = composer.batch(step)
@@ -169,7 +169,7 @@ def check_share(part: PairBatch, whole: PairBatch, rank: int, ranks: int) -> Non
 
 def test_chunks_keep_to_their_budget_and_pad_little(ragged: list[TokenisedSet]) -> None:
     collate = Collator(ragged, 1, chunk_tokens=160)
-    composer = composed(collate, "single_stream.XX", 24)
+    composer = composed(collate, "sampler.XX", 24)
     for step in range(5):
         batch = collate(step, composer.batch(step))
         lengths = [np.diff(chunk.tokens.offsets.numpy()) for chunk in batch.chunks]
@@ -183,7 +183,7 @@ def test_chunks_keep_to_their_budget_and_pad_little(ragged: list[TokenisedSet]) 
 def test_ranks_carry_similar_loads(ragged: list[TokenisedSet]) -> None:
     """No rank has more than a chunk's tokens above the least."""
     collate = Collator(ragged, 1, chunk_tokens=100)
-    composer = composed(collate, "single_stream.XY", 24)
+    composer = composed(collate, "sampler.XY", 24)
     for step in range(5):
         parts = [collate(step, composer.batch(step), rank, 4) for rank in range(4)]
         loads = [sum(len(chunk.tokens) * chunk.tokens.longest for chunk in part.chunks) for part in parts]

@@ -83,23 +83,26 @@ class LibreOfficeHelp(BuiltSource):
         return self.languages
 
     def state(self) -> list[Any] | None:
-        return [folder_state(text) for text in self._texts(self._help_dir) if text.is_dir()] if self._help_dir else None
+        if not self._help_dir:
+            return None
+        texts = [folder / "text" for folder in self._folders(self._help_dir).values()]
+        return [folder_state(text) for text in texts if text.is_dir()]
 
     @property
     def _read(self) -> list[str]:
         """The languages to read: English decides what is kept, whether it is asked for or not."""
         return sorted({*self.languages, "en"})
 
-    def _texts(self, root: Path) -> list[Path]:
-        return [root / folder_name(language) / "text" for language in self._read]
+    def _folders(self, root: Path) -> dict[str, Path]:
+        return {language: root / folder_name(language) for language in self._read}
+
+    def _all_in(self, root: Path) -> bool:
+        return all((folder / "text").is_dir() for folder in self._folders(root).values())
 
     def at_hand(self) -> bool:
         if self._help_dir:
-            return all(text.is_dir() for text in self._texts(self._help_dir))
-        return self.built() or self._is_installed() or all(self._package(language) for language in self._read)
-
-    def _is_installed(self) -> bool:
-        return all(text.is_dir() for text in self._texts(self.installed))
+            return self._all_in(self._help_dir)
+        return self.built() or self._all_in(self.installed) or all(map(self._package, self._read))
 
     def _package(self, language: str) -> Path | None:
         return max(self._downloads.glob(f"{package_name(language)}_*.deb"), default=None)
@@ -129,11 +132,10 @@ class LibreOfficeHelp(BuiltSource):
                 wanted = self._help_dir / folder_name("en") / "text"
                 raise InputError(f"dataset.help_dir={self._help_dir} lacks {wanted}: English decides which sections are kept")
             choose_languages(self.languages, present)
-            return {language: self._help_dir / folder_name(language) for language in self._read}, {"path": str(self._help_dir)}
-        if self._is_installed():
-            versions = {package_name(language): _installed_version(package_name(language)) for language in self._read}
-            folders = {language: self.installed / folder_name(language) for language in self._read}
-            return folders, {"path": str(self.installed), "packages": versions}
+            return self._folders(self._help_dir), {"path": str(self._help_dir)}
+        if self._all_in(self.installed):
+            versions = {package: _installed_version(package) for package in map(package_name, self._read)}
+            return self._folders(self.installed), {"path": str(self.installed), "packages": versions}
         missing = [language for language in self._read if not self._package(language)]
         for language in track(missing, "downloading help packages"):
             download(package_name(language), self._downloads)
@@ -174,20 +176,16 @@ def download(package: str, into: Path) -> None:
     advice = "check dataset.languages, install the libreoffice-help packages, set dataset.help_dir, or choose dataset=synthetic"
     if not shutil.which("apt-get"):
         raise InputError(f"LibreOffice help is not installed and apt-get is not there to download it: {advice}")
-    work = into / f".{package}"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
     # The sandbox user that apt drops to as root cannot write here.
     command = ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", package]
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
-    files = list(work.glob("*.deb"))
-    if done.returncode or not files:
-        shutil.rmtree(work, ignore_errors=True)
-        reason = next((line for line in done.stderr.splitlines() if line.startswith("E:")), "apt-get failed")
-        way = "run 'apt-get update' as root (or 'make data' as root)"
-        raise InputError(f"cannot download {package} ({reason.strip()}): {way}; otherwise {advice}")
-    files[0].replace(into / files[0].name)
-    shutil.rmtree(work)
+    with tempfile.TemporaryDirectory(dir=into) as work:
+        done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+        files = list(Path(work).glob("*.deb"))
+        if done.returncode or not files:
+            reason = next((line for line in done.stderr.splitlines() if line.startswith("E:")), "apt-get failed")
+            way = "run 'apt-get update' as root (or 'make data' as root)"
+            raise InputError(f"cannot download {package} ({reason.strip()}): {way}; otherwise {advice}")
+        files[0].replace(into / files[0].name)
 
 
 def refresh_package_lists() -> bool:

@@ -9,20 +9,11 @@ from omegaconf import OmegaConf
 
 from hybrid_retrieval.config import PathsConfig, build, config_directory, positive
 from hybrid_retrieval.data.parallel import ParallelPairs
-from hybrid_retrieval.data.source import Source, WeightedPairs
+from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError, nearest
 
 DEFAULT = "beir_parallel"
 OWN = ("dataset", "name", "weight")
-
-
-@dataclasses.dataclass(frozen=True)
-class Member:
-    """One set of the mixture, under the name that manifests give it."""
-
-    name: str
-    source: Source
-    weight: float
 
 
 @dataclasses.dataclass(eq=False)
@@ -44,32 +35,32 @@ class Mixture(Source):
             )
         if not self.sources:
             raise InputError("dataset.sources is empty; expected sets, as in 'dataset.sources=[{name: a, path: folder}]'")
-        self._members = [
-            _member(entry, f"dataset.sources[{index}]", self.paths, self.languages) for index, entry in enumerate(self.sources)
-        ]
-        names = [member.name for member in self._members]
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                raise InputError(f"dataset.sources[{index}].name={name!r} is taken by another set: give it a name of its own")
+        self._members: dict[str, tuple[Source, float]] = {}
+        for index, entry in enumerate(self.sources):
+            key = f"dataset.sources[{index}]"
+            name, source, weight = _member(entry, key, self.paths, self.languages)
+            if name in self._members:
+                raise InputError(f"{key}.name={name!r} is taken by another set: give it a name of its own")
+            self._members[name] = source, weight
 
     def at_hand(self) -> bool:
-        return all(member.source.at_hand() for member in self._members)
+        return all(source.at_hand() for source, _ in self._members.values())
 
     def pairs(self) -> ParallelPairs:
         if len(self._members) > 1:
-            names = ", ".join(member.name for member in self._members)
+            names = ", ".join(self._members)
             raise InputError(
                 f"dataset=mixture holds several sets ({names}) where one is needed, as for a benchmark: choose one"
             )
-        return self._named(self._members[0])
+        return self._weighted()[0]
 
-    def sets(self) -> list[WeightedPairs]:
-        found = [self._named(member) for member in self._members]
+    def sets(self) -> list[ParallelPairs]:
+        found = self._weighted()
         sizes = [len(pairs.split_edges("train")) for pairs in found]
         if not any(sizes):
             raise InputError("dataset.sources: none of the sets has a pair to train on")
-        weights = [member.weight * self._size_factor(size) for member, size in zip(self._members, sizes, strict=True)]
-        return [WeightedPairs(pairs, weight) for pairs, weight in zip(found, weights, strict=True)]
+        factors = [self._size_factor(size) for size in sizes]
+        return [dataclasses.replace(pairs, weight=pairs.weight * factor) for pairs, factor in zip(found, factors, strict=True)]
 
     def _size_factor(self, size: int) -> float:
         """The size to the power 1/temperature; a set without edges is never drawn."""
@@ -77,12 +68,14 @@ class Mixture(Source):
             return float(size > 0)
         return float(size) if isinstance(self.set_choice, str) else float(size ** (1 / self.set_choice))
 
-    def _named(self, member: Member) -> ParallelPairs:
-        return dataclasses.replace(member.source.pairs(), name=member.name)
+    def _weighted(self) -> list[ParallelPairs]:
+        """The sets under the names that manifests give them, each with its own weight."""
+        members = self._members.items()
+        return [dataclasses.replace(source.pairs(), name=name, weight=weight) for name, (source, weight) in members]
 
 
-def _member(entry: dict[str, Any], key: str, paths: PathsConfig, languages: list[str] | None) -> Member:
-    """The set that an entry of ``dataset.sources`` describes."""
+def _member(entry: dict[str, Any], key: str, paths: PathsConfig, languages: list[str] | None) -> tuple[str, Source, float]:
+    """Name, source and weight of the set that an entry of ``dataset.sources`` describes."""
     if not isinstance(entry, dict):
         raise InputError(f"{key}={entry!r} is not a mapping; expected something like {{name: a, path: folder}}")
     configs = {file.stem: file for file in (config_directory() / "dataset").glob("*.yaml") if file.stem != Mixture.name}
@@ -103,4 +96,4 @@ def _member(entry: dict[str, Any], key: str, paths: PathsConfig, languages: list
     if languages is not None:
         given.setdefault("languages", languages)
     source = build({str(option): value for option, value in values.items()} | given, key, paths=paths)
-    return Member(name or source.name, source, float(weight))
+    return name or source.name, source, float(weight)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -119,17 +119,13 @@ class Mmarco(BuiltSource):
         positives = np.unique(triples[:, 1])
         splits = np.array([split_of(str(id_), self.validation_share, 0.0) for id_ in known["passages"][positives].tolist()])
         held_out = np.isin(triples[:, 1], positives[splits == "validation"])
-        writer.finish(
-            {"train": triples[~held_out], "validation": triples[held_out]},
-            {"provenance": self._origin(files), "dropped": dropped},
-        )
-
-    def _origin(self, files: dict[str, Path]) -> dict[str, Any]:
-        if self._folder is not None:
-            return {"path": str(self._folder), "version": self.version}
         # The hub's cache keeps large files under their SHA-256.
         checksums = {name: file.resolve().name for name, file in files.items()}
-        return {"hub": REPOSITORY, "revision": self.revision, "checksums": checksums}
+        origin: dict[str, Any] = {"hub": REPOSITORY, "revision": self.revision, "checksums": checksums}
+        if self._folder is not None:
+            origin = {"path": str(self._folder), "version": self.version}
+        edges = {"train": triples[~held_out], "validation": triples[held_out]}
+        writer.finish(edges, {"provenance": origin, "dropped": dropped})
 
 
 def read_texts(file: Path, known: Int32s, found: npt.NDArray[np.bool_], lost: Counter[str]) -> Iterator[tuple[int, str, str]]:
@@ -190,17 +186,10 @@ def read_triples(file: Path) -> Int32s:
         ) as batches:
             parts.extend(np.stack([column.to_numpy() for column in batch.columns], axis=1) for batch in batches)
     except pa.ArrowInvalid as error:
-        if file.stat().st_size == 0:
-            raise InputError(f"{file} is empty; expected lines of a query, a positive and a negative passage id") from error
-        raise InputError(f"{file}, {_bad_line(file, columns)}") from error
+        for number, line in read_lines(file):
+            fields = line.rstrip("\r\n").split("\t")
+            if len(fields) != len(columns) or not all(map(is_id, fields)):
+                reason = f"is not 3 tab-separated integers ({', '.join(columns)}; truncated?)"
+                raise InputError(f"{file}, line {number}: {line.strip()[:60]!r} {reason}") from error
+        raise InputError(f"{file} is empty; expected lines of a query, a positive and a negative passage id") from error
     return np.concatenate(parts)
-
-
-def _bad_line(file: Path, columns: Sequence[str]) -> str:
-    """Describe the first line that is not one integer for each of `columns`."""
-    for number, line in read_lines(file):
-        fields = line.rstrip("\r\n").split("\t")
-        if len(fields) != len(columns) or not all(map(is_id, fields)):
-            shown = line.strip()[:60]
-            return f"line {number}: {shown!r} is not {len(columns)} tab-separated integers ({', '.join(columns)}; truncated?)"
-    return "damaged"

@@ -1,6 +1,6 @@
 """A set of one's own in BEIR's files, one folder a language, against all of its passages; nothing is trained on it.
 
-The files are those of `data.beir_files`. The same query ``_id`` in two languages is a translation, and a judgement in folder
+The files are those of `data.records`. The same query ``_id`` in two languages is a translation, and a judgement in folder
 ``<lang>`` joins a query of whichever language with a passage of that language. Grades count, and passages that answer nothing
 are candidates too: that is what sets it apart from `held_out`, whose corpus is the answers of a split.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from hybrid_retrieval.cache import Cache, folder_state
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.beir_files import BeirFolder, read_qrels
+from hybrid_retrieval.data.records import BeirFolder, read_qrels
 from hybrid_retrieval.data.source import choose_languages, find_folder
 from hybrid_retrieval.data.stored_texts import Passages
 from hybrid_retrieval.errors import InputError
