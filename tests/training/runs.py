@@ -126,15 +126,15 @@ def logged(run_dir: Path) -> list[dict[str, str]]:
     return rows
 
 
-TIMED = ("per_second", "memory_gib", "train/seconds")
+OF_THE_PROCESS = ("per_second", "memory_gib", "train/seconds", "train/start_step")
 
 
 def curves(run_dir: Path) -> dict[tuple[int, str], str]:
-    """What was logged of each step, but for what is timed; a step that was taken again is logged again, to the digit."""
+    """What was logged of each step, but for when and how fast; a step that was taken again is logged again, to the digit."""
     found: dict[tuple[int, str], str] = {}
     for row in logged(run_dir):
         for name, value in row.items():
-            if value and name not in ("step", "epoch") and not name.endswith(TIMED):
+            if value and name not in ("step", "epoch") and not name.endswith(OF_THE_PROCESS):
                 key = int(row["step"]), name
                 assert found.get(key, value) == value, key
                 found[key] = value

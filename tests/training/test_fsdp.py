@@ -22,7 +22,7 @@ from hybrid_retrieval.models.adapters import Lora, add_adapters
 from hybrid_retrieval.training.checkpoint import read_checkpoint
 from hybrid_retrieval.training.collate import PairBatch, TokenisedSet
 from hybrid_retrieval.training.engine import Engine, sum_gradients
-from hybrid_retrieval.training.fit import prepare
+from hybrid_retrieval.training.fit import callbacks, prepare
 from hybrid_retrieval.training.optimizers import AdamW, clip_gradients
 from hybrid_retrieval.training.strategies import shard, sharded, whole
 from tests.conftest import SMALL, Command
@@ -231,7 +231,6 @@ def test_whole_weights_take_no_part(tokenizer: Tokenizer, ragged: list[Tokenised
     [
         (["model=static"], "trainer.strategy=fsdp .* StaticBackbone"),
         (["model=tiny", "model.token_embeddings=sparse"], "model.token_embeddings=dense"),
-        (["model=tiny", "callbacks=[best,ema]"], "callbacks.ema"),
         (["model=tiny", "trainer.precision=16-mixed"], "trainer.precision=16-mixed"),
     ],
 )
@@ -239,6 +238,12 @@ def test_what_cannot_be_sharded_is_refused_in_one_line(job: Callable[..., JobCon
     with pytest.raises(InputError, match=words) as refused:
         prepare(job("trainer=fsdp", *settings))
     assert "\n" not in str(refused.value)
+
+
+def test_an_average_of_sharded_weights_is_refused(job: Callable[..., JobConfig], tmp_path: Path) -> None:
+    config = job("trainer=fsdp", "model=tiny", "callbacks=[best,ema]")
+    with pytest.raises(InputError, match=r"callbacks\.ema needs whole weights"):
+        callbacks(config, tmp_path, prepare(config).data)
 
 
 TINY = [
