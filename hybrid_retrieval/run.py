@@ -66,7 +66,7 @@ def launch(
     from hybrid_retrieval import run_record
     from hybrid_retrieval.training import exact, fit
 
-    job = fit.settled(run_record.settled(run_dir, job))
+    job = fit.settled(run_record.continued(run_dir, job))
     joined = exact.joined_ranks(job.devices, job.nodes)
     if joined is not None:
         os.environ |= joined

@@ -61,7 +61,7 @@ def state_of(run_dir: Path) -> State:
     return "finished" if (run_dir / METRICS).exists() else "unfinished"
 
 
-def settled(run_dir: Path, job: JobConfig) -> JobConfig:
+def continued(run_dir: Path, job: JobConfig) -> JobConfig:
     """`job` with what an earlier process of the run in `run_dir` had to decide: nothing timed or probed is decided twice."""
     if not (run_dir / CONFIG).exists():
         return job

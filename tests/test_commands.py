@@ -206,6 +206,7 @@ def test_help_and_config_import_nothing_heavy(command: Command) -> None:
         assert re.search(rf"^\s+{group}\s", command("run", "--help").stdout, re.MULTILINE), group
 
 
+@pytest.mark.slow
 def test_the_named_study_is_the_sweep(command: Command) -> None:
     done = command(
         "run", "+experiment=hybrid_vs_baselines", "-m", *SMALL[:-1], "trainer.accelerator=cpu", "hydra.sweep.dir=study"

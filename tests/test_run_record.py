@@ -9,7 +9,7 @@ import pytest
 
 from hybrid_retrieval.config import JobConfig
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.run_record import run_state, settled, write_config, write_metrics
+from hybrid_retrieval.run_record import continued, run_state, write_config, write_metrics
 
 Compose = Callable[..., JobConfig]
 
@@ -70,12 +70,12 @@ def test_what_changes_the_run_is_refused_by_name(job: Compose, tmp_path: Path, c
 
 def test_what_was_settled_is_taken_over_and_what_is_asked_for_is_not(job: Compose, tmp_path: Path) -> None:
     open_ = job("resume=auto")
-    assert settled(tmp_path, open_) == open_
+    assert continued(tmp_path, open_) == open_
     write_config(tmp_path, job("training.chunk_tokens=1000", "trainer.precision=bf16-mixed"), {})
-    again = settled(tmp_path, open_)
+    again = continued(tmp_path, open_)
     assert (again.training.chunk_tokens, again.trainer["precision"]) == (1000, "bf16-mixed")
     assert run_state(tmp_path, again) == "unfinished"
-    other = settled(tmp_path, job("resume=auto", "training.chunk_tokens=900"))
+    other = continued(tmp_path, job("resume=auto", "training.chunk_tokens=900"))
     with pytest.raises(InputError, match=r"differs in training\.chunk_tokens$"):
         run_state(tmp_path, other)
 

@@ -28,7 +28,7 @@ ANY_ESCAPED = r"[%\s\p{Z}\x{0b}\x{85}\x{1c}-\x{1f}]"
 
 Ints = npt.NDArray[np.int64]
 
-MEASURES = ("map", "mrr", "recall@1", "recall@10", "recall@100", "ndcg@10")
+DEFAULT_MEASURES = ("map", "mrr", "recall@1", "recall@10", "recall@100", "ndcg@10")
 """Reported where a benchmark names no measures of its own."""
 
 
@@ -90,7 +90,7 @@ class RetrievalCollection:
     query: Ints
     document: Ints
     grade: Ints
-    measures: tuple[str, ...] = MEASURES
+    measures: tuple[str, ...] = DEFAULT_MEASURES
     excluded: Ints = field(default_factory=lambda: np.empty((0, 2), np.int64))
     labels: tuple[Ints, Ints] | None = None
 
@@ -104,7 +104,7 @@ class RetrievalCollection:
         queries: Mapping[str, Rows],
         corpus: Mapping[str, Rows],
         judgements: Mapping[tuple[str, str], Sequence[tuple[str, str, int]]],
-        measures: tuple[str, ...] = MEASURES,
+        measures: tuple[str, ...] = DEFAULT_MEASURES,
     ) -> RetrievalCollection:
         """From the rows of each language and, for each (query language, corpus language), (query id, document id, grade).
 
@@ -132,7 +132,7 @@ class RetrievalCollection:
         queries: Mapping[str, Rows],
         corpus: Mapping[str, Rows],
         answers: Mapping[str, Sequence[tuple[str, str, int]]],
-        measures: tuple[str, ...] = MEASURES,
+        measures: tuple[str, ...] = DEFAULT_MEASURES,
     ) -> RetrievalCollection:
         """From the rows of each language and, for each corpus language, (query id, document id, grade).
 

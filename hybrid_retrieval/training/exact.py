@@ -315,7 +315,9 @@ def start_ranks(run: Callable[..., object], arguments: tuple[Any, ...], devices:
         InputError: a rank found bad input.
     """
     node = this_node(nodes)
-    address, port = meeting_point(os.environ) if nodes > 1 else ("127.0.0.1", _free_port())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address, port = meeting_point(os.environ) if nodes > 1 else ("127.0.0.1", str(free.getsockname()[1]))
     ranks: ProcessContext | None = None
     messages = get_context("spawn").SimpleQueue()
     asked = False
@@ -347,12 +349,6 @@ def start_ranks(run: Callable[..., object], arguments: tuple[Any, ...], devices:
         for process in ranks.processes if ranks else []:
             process.kill()
             process.join()
-
-
-def _free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 def _spawned(

@@ -49,15 +49,27 @@ EVERYTHING = [
 """Validation every 5 steps of two batches each."""
 
 
+CASES = {
+    "static, early stopping": ([*STATIC, *STOPS_EARLY], 5),
+    "transformer with dropout": ([*DROPOUT, *TO_THE_END], 10),
+    "adaptive ratio, averages, accumulation, GradCache": (EVERYTHING, 5),
+}
+STATIC_CASE, DROPOUT_CASE, EVERY_CASE = CASES
+
+
 @pytest.mark.parametrize(
-    ("settings", "every"),
-    [([*STATIC, *STOPS_EARLY], 5), ([*DROPOUT, *TO_THE_END], 10), (EVERYTHING, 5)],
-    ids=["static, early stopping", "transformer with dropout", "adaptive ratio, averages, accumulation, GradCache"],
+    ("how", "case"),
+    [
+        ("kill", STATIC_CASE),
+        ("terminate", STATIC_CASE),
+        ("terminate", DROPOUT_CASE),
+        ("kill", EVERY_CASE),
+        pytest.param("kill", DROPOUT_CASE, marks=pytest.mark.slow),
+        pytest.param("terminate", EVERY_CASE, marks=pytest.mark.slow),
+    ],
 )
-@pytest.mark.parametrize("how", ["kill", "terminate"])
-def test_ended_again_and_again_equals_never_ended_bit_for_bit(
-    job: Compose, tmp_path: Path, settings: list[str], every: int, how: str
-) -> None:
+def test_ended_again_and_again_equals_never_ended_bit_for_bit(job: Compose, tmp_path: Path, how: str, case: str) -> None:
+    settings, every = CASES[case]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(job(*settings), whole)
     stop = checkpoint(whole)["global_step"]

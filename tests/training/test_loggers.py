@@ -109,6 +109,7 @@ def check_results(found: OfflineRun, run_dir: Path) -> None:
     assert found.exits == [0]
 
 
+@pytest.mark.slow
 def test_each_job_of_a_sweep_on_two_devices_is_a_run_of_its_own_in_one_group(command: Command, tmp_path: Path) -> None:
     sweep = tmp_path / "my_sweep"
     jobs = ["sampler=hybrid,x_y", f"hydra.sweep.dir={sweep}", "trainer.devices=2", "name=mine"]

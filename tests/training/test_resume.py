@@ -42,9 +42,8 @@ def test_same_seed_same_weights_and_another_seed_others(command: Command, job: C
     assert not torch.equal(*(weights(tmp_path / name)[words] for name in ("a", "c")))
 
 
-EARLY = pytest.param([*STATIC, *STOPS_EARLY], 1, id="static, early stopping")
 MODELS = [
-    pytest.param([*STATIC, *STOPS_EARLY], 3, id="static, early stopping, 3 kills", marks=pytest.mark.slow),
+    pytest.param([*STATIC, *STOPS_EARLY], 3, id="static, early stopping", marks=pytest.mark.slow),
     pytest.param(
         [*DROPOUT, "trainer.max_steps=200", "trainer.val_check_interval=50", "training.checkpoint_every=20"],
         3,
@@ -54,7 +53,7 @@ MODELS = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "kills"), [EARLY, *MODELS])
+@pytest.mark.parametrize(("settings", "kills"), MODELS)
 def test_killed_and_resumed_equals_unkilled_bit_for_bit(
     command: Command, cache: Path, tmp_path: Path, settings: list[str], kills: int
 ) -> None:

@@ -18,7 +18,7 @@ from hybrid_retrieval.data.stored_texts import Passages
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
 from hybrid_retrieval.evaluation.benchmarks.stored_corpus import store_passages
-from hybrid_retrieval.evaluation.collection import MEASURES, RetrievalCollection
+from hybrid_retrieval.evaluation.collection import RetrievalCollection
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class BeirParallel(Benchmark):
             "judgements below 1": sum(grade <= 0 for rows in answers.values() for _, _, grade in rows),
         }
         log.info("left out of %s: %s", self.name, ", ".join(f"{reason} {count:,}" for reason, count in unused.items()))
-        return RetrievalCollection.parallel(self.name, queries, corpus, answers, MEASURES)
+        return RetrievalCollection.parallel(self.name, queries, corpus, answers)
 
     def _answers(self, language: str, known: set[str], chosen: set[str]) -> list[tuple[str, str, int]]:
         """(query id, passage id, grade) of a language's folder, for the queries of the `chosen` languages."""
