@@ -176,37 +176,41 @@ class Engine:
     def _contrast(
         self, batch: PairBatch, embeddings: Tensor, gradients: bool
     ) -> tuple[Contrast, Tensor, list[tuple[Tensor, Tensor]]]:
-        """The outcome of the batch, the gradient of every embedding, and the gradients of the loss's own parameters."""
-        count = len(batch)
-        own = [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
-        leaf = embeddings.requires_grad_(gradients)  # [texts, dimensions]: queries, own passages, hard negatives
-        same = (batch.of_queries.language == batch.of_passages.language[:count]).to(leaf.dtype)
-        sums = leaf.new_zeros(2, 3)
-        figures: dict[str, Tensor] = {}
-        totals = [torch.zeros_like(value) for value in (leaf, *own)]
-        size = max(1, self.block_scores // len(batch.of_passages.group))
-        for start in range(batch.rows.start, batch.rows.stop, size):
-            rows = slice(start, min(start + size, batch.rows.stop))
-            with torch.set_grad_enabled(gradients):
-                pairs = EmbeddedPairs(leaf[:count], leaf[count:], batch.of_queries, batch.of_passages, batch.taught)
-                scored = self.loss(pairs, rows)  # of [rows, passages] similarities
-                loss = scored.loss.sum() / count
-            of_query = torch.stack([scored.loss.detach(), scored.hit.to(leaf.dtype), torch.ones_like(scored.loss)], 1)
-            sums += torch.stack([same[rows], 1 - same[rows]]).matmul(of_query)
-            for name, value in scored.figures.items():
-                figures[name] = figures.get(name, 0) + value.sum()
-            if gradients:
-                found = torch.autograd.grad(loss, [leaf, *own], allow_unused=True)
-                for total, value in zip(totals, found, strict=True):
-                    if value is not None:
-                        total += value
-        if len(batch.counts) > 1:
-            dist.all_reduce(totals[0])
-            dist.all_reduce(sums)
-            for name in sorted(figures):
-                dist.all_reduce(figures[name])
-        means = {name: value / count for name, value in figures.items()}
-        return Contrast(sums, means), totals[0], list(zip(own, totals[1:], strict=True))
+        """The outcome of the batch, the gradient of every embedding, and the gradients of the loss's own parameters.
+
+        In float32: in bfloat16 a similarity of 0.9 over a temperature of 0.05 is right to 0.06.
+        """
+        with torch.autocast(embeddings.device.type, enabled=False):
+            count = len(batch)
+            own = [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
+            leaf = embeddings.requires_grad_(gradients)  # [texts, dimensions]: queries, own passages, hard negatives
+            same = (batch.of_queries.language == batch.of_passages.language[:count]).to(leaf.dtype)
+            sums = leaf.new_zeros(2, 3)
+            figures: dict[str, Tensor] = {}
+            totals = [torch.zeros_like(value) for value in (leaf, *own)]
+            size = max(1, self.block_scores // len(batch.of_passages.group))
+            for start in range(batch.rows.start, batch.rows.stop, size):
+                rows = slice(start, min(start + size, batch.rows.stop))
+                with torch.set_grad_enabled(gradients):
+                    pairs = EmbeddedPairs(leaf[:count], leaf[count:], batch.of_queries, batch.of_passages, batch.taught)
+                    scored = self.loss(pairs, rows)  # of [rows, passages] similarities
+                    loss = scored.loss.sum() / count
+                of_query = torch.stack([scored.loss.detach(), scored.hit.to(leaf.dtype), torch.ones_like(scored.loss)], 1)
+                sums += torch.stack([same[rows], 1 - same[rows]]).matmul(of_query)
+                for name, value in scored.figures.items():
+                    figures[name] = figures.get(name, 0) + value.sum()
+                if gradients:
+                    found = torch.autograd.grad(loss, [leaf, *own], allow_unused=True)
+                    for total, value in zip(totals, found, strict=True):
+                        if value is not None:
+                            total += value
+            if len(batch.counts) > 1:
+                dist.all_reduce(totals[0])
+                dist.all_reduce(sums)
+                for name in sorted(figures):
+                    dist.all_reduce(figures[name])
+            means = {name: value / count for name, value in figures.items()}
+            return Contrast(sums, means), totals[0], list(zip(own, totals[1:], strict=True))
 
 
 def _autocast_state(device: str) -> tuple[str, torch.dtype, bool]:

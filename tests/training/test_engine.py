@@ -75,6 +75,17 @@ def test_gradients_of_chunks_are_summed_in_float32_under_autocast(
     torch.testing.assert_close(weight.grad, torch.stack(of_weight).sum(0), atol=1e-6, rtol=1e-5)
 
 
+def test_the_loss_is_computed_in_float32_under_autocast(ragged: list[TokenisedSet], tokenizer: Tokenizer) -> None:
+    """A static encoder's means of rows are float32 either way, and so is the rest."""
+    encoder, batch = small_encoder(tokenizer, STATIC), batch_of(ragged, 0)
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append(steps(Engine(encoder, info_nce(**LEARNED), 3), batch))
+    assert found[0][0] == found[1][0]
+    assert largest_difference(found[1][1], found[0][1]) == 0
+
+
 @pytest.mark.parametrize("kind", [STATIC, TINY])
 @pytest.mark.parametrize("cached", [False, True], ids=["uncached", "cached"])
 @pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: f"budget {budget}")
@@ -208,7 +219,7 @@ def test_with_grad_cache_the_activations_are_those_of_one_chunk(
     ragged: list[TokenisedSet], tokenizer: Tokenizer, cached: bool
 ) -> None:
     """What autograd keeps for the backward pass, at its peak; without GradCache it is that of all chunks."""
-    encoder, batch = small_encoder(tokenizer, TINY, 0.1), batch_of(ragged, 300)
+    encoder, batch = small_encoder(tokenizer, TINY, 0.1), batch_of(ragged, 150)
     alone = [kept_bytes(encoder, lambda tokens=chunk.tokens: encoder(tokens).sum().backward()) for chunk in batch.chunks]
     assert len(alone) > 4
     peak = kept_bytes(encoder, lambda: Engine(encoder, info_nce(), 3, cached).step(batch))
