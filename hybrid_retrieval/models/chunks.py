@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 
-CHUNK_COST = 256
-"""The cost of a chunk beside its tokens, in tokens: reading the weights, adding to their gradients, starting kernels."""
+CHUNK_COST = 1 / 8
+"""The cost of a chunk beside its tokens, as a share of the budget, which is the device's: reading the weights, adding to their
+gradients, starting kernels. 256 tokens of 2,048 on a CPU; on an H200, where a chunk of XLM-R base starts 1,300 kernels in
+27 ms, some 8,000 of 65,536."""
 LEVELS = 128
 """Distinct lengths that a cut is looked for at; more are rounded up."""
 
@@ -46,7 +48,7 @@ def _cuts(ordered: Ints, budget: int) -> list[tuple[int, int]]:
     best, before = np.zeros(len(places)), np.zeros(len(places), np.int64)
     for end in range(1, len(places)):
         padded = (places[end] - places[:end]) * longest[:end]
-        total = best[:end] + padded + CHUNK_COST * np.ceil(padded / budget)
+        total = best[:end] + padded + CHUNK_COST * budget * np.ceil(padded / budget)
         before[end] = np.argmin(total)
         best[end] = total[before[end]]
     runs = []

@@ -54,7 +54,7 @@ def least_cost(ordered: Lengths, budget: int) -> float:
         sizes = np.arange(end, 0, -1) * ordered[:end]
         allowed = sizes <= budget
         allowed[end - 1] = True
-        best[end] = (best[:end] + sizes + CHUNK_COST)[allowed].min()
+        best[end] = (best[:end] + sizes + CHUNK_COST * budget)[allowed].min()
     return float(best[-1])
 
 
@@ -63,7 +63,7 @@ def least_cost(ordered: Lengths, budget: int) -> float:
 def test_padding_and_the_number_of_chunks_are_near_the_least_there_can_be(kind: str, budget: int) -> None:
     lengths = lengths_of(kind, 500)
     chunks = plan(lengths, budget)
-    cost = padded(chunks, lengths).sum() + CHUNK_COST * len(chunks)
+    cost = padded(chunks, lengths).sum() + CHUNK_COST * budget * len(chunks)
     # A text much longer than the others makes the grain of the lengths coarse.
     assert cost <= (1.25 if kind == "one long" else 1.05) * least_cost(np.sort(lengths)[::-1], budget)
 
