@@ -96,7 +96,9 @@ class Backbone(nn.Module, ABC):
 
     dimensions: int
     pads: bool = True
-    """Texts are padded to the longest that they are encoded with, so that chunks of similar length pay."""
+    """Texts may be padded to the longest that they are encoded with, so that chunks of similar length pay."""
+    padded_last: bool = False
+    """Whether the texts that were encoded last were padded."""
 
     @property
     @abstractmethod

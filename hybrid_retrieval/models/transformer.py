@@ -75,8 +75,10 @@ class TransformerBackbone(Backbone):
         if options.bidirectional:
             model.config.is_causal = False
         if options.gradient_checkpointing:
+            # Its name until transformers 5.17.
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             try:
-                model.activation_checkpointing_enable({"use_reentrant": False})
+                enable({"use_reentrant": False})
             except ValueError as error:
                 raise InputError(f"model.gradient_checkpointing=true: {first_line(error)}") from error
         if options.compile:
@@ -91,7 +93,8 @@ class TransformerBackbone(Backbone):
     def forward(self, tokens: Tokens) -> Tensor:
         from hybrid_retrieval.models.kernels.attention import unpadded
 
-        return self.end_to_end(tokens) if unpadded(self.model, tokens.ids.device) else self.padded(tokens)
+        self.padded_last = not unpadded(self.model, tokens.ids.device)
+        return self.padded(tokens) if self.padded_last else self.end_to_end(tokens)
 
     def padded(self, tokens: Tokens) -> Tensor:
         """States [tokens, dimensions] by way of texts padded to the longest: 2 to 6% more work in chunks of similar length."""

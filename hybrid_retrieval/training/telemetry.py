@@ -109,10 +109,10 @@ class Telemetry(Callback):
     ) -> None:
         sums = contrast_of(module).sums
         self._sums = self._sums.to(sums.device) + sums
-        pads = encoder_of(module).backbone.pads
+        padded = encoder_of(module).backbone.padded_last
         for tokens in (chunk.tokens for chunk in batch.chunks):
             self._tokens += len(tokens.ids)
-            self._padded += len(tokens) * tokens.longest if pads else len(tokens.ids)
+            self._padded += len(tokens) * tokens.longest if padded else len(tokens.ids)
         stepped = (index + 1) % trainer.accumulate_grad_batches == 0
         if stepped and trainer.global_step % log_every(trainer) == 0:
             self._write(trainer, module.device, batch.step)

@@ -147,6 +147,20 @@ def test_texts_end_to_end_give_the_states_and_gradients_of_padded_ones(kind: str
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_card_gives_the_states_of_padded_texts(kind: str) -> None:
+    """The operator itself, in bfloat16, against padded texts in float32 on a CPU."""
+    torch.manual_seed(0)
+    backbone = KINDS[kind]().eval()
+    tokens = random_tokens(2, LENGTHS)
+    with torch.no_grad():
+        expected = backbone.padded(tokens)
+        with torch.autocast("cuda", torch.bfloat16):
+            found = backbone.cuda().end_to_end(tokens.to("cuda")).float().cpu()
+    assert float((found - expected).norm() / expected.norm()) < 3e-2
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_texts_end_to_end_drop_attention_as_the_seed_says(checkpointing: bool, flash: list[float]) -> None:
     """The same loss and gradients from the same seed; the gradient is that of the loss by differences; the mean is right."""

@@ -14,7 +14,7 @@ from hybrid_retrieval.evaluation.retrievers.dense import Dense
 from hybrid_retrieval.models.tokenization import Tokenization
 from tests.models.small_models import SENTENCES, TEXTS
 
-LONG = " ".join(TEXTS[:12])
+LONG = " ".join(f"{text} {number}" for number, text in enumerate(TEXTS[:12]))
 UNSEGMENTED = "表格保留公式。" * 40
 
 
