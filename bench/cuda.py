@@ -2,9 +2,11 @@
 
 XLM-R base's shape with random weights, bfloat16 by autocast, batches of 1,024 pairs of mixed lengths to 256 tokens, dropout as
 the model has it. In order: loss and gradients against float64; pairs a second of both sides (at least 1.5 times the peer); the
-share of the card's measured matrix peak that this package's step reaches; the largest batch whose step with GradCache stays
-within 40 GB. The peer runs with whatever is fastest for it: FlashAttention 2, with which it does not pad, where flash-attn is
-installed, or SDPA; the plain loss, or the cached one in mini-batches of texts or of tokens.
+share of the card's measured matrix peak that this package's step reaches; the memory of a step with GradCache, by the size of
+its batch. Each is written as soon as it is known.
+
+The peer runs with whatever is fastest for it: FlashAttention 2, with which it does not pad, where flash-attn is installed, or
+SDPA; the plain loss, or the cached one in mini-batches of texts or of tokens.
 
 ``--dry-run`` goes through all of it at a tiny size on whatever there is, and writes nothing.
 """
@@ -32,7 +34,6 @@ from bench.texts import Texts, model_directory, texts
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 BASE_VOCABULARY = 250_002
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-MEMORY = 40e9
 TARGET = 1.5
 CHUNK_TOKENS = 65_536
 MINI_BATCHES: tuple[dict[str, int] | None, ...] = (
@@ -51,23 +52,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.cuda", description=__doc__.splitlines()[0])
     parser.add_argument("--dry-run", action="store_true", help="every step at a tiny size, also without a card")
     parser.add_argument("--batch", type=int, default=1024, help="pairs of a batch")
+    parser.add_argument("--largest", type=int, default=1 << 16, help="pairs of the largest batch of which the memory is taken")
     options = parser.parse_args()
     if not options.dry_run and not torch.cuda.is_available():
         parser.error("there is no CUDA card; --dry-run tries the script at a tiny size")
     text = texts()
     directory = model_directory(shape=TINY) if options.dry_run else model_directory(BASE_VOCABULARY, BASE)
     size, count = (8, 1) if options.dry_run else (options.batch, 5)
-    found = {
+    found: dict[str, Any] = {
         "card": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "text": text.origin,
-        "correctness": correctness(directory, text, 8 if options.dry_run else 64),
-        **speed(directory, text, size, count),
-        "largest_batch_in_40_gb": largest_batch(directory, text, size, 16 if options.dry_run else 1 << 20),
         "machine": report.machine(),
     }
-    print(json.dumps(found, indent=1))
-    if not options.dry_run:
-        RESULT.write_text(json.dumps(found, indent=1) + "\n")
+    parts: list[Callable[[], dict[str, Any]]] = [
+        lambda: {"correctness": correctness(directory, text, 8 if options.dry_run else 64)},
+        lambda: speed(directory, text, size, count),
+        lambda: {"gradcache_gb_by_pairs": memory(directory, text, size, 16 if options.dry_run else options.largest)},
+    ]
+    for part in parts:
+        known = part()
+        print(json.dumps(known, indent=1), flush=True)
+        found |= known
+        if not options.dry_run:
+            RESULT.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def correctness(directory: Path, text: Texts, size: int) -> dict[str, float]:
@@ -116,7 +123,11 @@ def speed(directory: Path, text: Texts, size: int, count: int) -> dict[str, Any]
 
 
 def best_peer(directory: Path, text: Texts, size: int) -> tuple[Peer, dict[str, Any]]:
-    """The fastest of the peer's settings, by one warm step each; those that do not fit are left out."""
+    """The fastest of the peer's settings, by one warm step each.
+
+    Those that do not fit are left out, or do not run: its cached loss embeds again outside of autocast, in float32, which
+    FlashAttention 2 does not take.
+    """
     attentions = ["flash_attention_2", "sdpa"] if is_flash_attn_2_available() else ["sdpa"]
     rows, found = next(batches(text, size)), []
     for attention, cached in itertools.product(attentions, MINI_BATCHES):
@@ -127,7 +138,7 @@ def best_peer(directory: Path, text: Texts, size: int) -> tuple[Peer, dict[str, 
             start = time.perf_counter()
             step()
             found.append((time.perf_counter() - start, attention, cached))
-        except torch.cuda.OutOfMemoryError:
+        except RuntimeError:
             continue
         finally:
             del peer, step
@@ -172,21 +183,20 @@ def matrix_peak(device: torch.device, size: int) -> float:
     return 20 * 2 * size**3 / timing.median
 
 
-def largest_batch(directory: Path, text: Texts, size: int, limit: int) -> int:
-    """Doubling from `size` to at most `limit` while a step with GradCache peaks below 40 GB; pairs repeat as need be."""
+def memory(directory: Path, text: Texts, size: int, largest: int) -> dict[int, float]:
+    """Peak GB of a step with GradCache for batches of `size` pairs and its doubles to `largest`; pairs repeat as need be."""
     ours = Ours(directory, text, bf16=True, cached=True, chunk_tokens=CHUNK_TOKENS)
-    fits = 0
-    while size <= limit:
+    found = {}
+    while size <= largest:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         try:
             ours.step(next(batches(text, size)))
         except torch.cuda.OutOfMemoryError:
             break
-        if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > MEMORY:
-            break
-        fits, size = size, 2 * size
-    return fits
+        found[size] = torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0
+        size *= 2
+    return found
 
 
 if __name__ == "__main__":
