@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# Two test processes, each with whole files, whose fixtures are dear.
+TWO := --numprocesses 2 --dist loadfile
 TORCH := $(shell grep -i '^torch==' constraints.txt)
 
 .PHONY: install data run test test-all lint bench verify clean
@@ -27,10 +29,10 @@ run: install
 	fi
 
 test: install
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' $(TWO)
 
 test-all: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO)
 
 lint: install
 	$(BIN)/ruff check .
