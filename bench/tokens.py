@@ -59,7 +59,7 @@ def tokenize() -> Row:
     fast = PreTrainedTokenizerFast(tokenizer_object=trained, pad_token="<pad>", unk_token="<unk>")
     tables = {side: datasets.Dataset(getattr(pairs, side).table.select(["text"])) for side in SIDES}
     kept: dict[str, dict[str, Any]] = {}
-    work = Path(tempfile.mkdtemp(prefix="bench-tokens-", dir=paths().cache))
+    work = Path(tempfile.mkdtemp(prefix="bench-tokens-", dir=Cache.at(paths().cache).root))
 
     def ours() -> None:
         shutil.rmtree(work / "ours", ignore_errors=True)
