@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,8 +62,17 @@ class OfflineRun:
 
     @classmethod
     def of(cls, run_dir: Path) -> OfflineRun:
-        """The only run in a run directory."""
+        """The only run in a run directory, once its end is written: W&B's own process does it, a little later under load."""
         (file,) = (path for path in run_dir.glob("wandb/*/*.wandb") if not path.parent.is_symlink())
+        for _ in range(100):
+            found = cls._read(file)
+            if found.exits:
+                return found
+            time.sleep(0.1)
+        raise AssertionError(f"{file} has no end")
+
+    @classmethod
+    def _read(cls, file: Path) -> OfflineRun:
         found = cls(file.parent)
         for record in records(file):
             match record.WhichOneof("record_type"):
