@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -47,20 +46,27 @@ def main(composed: DictConfig) -> None:
     trained = _run_directory(composed)
     saved = run_record.read_config(trained) if trained else {}
     config = _checked(composed, saved)
-    evaluation, paths = config.evaluation, config.paths
     if trained is None and not config.model and not config.retriever:
         raise InputError("nothing to score: give checkpoint=RUN_DIR, model=NAME or retriever=[bm25]")
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    with run_record.claimed(directory):
+        _check_unused(directory)
+        _evaluate(config, trained, saved, directory)
 
+
+def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, Any], directory: Path) -> None:
+    """Load, score and report into a directory that is this process's."""
     from hybrid_retrieval import benchmarking
     from hybrid_retrieval.reporting.run_report import report_run
 
-    directory = _clean_directory()
+    evaluation, paths = config.evaluation, config.paths
     retrievers = benchmarking.load_retrievers(config.retriever)
     encoder = _encoder(trained, config)
     benchmarks = benchmarking.load_benchmarks(config.benchmark, evaluation, paths, asked_by_name("benchmark"))
     learns = config.dataset and benchmarking.learn_from_text(retrievers)
     source = build(config.dataset, "dataset", paths=paths) if learns else None
     benchmarking.check_retrievers(retrievers, benchmarks, evaluation, source, encoder is not None)
+    run_record.remove_evaluation(directory)
     _write_record(directory, config, trained, saved)
     facts: dict[str, Any] = {"benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()}}
     if trained:
@@ -109,16 +115,12 @@ def _as_trained(evaluation: EvaluationConfig, saved: Mapping[str, Any]) -> Evalu
     return replace(evaluation, **changed)
 
 
-def _clean_directory() -> Path:
-    """The run directory, without what an evaluation left that was killed, maybe with other settings."""
-    directory = Path(HydraConfig.get().runtime.output_dir)
+def _check_unused(directory: Path) -> None:
+    """Refuse a directory that holds results, or a training run."""
     if (directory / run_record.METRICS).exists():
         raise InputError(f"{directory} holds results already: choose another hydra.run.dir")
     if (directory / "checkpoints").exists():
         raise InputError(f"{directory} holds a training run that is not finished: choose another hydra.run.dir")
-    for left in ("baselines", "runs", "embeddings"):
-        shutil.rmtree(directory / left, ignore_errors=True)
-    return directory
 
 
 def _encoder(trained: Path | None, config: EvaluateConfig) -> Encoder | None:

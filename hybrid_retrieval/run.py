@@ -75,7 +75,8 @@ def launch(
     if joined is not None:
         return run_rank(*arguments)
     if job.world_size == 1:
-        return run(*arguments)
+        with run_record.claimed(run_dir):
+            return run(*arguments)
     exact.start_ranks(run_rank, arguments, job.devices, job.nodes)
     return _best_score(run_dir)
 
@@ -110,8 +111,9 @@ def run_rank(
 
     first = exact.join_group(job.trainer.get("devices", 1), str(job.trainer.get("accelerator", "auto"))) == 0
     if first:
-        exact.agreed((job, run_dir, run_record.state_of(run_dir)))
-        return run(job, run_dir, choices, benchmarks_by_name, sweep)
+        with run_record.claimed(run_dir):
+            exact.agreed((job, run_dir, run_record.state_of(run_dir)))
+            return run(job, run_dir, choices, benchmarks_by_name, sweep)
     theirs, their_dir, state = exact.agreed(None)
     if run_dir.resolve() != their_dir.resolve():
         _remove_hydras(run_dir)

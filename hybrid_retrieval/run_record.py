@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +33,65 @@ SETTLED = {"trainer": "precision", "training": "chunk_tokens"}
 """By group, the key that depends on the machine where the config leaves it open (null): settled once for a run (law 6)."""
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "numpy", "pyarrow", "hydra-core")
 
+LOCK = ".lock"
+BEFORE_A_RUN = (".hydra", "run.log", "evaluate.log", LOCK)
+"""What Hydra and the lock put into a run directory before anything is known about it."""
+OF_AN_EVALUATION = {
+    "baselines/*": (CONFIG, METRICS, "figures.parquet", "per_query.parquet"),
+    "runs": ("*.trec", "*.qrels.tsv"),
+    "embeddings/*": ("*.npy", "*.ids.txt", "qrels.tsv"),
+}
+"""Files that an evaluation writes and that one with other settings would not write again, by folder."""
+
 State = Literal["new", "unfinished", "finished"]
+
+
+@contextmanager
+def claimed(run_dir: Path) -> Iterator[None]:
+    """Hold a run directory against other processes. The lock is the kernel's: however its process ends, it ends too.
+
+    Raises:
+        InputError: another process holds it, or it holds files and is no run directory.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    strange = sorted(path.name for path in run_dir.iterdir() if path.name not in BEFORE_A_RUN)
+    if strange and not (run_dir / LOCK).exists() and not _is_run(run_dir):
+        raise InputError(
+            f"hydra.run.dir={run_dir} is not a run directory and holds other files ({strange[0]}): choose a new or an empty one"
+        )
+    with (run_dir / LOCK).open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise InputError(f"{run_dir} is being written by {holder}: wait for it, or choose another hydra.run.dir") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def _is_run(run_dir: Path) -> bool:
+    """Whether it is a run directory from before there were locks."""
+    try:
+        return (run_dir / CONFIG).exists() and {"evaluation", "benchmark"} <= read_config(run_dir).keys()
+    except InputError:
+        return False
+
+
+def remove_evaluation(run_dir: Path) -> None:
+    """Take away what an evaluation left that was killed, maybe one with other settings; nothing else."""
+    folders: set[Path] = set()
+    for place in (run_dir, *run_dir.glob("baselines/*/")):
+        for pattern, files in OF_AN_EVALUATION.items():
+            for file in place.glob(f"{pattern}/*"):
+                if any(fnmatch(file.name, name) for name in files):
+                    file.unlink()
+                    folders |= set(file.parents) - {run_dir, *run_dir.parents}
+    for folder in sorted(folders, reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def run_state(run_dir: Path, job: JobConfig) -> State:

@@ -274,3 +274,15 @@ def test_an_endpoint_is_scored_like_any_encoder_and_asked_once(
     assert KEY not in done.stderr + done.stdout
     metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("scored", "again")]
     assert metrics[0] == metrics[1]
+
+
+def test_a_project_folder_is_no_place_for_an_evaluation(in_process: Command, benchmark: str, tmp_path: Path) -> None:
+    """Nothing in it is touched, above all no run that is to be scored."""
+    run = tmp_path / "runs" / "mine"
+    run.mkdir(parents=True)
+    (run / "metrics.json").write_text("{}")
+    done = in_process("evaluate", "retriever=[bm25]", benchmark, "benchmark=beir_parallel", "hydra.run.dir=.")
+    assert done.returncode == 2
+    assert "hydra.run.dir=" in done.stderr
+    assert "is not a run directory and holds other files" in done.stderr
+    assert (run / "metrics.json").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from hybrid_retrieval.config import JobConfig
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.run_record import continued, run_state, write_config, write_metrics
+from hybrid_retrieval.run_record import claimed, continued, remove_evaluation, run_state, write_config, write_metrics
 
 Compose = Callable[..., JobConfig]
 
@@ -84,3 +86,63 @@ def test_all_keys_that_differ_are_named(job: Compose, tmp_path: Path) -> None:
     write_config(tmp_path, job(), {})
     with pytest.raises(InputError, match=r"differs in optimizer\.lr, seed$"):
         run_state(tmp_path, job("seed=2", "optimizer.lr=0.5", "resume=auto"))
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from hybrid_retrieval.run_record import claimed
+with claimed(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_of_two_processes_one_has_a_run_directory_and_a_killed_one_has_none(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match=rf"{tmp_path} is being written by process {holder.pid} on "), claimed(tmp_path):
+            pass
+        holder.kill()
+    with claimed(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("strange", ["notes.txt", "runs/mine/config.yaml", "config.yaml"])
+def test_a_folder_of_other_files_is_no_run_directory(tmp_path: Path, strange: str) -> None:
+    """Hydra's own files, which come first, are not among them."""
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / "run.log").touch()
+    with claimed(tmp_path / "new"):
+        pass
+    file = tmp_path / "new" / ".." / strange
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("mine: 1")
+    with pytest.raises(InputError, match="is not a run directory and holds other files"), claimed(tmp_path):
+        pass
+    assert file.read_text() == "mine: 1"
+
+
+def test_a_run_directory_stays_one(job: Compose, tmp_path: Path) -> None:
+    """Killed before it had a config, and made before there were locks."""
+    with claimed(tmp_path / "killed"):
+        (tmp_path / "killed" / "audit.json").touch()
+    (tmp_path / "old").mkdir()
+    write_config(tmp_path / "old", job(), {})
+    for name in ("killed", "old"):
+        with claimed(tmp_path / name):
+            pass
+
+
+def test_what_an_evaluation_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    left = ["baselines/bm25/metrics.json", "baselines/bm25/runs/x.trec", "runs/x.trec", "runs/x.qrels.tsv"]
+    left += ["embeddings/x/corpus.de.npy", "embeddings/x/corpus.de.ids.txt", "embeddings/x/qrels.tsv"]
+    kept = ["runs/mine/metrics.json", "runs/mine/checkpoints/last.ckpt", "baselines/README", "embeddings/x/mine.txt"]
+    for name in (*left, *kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    remove_evaluation(tmp_path)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+    assert not (tmp_path / "baselines" / "bm25").exists()
