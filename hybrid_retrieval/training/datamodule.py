@@ -23,6 +23,7 @@ from hybrid_retrieval.losses.loss import Loss
 from hybrid_retrieval.models.chunks import plan
 from hybrid_retrieval.models.encoder import CHUNK_TOKENS, ENCODED_AT_ONCE, BiEncoder, Role, Tokens
 from hybrid_retrieval.ragged import Ragged
+from hybrid_retrieval.sampling.availability import Availability
 from hybrid_retrieval.sampling.composer import Composer
 from hybrid_retrieval.sampling.hybrid import Hybrid
 from hybrid_retrieval.sampling.sampler import Sampler
@@ -31,6 +32,8 @@ from hybrid_retrieval.training.strategies import every_rank_encodes
 from hybrid_retrieval.training.teacher import Teacher
 
 TABLES: Mapping[Role, str] = {"query": "queries", "passage": "passages"}
+VALIDATION_PAIRS = 128
+"""Pairs of a batch behind ``val/loss``."""
 
 
 class HybridDataModule(lightning.LightningDataModule):
@@ -66,7 +69,7 @@ class HybridDataModule(lightning.LightningDataModule):
             loss: the module's, where it asks more of the data than queries and their passages (sides, hard negatives).
             teacher: whose embeddings of the batches' texts the loss needs.
             chunk_tokens: tokens, padding included, that a transformer encodes at once.
-            validation_batches: batches behind ``val/loss``; 0: none.
+            validation_batches: batches behind ``val/loss``, the same whatever the sampler; 0: none.
             validation_queries: query groups behind ``val/<setting>/map``; 0: none.
             workers: processes that compose batches; 0: the training process.
             paths: where tokens are kept; by default the source's.
@@ -112,7 +115,7 @@ class HybridDataModule(lightning.LightningDataModule):
         held_out = self._collate.availability("validation")
         if any(len(one.starts) for one in held_out.sets):
             if self.validation_batches:
-                self.validation_pairs = self.sampler.mix(*self.sampler.streams(held_out, self.seed, short=True))
+                self.validation_pairs = validation_pairs(held_out, self.seed)
             self.validation = self._validation_collection()
 
     def _sets(self) -> Iterator[TokenisedSet]:
@@ -223,6 +226,17 @@ class HybridDataModule(lightning.LightningDataModule):
             for rows in plan(tokens.lengths, ENCODED_AT_ONCE.get(device, CHUNK_TOKENS))
         ]
         return TextChunks(chunks if every_rank_encodes(self.trainer) else chunks[rank::ranks])
+
+
+def validation_pairs(held_out: Availability, seed: int) -> Composer:
+    """Batches behind ``val/loss``: half of them monolingual and half cross-lingual, where the data has both.
+
+    They are a function of the data and the seed alone, so that one criterion chooses the checkpoints of every sampler. (The
+    paper's is the loss on one set of English pairs, SQuADShifts.)
+    """
+    same, other = (bool(held_out.cells(same_language=same)) for same in (True, False))
+    sampler = Hybrid(VALIDATION_PAIRS, alpha=0.5 if same and other else float(same))
+    return sampler.compose(held_out, seed, short=True)
 
 
 class GlobalBatches(Dataset[PairBatch]):

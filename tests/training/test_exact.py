@@ -177,3 +177,16 @@ def test_whole_files_leave_nothing_behind_when_the_disk_is_full(tmp_path: Path, 
     with pytest.raises(OSError, match="cannot be written"):
         WholeFiles().save_checkpoint({}, tmp_path / "last.ckpt")
     assert not list(tmp_path.iterdir())
+
+
+def test_validation_batches_are_the_same_whatever_the_sampler(job: Compose) -> None:
+    """Half of them monolingual; another seed draws others."""
+    found = []
+    for choice in ("sampler=x_x_mono", "sampler=x_y", "sampler=hybrid_within_batch", "sampler.batch_size=8", "seed=2"):
+        drawn = fit.prepare(job(*STATIC, choice)).data.validation_pairs
+        assert drawn is not None
+        batches = [drawn.batch(number) for number in range(8)]
+        monolingual = [(one.query_language == one.passage_language).mean() for one in batches]
+        assert sorted(monolingual) == [0] * 4 + [1] * 4
+        found.append([(one.edge.tolist(), one.query_language.tolist(), one.passage_language.tolist()) for one in batches])
+    assert found[0] == found[1] == found[2] == found[3] != found[4]
