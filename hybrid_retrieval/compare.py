@@ -39,8 +39,8 @@ EPILOG = """SYSTEM is [NAME=]PATH[,PATH ...]: run directories, folders of them, 
 are seeds of one system; without, runs that differ in more than their seed are different systems."""
 
 LEVEL = 0.05
-QUESTIONS = "cluster bootstrap and randomisation over questions"
-SEEDS_TOO = "random effects of seeds and questions"
+QUESTIONS = "cluster bootstrap and randomisation over clusters of questions"
+SEEDS_TOO = "random effects of seeds and clusters of questions"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -165,7 +165,7 @@ def _measures(results: PerQuery, benchmark: str, asked: str | None) -> list[str]
 def _differences(question: Question, baseline: str, system: str, resampling: dict[str, int]) -> Iterator[Difference]:
     """`system` minus `baseline`, of each language pair, and last the macro mean."""
     ours, theirs = question.values[system], question.values[baseline]
-    found = paired_difference(ours, theirs, **resampling)
+    found = paired_difference(ours, theirs, **resampling, clusters=question.common.clusters)
     method = QUESTIONS if len(ours) == len(theirs) == 1 else SEEDS_TOO
     languages = [*question.common.pairs, (None, None)]
     asked = [*np.isfinite(ours[0]).sum(axis=0).tolist(), ours.shape[1]]
@@ -196,7 +196,8 @@ def _ranking(question: Question, differences: Sequence[Difference], resampling: 
     better = measure(question.measure).better
     if better is None:
         return []
-    means = {name: system_mean(runs, **resampling) for name, runs in question.values.items()}
+    clusters = question.common.clusters
+    means = {name: system_mean(runs, **resampling, clusters=clusters) for name, runs in question.values.items()}
     order = sorted(means, key=lambda name: means[name][0], reverse=better == "higher")
     where = (question.benchmark, question.setting, question.measure)
     significant = np.zeros((len(order), len(order)), bool)

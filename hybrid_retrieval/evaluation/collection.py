@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hybrid_retrieval.data.source import components
 from hybrid_retrieval.data.stored_texts import Passages, Rows, as_column, by_language
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.measures import check_measures
@@ -81,6 +82,8 @@ class RetrievalCollection:
         measures: of ranks, by name (`hybrid_retrieval.evaluation.measures.measure`), of every setting.
         excluded: int64 [pairs, 2], (query row, document row), sorted: documents that a query must not find, such as itself.
         labels: int64 [queries] and int64 [documents], where judgements say that a query and a document have the same label.
+        cluster: of each query, what makes its figures depend on those of others (its paragraph, page or article), whatever its
+            language; by default its id, which its translations share.
     """
 
     name: str
@@ -93,6 +96,7 @@ class RetrievalCollection:
     measures: tuple[str, ...] = DEFAULT_MEASURES
     excluded: Ints = field(default_factory=lambda: np.empty((0, 2), np.int64))
     labels: tuple[Ints, Ints] | None = None
+    cluster: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         check_measures(self.measures, f"benchmark {self.name}")
@@ -152,6 +156,31 @@ class RetrievalCollection:
         names = pc.unique(keys)
         query, place = join(_place(as_column(sides[0].ids), names), _place(pa.chunked_array([keys]), names))
         return cls(name, languages, *sides, *_in_order(name, sides[1], query, document[place], grade[place]), measures)
+
+    @property
+    def clusters(self) -> Sequence[str]:
+        """The cluster of each query."""
+        return self.queries.ids if self.cluster is None else self.cluster
+
+    def clustered(self, groups: Iterable[Iterable[str]]) -> RetrievalCollection:
+        """The same with a cluster for each of `groups`, of query ids; those that share an id are one cluster.
+
+        A cluster is called after the first of its queries in the collection.
+        """
+        number = {id_: at for at, id_ in enumerate(dict.fromkeys(self.queries.ids))}
+        every = [[number[id_] for id_ in group if id_ in number] for group in groups]
+        links = [(group[0], other) for group in every for other in group[1:]]
+        label = components(links, len(number)).tolist()
+        first: dict[int, str] = {}
+        named = {id_: first.setdefault(label[at], id_) for id_, at in number.items()}
+        return replace(self, cluster=[named[id_] for id_ in self.queries.ids])
+
+    def clustered_before(self, mark: str) -> RetrievalCollection:
+        """The same with queries in one cluster whose ids are alike up to the last `mark`, as of headings of a page."""
+        groups: dict[str, list[str]] = {}
+        for id_ in dict.fromkeys(self.queries.ids):
+            groups.setdefault(id_.rpartition(mark)[0] or id_, []).append(id_)
+        return self.clustered(groups.values())
 
     @property
     def settings(self) -> set[str]:

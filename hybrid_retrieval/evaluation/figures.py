@@ -18,7 +18,9 @@ BASELINES = "baselines"
 """The folder of what was scored beside an encoder, and what the keys of its figures in ``metrics.json`` begin with."""
 PER_QUERY = "per_query.parquet"
 PER_QUERY_KEYS = ("benchmark", "setting", "query_language", "corpus_language", "query_id")
-"""The columns that name a row of the values per query; each other column is a measure."""
+"""The columns that name a row of the values per query."""
+CLUSTER = "cluster"
+"""The column of what a query's values depend on; each other column is a measure."""
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("benchmark", "setting", "measure", "query_language", "corpus_language")),

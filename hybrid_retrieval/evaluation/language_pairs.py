@@ -102,21 +102,25 @@ def with_intervals(
     seed: int,
     confidence: float = 0.95,
 ) -> Iterator[Figure]:
-    """The figures with the bounds of those that are means over queries, from one cluster bootstrap over questions a setting.
+    """The figures with the bounds of those that are means over queries, from one bootstrap over clusters a setting.
 
-    Queries with the same id are translations of one question and are drawn together. Where a benchmark gives the same id to
-    unrelated questions of different languages, intervals stay valid: independent questions in one cluster cost some precision.
-    A figure of fewer than two questions, and one that is not a number, has no bounds.
+    Queries with the same id are translations of one question and are drawn together, as are those of a cluster. Where a
+    benchmark gives the same id to unrelated questions of different languages, intervals stay valid: independent questions in
+    one cluster cost some precision. A figure of fewer than two clusters, and one that is not a number, has no bounds.
     """
-    questions = pa.array(list(collection.queries.ids), pa.large_string()).dictionary_encode().indices.to_numpy()
+    questions, names = (_numbered(of) for of in (collection.queries.ids, collection.clusters))
+    of_question = np.zeros(int(questions.max(initial=-1)) + 1, np.int64)
+    of_question[questions] = names
     bounds: dict[str, tuple[float, float]] = {}
     for setting in SETTINGS:
         judged = [pair for pair in pairs if pair.setting == setting and len(pair.queries)]
         if not judged:
             continue
-        panels = _panels(judged, questions.astype(np.int64))
+        asked, panels = _panels(judged, questions)
+        clusters = None if collection.cluster is None else of_question[asked]
         suffixes = [*(f"/{pair.name}" for pair in judged), ""]
-        for one, found in zip(panels, bootstrap_intervals(list(panels.values()), replicates, seed, confidence), strict=True):
+        intervals = bootstrap_intervals(list(panels.values()), replicates, seed, confidence, clusters=clusters)
+        for one, found in zip(panels, intervals, strict=True):
             keys = [f"{collection.name}/{setting}/{one}{suffix}" for suffix in suffixes]
             bounds |= {key: (low, high) for key, low, high in zip(keys, *found.tolist(), strict=True) if np.isfinite(low)}
     for figure in figures:
@@ -124,12 +128,18 @@ def with_intervals(
         yield replace(figure, low=low, high=high)
 
 
-def _panels(pairs: Sequence[LanguagePair], questions: Ints) -> dict[str, Floats]:
-    """Values by measure, float64 [questions, pairs]; rows are the questions that any of the pairs has."""
+def _numbered(names: Sequence[str]) -> Ints:
+    """int64: the same number for the same name."""
+    numbers: Ints = pa.array(list(names), pa.large_string()).dictionary_encode().indices.to_numpy().astype(np.int64)
+    return numbers
+
+
+def _panels(pairs: Sequence[LanguagePair], questions: Ints) -> tuple[Ints, dict[str, Floats]]:
+    """The questions that any of the pairs has, and values by measure, float64 [questions, pairs]."""
     asked, row = np.unique(np.concatenate([questions[pair.queries] for pair in pairs]), return_inverse=True)
     column = np.repeat(np.arange(len(pairs)), [len(pair.queries) for pair in pairs])
     panels = {}
     for one in pairs[0].values:
         panels[one] = np.full((len(asked), len(pairs)), np.nan)
         panels[one][row, column] = np.concatenate([pair.values[one] for pair in pairs])
-    return panels
+    return asked, panels

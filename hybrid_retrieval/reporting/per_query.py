@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.figures import PER_QUERY, PER_QUERY_KEYS
-from hybrid_retrieval.evaluation.measures import Floats, measure
+from hybrid_retrieval.evaluation.figures import CLUSTER, PER_QUERY, PER_QUERY_KEYS
+from hybrid_retrieval.evaluation.measures import Floats, Ints, measure
 
 RUN = "run"
 PAIR = ["query_language", "corpus_language"]
@@ -23,11 +23,13 @@ class CommonQuestions:
 
     Attributes:
         values: float64 [runs, questions, pairs]; the same cells are NaN in every run, no question and no pair is empty.
+        clusters: int64 [questions], the same number for questions that are not independent.
         pairs: query language and corpus language, None for the pool.
         left_out: cells that some of the runs have and others lack.
     """
 
     values: Floats
+    clusters: Ints
     pairs: list[tuple[str, str | None]]
     left_out: int
 
@@ -56,7 +58,7 @@ class PerQuery:
     def measures(self, benchmark: str) -> list[str]:
         """The measures that a benchmark has values of, its headline first."""
         rows = self.table[self.table.benchmark == benchmark].dropna(axis="columns", how="all")
-        return sorted(set(rows.columns) - {*PER_QUERY_KEYS, RUN}, key=lambda name: measure(name).order)
+        return sorted(set(rows.columns) - {*PER_QUERY_KEYS, CLUSTER, RUN}, key=lambda name: measure(name).order)
 
     def common(self, benchmark: str, setting: str, name: str) -> CommonQuestions | None:
         """The questions that every run has values of the measure `name` for, or None where there are none.
@@ -79,17 +81,23 @@ class PerQuery:
         if not in_all.any():
             return None
         kept = np.flatnonzero(in_all.any(axis=0))
-        common = np.where(in_all, values, np.nan)[:, in_all.any(axis=1)][:, :, kept]
+        asked = in_all.any(axis=1)
+        common = np.where(in_all, values, np.nan)[:, asked][:, :, kept]
+        cluster_of = rows.drop_duplicates("query_id").set_index("query_id")[CLUSTER]
+        clusters = np.asarray(pd.factorize(cluster_of.reindex(wide.index[asked]))[0], np.int64)
         languages = [(pairs[pair][0], pairs[pair][1] or None) for pair in kept.tolist()]
-        return CommonQuestions(common, languages, int(present.any(axis=0).sum() - in_all.sum()))
+        return CommonQuestions(common, clusters, languages, int(present.any(axis=0).sum() - in_all.sum()))
 
 
 def _read(path: Path) -> pd.DataFrame:
     """One run's table: its keys as text, with "" for the pool, and its measures as float64."""
     try:
         table = pd.read_parquet(path)
-        keys = table[list(PER_QUERY_KEYS)].fillna("").astype(str)
-        return keys.join(table.drop(columns=list(PER_QUERY_KEYS)).astype(np.float64))
+        if CLUSTER not in table:  # written before there were clusters
+            table[CLUSTER] = table["query_id"]
+        names = [*PER_QUERY_KEYS, CLUSTER]
+        keys = table[names].fillna("").astype(str)
+        return keys.join(table.drop(columns=names).astype(np.float64))
     except FileNotFoundError as error:
         raise InputError(f"{path} is not there; expected a run that was evaluated") from error
     except KeyError as error:

@@ -145,3 +145,14 @@ def test_ties_are_in_the_order_of_the_ids_that_are_written(stored: bool, tmp_pat
     assert [written[row] for row in np.argsort(collection.tie_order)] == sorted(written)
     assert sorted(written) != [f"de:{id_}" for id_ in sorted(ids)]
     assert [ids[row] for row in np.argsort(collection.tie_order)] != sorted(ids)
+
+
+def test_a_cluster_is_what_groups_connect_and_by_default_a_question() -> None:
+    rows = {"de": [("a", ""), ("b", ""), ("c", ""), ("d", "")], "en": [("b", ""), ("e", "")]}
+    corpus = {"de": [("0", "")]}
+    collection = RetrievalCollection.build("clusters", rows, corpus, {("de", "de"): [("a", "0", 1)]})
+    assert list(collection.clusters) == ["a", "b", "c", "d", "b", "e"]
+    assert list(collection.clustered([["a", "b"], ["e", "b"], ["nowhere", "d"]]).clusters) == ["a", "a", "c", "d", "a", "a"]
+    pages = {"de": [("x#1#y", ""), ("x#1#z", ""), ("x", ""), ("#", "")]}
+    named = RetrievalCollection.build("pages", pages, corpus, {("de", "de"): [("x", "0", 1)]})
+    assert list(named.clustered_before("#").clusters) == ["x#1#y", "x#1#y", "x", "#"]

@@ -83,7 +83,7 @@ class Belebele(PublishedBenchmark):
             expect_count(file, "questions", len(queries[language]), self.questions)
             if len(corpus[language]) != PASSAGES:
                 log.info("%s %s: %d distinct passages of %d", self.name, language, len(corpus[language]), PASSAGES)
-        return RetrievalCollection.parallel(self.name, queries, corpus, answers)
+        return RetrievalCollection.parallel(self.name, queries, corpus, answers).clustered_before("#")  # by passage
 
 
 def read_variant(file: Path) -> tuple[Topics, Topics, Judgements]:

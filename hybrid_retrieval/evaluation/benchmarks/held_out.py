@@ -17,22 +17,26 @@ from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Si
 class HeldOut(Benchmark):
     """Queries of a split against the split's passages in every language."""
 
-    def __init__(self, paths: PathsConfig, name: str, source: dict[str, Any], split: str = "test") -> None:
+    def __init__(
+        self, paths: PathsConfig, name: str, source: dict[str, Any], split: str = "test", cluster: str | None = None
+    ) -> None:
         """
         Args:
             name: in metric keys.
             source: config of the data set, with ``_target_``.
             split: train, validation or test.
+            cluster: a mark in the ids of queries; those that are alike before it are one cluster, as of a page.
         """
         choice(f"benchmark.{name}.split", split, ["train", "validation", "test"])
-        self.name, self.split = name, split
+        self.name, self.split, self.cluster = name, split, cluster
         self.source: Source = build(source, f"benchmark.{name}.source", paths=paths)
 
     def at_hand(self) -> bool:
         return self.source.at_hand()
 
     def load(self) -> RetrievalCollection:
-        return split_collection(self.source.pairs(), self.split, self.name)
+        collection = split_collection(self.source.pairs(), self.split, self.name)
+        return collection if self.cluster is None else collection.clustered_before(self.cluster)
 
     def provenance(self) -> dict[str, Any]:
         pairs = self.source.pairs()

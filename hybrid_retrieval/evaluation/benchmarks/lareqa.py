@@ -105,18 +105,21 @@ class Lareqa(PublishedBenchmark):
         queries: dict[str, Topics] = {}
         corpus: dict[str, Topics] = {}
         answers: dict[str, Judgements] = {}
+        paragraphs: list[list[str]] = []
         for language in self.languages:
             file = self.files.path(language)
-            queries[language], corpus[language], answer = read_language(file, self.candidate == "sentence_in_context")
+            found = read_language(file, self.candidate == "sentence_in_context")
+            queries[language], corpus[language], answer, asked = found
+            paragraphs += asked
             questions, sentences, _ = self.release.files[language]
             expect_count(file, "questions", len(queries[language]), questions)
             expect_count(file, "sentences", len(corpus[language]), sentences)
             answers[language] = [(query, sentence, 1) for query, sentence in answer.items()]
-        return RetrievalCollection.parallel(self.name, queries, corpus, answers)
+        return RetrievalCollection.parallel(self.name, queries, corpus, answers).clustered(paragraphs)
 
 
-def read_language(file: Path, in_context: bool = False) -> tuple[Topics, Topics, dict[str, str]]:
-    """Questions (id, text), sentences (id, text) in the file's order, and the sentence that answers each question.
+def read_language(file: Path, in_context: bool = False) -> tuple[Topics, Topics, dict[str, str], list[list[str]]]:
+    """Questions (id, text), sentences (id, text) in the file's order, each question's sentence, each paragraph's questions.
 
     A sentence's id is its number in the file.
 
@@ -126,6 +129,7 @@ def read_language(file: Path, in_context: bool = False) -> tuple[Topics, Topics,
     queries: Topics = []
     sentences: Topics = []
     answer: dict[str, str] = {}
+    paragraphs: list[list[str]] = []
     try:
         for article in json.loads(file.read_text(encoding="utf-8"))["data"]:
             for paragraph in article["paragraphs"]:
@@ -139,6 +143,7 @@ def read_language(file: Path, in_context: bool = False) -> tuple[Topics, Topics,
                         raise InputError(f"{file}: the answer of question {question['id']} lies in no sentence")
                     queries.append((question["id"], question["question"]))
                     answer[question["id"]] = str(first + place)
+                paragraphs.append([question["id"] for question in paragraph["qas"]])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{file} is not a SQuAD file with sentence breaks (truncated? {type(error).__name__})") from error
-    return queries, sentences, answer
+    return queries, sentences, answer, paragraphs

@@ -95,7 +95,11 @@ class Tydiqa(PublishedBenchmark):
             expect_count(where, "questions", len(queries[language]), questions)
             expect_count(where, "passages", len(passages[language]), distinct)
         corpus = {language: [(id_, text) for text, id_ in found.items()] for language, found in passages.items()}
-        return RetrievalCollection.parallel(self.name, queries, corpus, answers, MEASURES)
+        asked: dict[tuple[str, str], list[str]] = {}
+        for language, judged in answers.items():
+            for query, passage, _ in judged:
+                asked.setdefault((language, passage), []).append(query)
+        return RetrievalCollection.parallel(self.name, queries, corpus, answers, MEASURES).clustered(asked.values())
 
 
 def read_questions(file: Path) -> Iterator[tuple[str, str, str, str]]:

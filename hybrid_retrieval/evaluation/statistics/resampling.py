@@ -1,8 +1,10 @@
-"""Resampling over questions: the translations of one question are one cluster, drawn or flipped together.
+"""Resampling over clusters of questions that are not independent: of one paragraph, page or article; drawn or flipped together.
 
-A panel holds one measure as float64 [questions, pairs]: a pair is a query language with a corpus language or the pool, NaN says
-that the question was not asked there or that the measure is not defined. Its figures are the mean of every pair over its
-questions, and the macro mean: the mean of these means. Results are ordered like that: [pairs + 1], the macro mean last.
+The translations of one question are one row of a panel, so that they always stay together; `clusters`, int64 [questions], says
+which rows do, too, and by default each is alone. A panel holds one measure as float64 [questions, pairs]: a pair is a query
+language with a corpus language or the pool, NaN says that the question was not asked there or that the measure is not defined.
+Its figures are the mean of every pair over its questions, and the macro mean: the mean of these means. Results are ordered like
+that: [pairs + 1], the macro mean last.
 
 Intervals are percentiles. By simulation BCa covers the same from 100 questions on, and with a few dozen neither helps against
 a skewed measure; benchmarks have hundreds.
@@ -15,7 +17,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_retrieval.evaluation.measures import Floats
+from hybrid_retrieval.evaluation.measures import Floats, Ints
 
 Singles = npt.NDArray[np.float32]
 
@@ -35,41 +37,58 @@ def panel_means(panel: Floats) -> Floats:
 
 
 def bootstrap_intervals(
-    panels: Sequence[Floats], replicates: int, seed: int, confidence: float = 0.95, cells: int = CELLS
+    panels: Sequence[Floats],
+    replicates: int,
+    seed: int,
+    confidence: float = 0.95,
+    cells: int = CELLS,
+    clusters: Ints | None = None,
 ) -> list[Floats]:
     """Cluster bootstrap: lower and upper bounds of each panel's figures, [2, pairs + 1].
 
-    The panels have the same questions as rows, which are drawn with replacement for all panels and pairs at once. A figure of
-    fewer than two questions has no bounds (NaN).
+    The panels have the same questions as rows, whose clusters are drawn with replacement for all panels and pairs at once. A
+    figure of fewer than two clusters has no bounds (NaN).
     """
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     bounds = []
-    for panel, deviations in zip(panels, _deviations(panels, replicates, seed, cells), strict=True):
-        present = np.isfinite(panel)
-        questions = np.append(present.sum(axis=0), present.any(axis=1).sum())
-        bounded = questions > 1
+    for panel, deviations in zip(panels, _deviations(panels, replicates, seed, cells, clusters), strict=True):
+        there = by_cluster(np.isfinite(panel).astype(np.float64), clusters) > 0
+        counts = np.append(there.sum(axis=0), there.any(axis=1).sum())
+        bounded = counts > 1
         quantile = np.nanquantile if np.isnan(deviations[bounded]).any() else np.quantile
-        figures = np.full((2, len(questions)), np.nan)
+        figures = np.full((2, len(counts)), np.nan)
         figures[:, bounded] = panel_means(panel)[bounded] + quantile(deviations[bounded], tails, axis=1)
         bounds.append(figures)
     return bounds
 
 
-def _deviations(panels: Sequence[Floats], replicates: int, seed: int, cells: int) -> list[Singles]:
+def by_cluster(rows: Floats, clusters: Ints | None) -> Floats:
+    """Sums [clusters, ...] of the rows of each cluster, in the order of their first rows."""
+    if clusters is None:
+        return rows
+    _, first, number = np.unique(clusters, return_index=True, return_inverse=True)
+    place = np.argsort(np.argsort(first))[number]
+    sums = np.zeros((len(first), *rows.shape[1:]))
+    np.add.at(sums, place, rows)
+    return sums
+
+
+def _deviations(panels: Sequence[Floats], replicates: int, seed: int, cells: int, clusters: Ints | None) -> list[Singles]:
     """Replicated figures minus the observed ones, float32 [pairs + 1, replicates].
 
     A pair is NaN where none of its questions was drawn; the macro mean moves with the others then. Sums over a replicate are
-    matrix products with how often each question was drawn; deviations from the mean keep single precision exact enough whatever
+    matrix products with how often each cluster was drawn; deviations from the mean keep single precision exact enough whatever
     the measure's range.
     """
     factors = []
     for panel in panels:
         present = np.isfinite(panel)
         centred = np.where(present, panel - panel_means(panel)[:-1], 0)
-        factors.append((centred.T.astype(np.float32), present.T.astype(np.float32)))
+        both = by_cluster(centred, clusters), by_cluster(present.astype(np.float64), clusters)  # each [clusters, pairs]
+        factors.append(tuple(sums.T.astype(np.float32) for sums in both))
     found = [np.empty((panel.shape[1] + 1, replicates), np.float32) for panel in panels]
     done = 0
-    for drawn in _drawn(len(panels[0]), replicates, seed, cells):
+    for drawn in _drawn(factors[0][0].shape[1], replicates, seed, cells):
         block = slice(done, done + len(drawn))
         for (values, there), figures in zip(factors, found, strict=True):
             with np.errstate(invalid="ignore"):
@@ -81,22 +100,24 @@ def _deviations(panels: Sequence[Floats], replicates: int, seed: int, cells: int
     return found
 
 
-def _drawn(questions: int, replicates: int, seed: int, cells: int) -> Iterator[Singles]:
-    """Counts of draws of each question: float32 [replicates of a block, questions], every row's sum is `questions`."""
+def _drawn(clusters: int, replicates: int, seed: int, cells: int) -> Iterator[Singles]:
+    """Counts of draws of each cluster: float32 [replicates of a block, clusters], every row's sum is `clusters`."""
     rng = np.random.default_rng(seed)
-    for size in _blocks(questions, replicates, cells):
-        flat = rng.integers(0, questions, (size, questions)) + np.arange(size)[:, None] * questions
-        yield np.bincount(flat.ravel(), minlength=size * questions).reshape(size, questions).astype(np.float32)
+    for size in _blocks(clusters, replicates, cells):
+        flat = rng.integers(0, clusters, (size, clusters)) + np.arange(size)[:, None] * clusters
+        yield np.bincount(flat.ravel(), minlength=size * clusters).reshape(size, clusters).astype(np.float32)
 
 
-def sign_flip_p_values(differences: Floats, replicates: int, seed: int, cells: int = CELLS) -> Floats:
+def sign_flip_p_values(
+    differences: Floats, replicates: int, seed: int, cells: int = CELLS, clusters: Ints | None = None
+) -> Floats:
     """Paired randomisation test: two-sided p of each figure of a panel of differences, [pairs + 1].
 
-    Under the null hypothesis the two systems are exchangeable on every question, so that all differences of a question change
+    Under the null hypothesis the two systems are exchangeable on every cluster, so that all differences of a cluster change
     sign together. All sign patterns are enumerated where they are at most `replicates`; else p = (1 + hits) / (1 + replicates).
     """
     present = np.isfinite(differences)
-    parts = np.where(present, differences, 0) / present.sum(axis=0)
+    parts = by_cluster(np.where(present, differences, 0) / present.sum(axis=0), clusters)
     parts = np.column_stack([parts, parts.mean(axis=1)])
     parts = parts[parts.any(axis=1)]  # the sign of a question without differences changes nothing
     exact = len(parts) < 63 and 2 ** len(parts) <= replicates

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_retrieval.evaluation.measures import Floats
+from hybrid_retrieval.evaluation.measures import Floats, Ints
 from hybrid_retrieval.evaluation.statistics.mixed_effects import contributions, crossed_difference, crossed_mean
-from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals, panel_means, sign_flip_p_values
+from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals, by_cluster, panel_means, sign_flip_p_values
 
 
 @dataclass(frozen=True)
@@ -25,35 +25,41 @@ class Estimates:
     p: Floats
 
 
-def system_mean(runs: Floats, replicates: int, seed: int) -> tuple[float, float, float]:
+def system_mean(runs: Floats, replicates: int, seed: int, clusters: Ints | None = None) -> tuple[float, float, float]:
     """A system's macro mean and its bounds; `runs`: [seeds, questions, pairs] with the same cells NaN in each."""
     if len(runs) > 1:
-        estimate = crossed_mean(_contributions(runs))
+        estimate = crossed_mean(_contributions(runs, clusters))
         return estimate.value, estimate.low, estimate.high
-    low, high = bootstrap_intervals([runs[0]], replicates, seed)[0][:, -1].tolist()
+    low, high = bootstrap_intervals([runs[0]], replicates, seed, clusters=clusters)[0][:, -1].tolist()
     return float(panel_means(runs[0])[-1]), low, high
 
 
-def paired_difference(ours: Floats, theirs: Floats, replicates: int, seed: int) -> Estimates:
+def paired_difference(ours: Floats, theirs: Floats, replicates: int, seed: int, clusters: Ints | None = None) -> Estimates:
     """`ours` minus `theirs`, each [seeds, questions, pairs], paired by question.
 
     The same cells are NaN in all of them, and every question and every pair has a value. One run each: cluster bootstrap and
-    randomisation test over questions. Several runs of one or both: crossed random effects of seeds and questions.
+    randomisation test over clusters of questions (`clusters`, int64 [questions]; by default each question is one). Several runs
+    of one or both: crossed random effects of seeds and clusters.
     """
     if len(ours) == len(theirs) == 1:
         differences = ours[0] - theirs[0]
-        low, high = bootstrap_intervals([differences], replicates, seed)[0]
-        return Estimates(panel_means(differences), low, high, sign_flip_p_values(differences, replicates, seed))
-    asked = np.isfinite(ours[0])
-    estimates = [crossed_difference(ours[:, rows, pair], theirs[:, rows, pair]) for pair, rows in enumerate(asked.T)]
-    estimates.append(crossed_difference(_contributions(ours), _contributions(theirs)))
+        low, high = bootstrap_intervals([differences], replicates, seed, clusters=clusters)[0]
+        p = sign_flip_p_values(differences, replicates, seed, clusters=clusters)
+        return Estimates(panel_means(differences), low, high, p)
+    estimates = []
+    for pair, asked in enumerate(np.isfinite(ours[0]).T):
+        inside = None if clusters is None else clusters[asked]
+        one, other = (_contributions(runs[:, asked, pair : pair + 1], inside) for runs in (ours, theirs))
+        estimates.append(crossed_difference(one, other))
+    estimates.append(crossed_difference(_contributions(ours, clusters), _contributions(theirs, clusters)))
     columns = np.array([(one.value, one.low, one.high, one.p) for one in estimates]).T
     return Estimates(*columns)
 
 
-def _contributions(runs: Floats) -> Floats:
-    """[seeds, questions]."""
-    return np.stack([contributions(panel) for panel in runs])
+def _contributions(runs: Floats, clusters: Ints | None) -> Floats:
+    """[seeds, clusters]: the mean over them is the macro mean."""
+    found = [by_cluster(contributions(panel), clusters) for panel in runs]
+    return np.stack([sums * len(sums) / runs.shape[1] for sums in found])
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:

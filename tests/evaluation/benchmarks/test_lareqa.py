@@ -88,7 +88,7 @@ def test_the_relevant_sentence_is_the_one_in_which_the_answer_starts(tmp_path: P
             ("abcdef", [(0, 4), (2, 6)], [("overlap", 3)]),
         )
     )
-    queries, sentences, answer = read_language(file)
+    queries, sentences, answer, _ = read_language(file)
     assert [text for _, text in sentences] == ["甲乙。", "丙丁。", "A b.", "C d.", "abcd", "cdef"]
     text_of = dict(sentences)
     assert {id_: text_of[place] for id_, place in answer.items()} == {
@@ -100,7 +100,7 @@ def test_the_relevant_sentence_is_the_one_in_which_the_answer_starts(tmp_path: P
         "overlap": "abcd",
     }
     assert queries[2] == ("boundary", "boundary?")
-    same, in_context, answer_in_context = read_language(file, in_context=True)
+    same, in_context, answer_in_context, _ = read_language(file, in_context=True)
     assert (same, answer_in_context) == (queries, answer)
     assert dict(in_context)[answer["boundary"]] == "丙丁。 甲乙。丙丁。"
     assert [(id_, text.split(" ")[0]) for id_, text in in_context[:2]] == sentences[:2]
@@ -135,6 +135,7 @@ def benchmark(tmp_path: Path, publisher: str = "http://127.0.0.1:9", **options: 
 def test_a_question_is_judged_only_where_it_exists(tmp_path: Path) -> None:
     write(tmp_path / "data" / "xquad-r", SMALL)
     collection = benchmark(tmp_path).load()
+    assert list(collection.clusters) == ["a", "a", "a"]  # one German paragraph asks both
     queries, documents = collection.full_ids(collection.queries), collection.full_ids(collection.corpus)
     judged = {
         (queries[query], documents[document]) for query, document in zip(collection.query, collection.document, strict=True)

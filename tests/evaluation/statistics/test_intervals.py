@@ -33,6 +33,25 @@ class TestBootstrap:
         panel[rng.random(panel.shape) < absent] = np.nan
         assert np.allclose(bootstrap_intervals([panel], 200, 7)[0], brute_force(panel, 200, 7), rtol=0, atol=1e-5)
 
+    def test_clusters_are_drawn_whole(self) -> None:
+        rng = np.random.default_rng(8)
+        panel = rng.normal(3, 1, (60, 3))
+        panel[rng.random(panel.shape) < 0.3] = np.nan
+        clusters = rng.integers(0, 20, 60)
+        members = [np.flatnonzero(clusters == name) for name in dict.fromkeys(clusters.tolist())]
+        figures = []
+        for drawn in np.random.default_rng(7).integers(0, len(members), (300, len(members))):
+            rows = panel[np.concatenate([members[number] for number in drawn])]
+            means = np.nanmean(rows, axis=0)
+            figures.append([*means, means.mean()])
+        expected = np.quantile(figures, [0.025, 0.975], axis=0)
+        assert np.allclose(bootstrap_intervals([panel], 300, 7, clusters=clusters)[0], expected, atol=1e-5)
+
+    def test_clusters_of_one_question_change_nothing(self) -> None:
+        panel = np.random.default_rng(9).random((40, 3))
+        alone = np.arange(40)[::-1].copy()
+        assert np.array_equal(bootstrap_intervals([panel], 100, 0, clusters=alone)[0], bootstrap_intervals([panel], 100, 0)[0])
+
     def test_one_view_agrees_with_scipy(self) -> None:
         values = np.random.default_rng(1).beta(0.5, 0.5, 400)
         theirs = scipy.stats.bootstrap((values,), np.mean, n_resamples=9999, method="percentile", rng=0).confidence_interval
@@ -85,13 +104,19 @@ class TestCoverage:
 
     TRIALS = 600
 
-    def covered(self, draw: Callable[[np.random.Generator], np.ndarray], truth: float, naive: bool = False) -> float:
+    def covered(
+        self,
+        draw: Callable[[np.random.Generator], np.ndarray],
+        truth: float,
+        naive: bool = False,
+        clusters: np.ndarray | None = None,
+    ) -> float:
         """How often the interval of the macro mean holds the truth; all trials are panels of one bootstrap."""
         rng = np.random.default_rng(0)
         panels = [draw(rng) for _ in range(self.TRIALS)]
         if naive:
             panels = [panel.reshape(-1, 1) for panel in panels]
-        bounds = [found[:, -1] for found in bootstrap_intervals(panels, 500, 0)]
+        bounds = [found[:, -1] for found in bootstrap_intervals(panels, 500, 0, clusters=clusters)]
         return float(np.mean([low <= truth <= high for low, high in bounds]))
 
     def test_independent_questions(self) -> None:
@@ -103,6 +128,18 @@ class TestCoverage:
 
         assert 0.92 <= self.covered(draw, 0) <= 0.975
         assert self.covered(draw, 0, naive=True) < 0.6
+
+    def test_questions_of_a_paragraph_that_depend_on_one_another(self) -> None:
+        """240 paragraphs of 1 to 9 questions, as in XQuAD-R, in three languages."""
+        sizes = np.random.default_rng(1).integers(1, 10, 240)
+        clusters = np.repeat(np.arange(240), sizes)
+
+        def draw(rng: np.random.Generator) -> np.ndarray:
+            of_paragraph = rng.standard_normal((240, 1))[clusters]
+            return of_paragraph + rng.standard_normal((len(clusters), 1)) + 0.5 * rng.standard_normal((len(clusters), 3))
+
+        assert 0.93 <= self.covered(draw, 0, clusters=clusters) <= 0.97
+        assert self.covered(draw, 0) < 0.85
 
     def test_ragged_translations(self) -> None:
         def draw(rng: np.random.Generator) -> np.ndarray:

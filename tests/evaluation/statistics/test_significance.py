@@ -21,16 +21,17 @@ def ragged(rng: np.random.Generator, questions: int, views: int, share: float = 
     return np.where(absent, np.nan, panel)
 
 
-def brute_force_flips(differences: np.ndarray) -> np.ndarray:
-    """Every pattern of signs of whole questions, its figures from the definition."""
+def brute_force_flips(differences: np.ndarray, clusters: np.ndarray | None = None) -> np.ndarray:
+    """Every pattern of signs of whole questions or clusters, its figures from the definition."""
+    clusters = np.arange(len(differences)) if clusters is None else clusters
 
     def figures(panel: np.ndarray) -> np.ndarray:
         means = [np.mean([value for value in column if not np.isnan(value)]) for column in panel.T]
         return np.abs([*means, np.mean(means)])
 
     observed = figures(differences)
-    patterns = list(itertools.product([1, -1], repeat=len(differences)))
-    hits = sum(figures(np.array(signs)[:, None] * differences) >= observed - 1e-12 for signs in patterns)
+    patterns = list(itertools.product([1, -1], repeat=int(clusters.max()) + 1))
+    hits = sum(figures(np.array(signs)[clusters, None] * differences) >= observed - 1e-12 for signs in patterns)
     return hits / len(patterns)
 
 
@@ -38,6 +39,10 @@ class TestSignFlips:
     def test_few_questions_are_enumerated(self) -> None:
         differences = ragged(np.random.default_rng(0), 9, 3)
         assert np.allclose(sign_flip_p_values(differences, 512, 0), brute_force_flips(differences))
+
+    def test_the_questions_of_a_cluster_change_sign_together(self) -> None:
+        differences, clusters = ragged(np.random.default_rng(4), 20, 2), np.arange(20) % 8
+        assert np.allclose(sign_flip_p_values(differences, 256, 0, clusters=clusters), brute_force_flips(differences, clusters))
 
     def test_ties_count_whatever_the_rounding(self) -> None:
         differences = np.random.default_rng(1).choice([-0.1, 0.1, 0.3, 0.0], (10, 2))
@@ -205,12 +210,8 @@ class TestSystems:
         ours, theirs = (np.where(holes, np.nan, rng.normal(shift, 1, (3, 80, 3))) for shift in (0.5, 0.0))
         found = paired_difference(ours, theirs, 10, 0)
         one_view = crossed_difference(ours[:, ~holes[:, 1], 1], theirs[:, ~holes[:, 1], 1])
-        assert (found.value[1], found.low[1], found.high[1], found.p[1]) == (
-            one_view.value,
-            one_view.low,
-            one_view.high,
-            one_view.p,
-        )
+        expected = (one_view.value, one_view.low, one_view.high, one_view.p)
+        assert (found.value[1], found.low[1], found.high[1], found.p[1]) == pytest.approx(expected)
         macro = np.nanmean(ours, axis=1).mean() - np.nanmean(theirs, axis=1).mean()
         assert found.value[-1] == pytest.approx(macro)
         assert found.low[-1] < macro < found.high[-1]
@@ -227,6 +228,23 @@ class TestSystems:
         single, several = system_mean(runs[:1], 500, 0), system_mean(runs, 500, 0)
         assert several[2] - several[1] > 2 * (single[2] - single[1])
         assert several[0] == pytest.approx(runs.mean())
+
+    @pytest.mark.parametrize("seeds", [1, 3])
+    def test_questions_of_a_page_make_no_finding_out_of_nothing(self, seeds: int) -> None:
+        """A difference of 0 with pages of 5 questions that go up and down together: 5% of the trials find one."""
+        rng, clusters, trials = np.random.default_rng(6), np.repeat(np.arange(60), 5), 400
+        found, naive = 0, 0
+        for _ in range(trials):
+            of_page = rng.standard_normal(60)[clusters]
+            ours = of_page + 0.5 * rng.standard_normal(300) + 0.1 * rng.standard_normal((seeds, 300))
+            theirs = 0.1 * rng.standard_normal((seeds, 300))
+            sides = [side[:, :, None] for side in (ours, theirs)]
+            one = paired_difference(*sides, 199, 0, clusters)
+            found += one.p[-1] < 0.05
+            assert one.low[-1] < one.value[-1] < one.high[-1]
+            naive += paired_difference(*sides, 199, 0).p[-1] < 0.05
+        assert 0.02 <= found / trials <= 0.08
+        assert naive / trials > 0.2
 
 
 class TestHolm:
