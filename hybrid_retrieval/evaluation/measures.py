@@ -24,6 +24,12 @@ Floats = npt.NDArray[np.float64]
 SETTINGS = {"monolingual": "Mo.", "crosslingual": "Cr.", "multilingual": "Mul."}
 """The settings of arXiv 2408.10536, in its order, with its abbreviations."""
 POOLED = ("multilingual",)
+NOT_FOUND = 1 << 62
+"""The rank of a document that a query does not find, beyond any depth."""
+EVERY = NOT_FOUND - 1
+"""A depth that holds every document that is found."""
+TIES = "ties_"
+"""Before the name of a measure: how much of its value hangs on the order of ties; see `hybrid_retrieval.evaluation.ties`."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Relevant:
 
     Attributes:
         query: int64 [documents], 0..count-1, ascending; every query has a document.
-        rank: int64 [documents], from 1, ascending within a query.
+        rank: int64 [documents], from 1, ascending within a query; `NOT_FOUND` counts as in trec_eval: relevant, and nowhere.
         grade: int64 [documents], 1 or more.
     """
 
@@ -68,28 +74,28 @@ class Relevant:
         return np.arange(1, len(self.query) + 1) - self.starts[self.query]
 
 
-def average_precision(relevant: Relevant, depth: float = np.inf) -> Floats:
+def average_precision(relevant: Relevant, depth: int = EVERY) -> Floats:
     """Mean, over a query's relevant documents, of the precision at their ranks, 0 beyond `depth`. In [0, 1]."""
     return relevant.sum(np.where(relevant.rank <= depth, relevant.place / relevant.rank, 0)) / relevant.sizes
 
 
-def reciprocal_rank(relevant: Relevant, depth: float = np.inf) -> Floats:
+def reciprocal_rank(relevant: Relevant, depth: int = EVERY) -> Floats:
     """1 / rank of the first relevant document, 0 where it lies beyond `depth`. In [0, 1]."""
     first = relevant.rank[relevant.starts]
     return np.where(first <= depth, 1 / first, 0.0)
 
 
-def recall(relevant: Relevant, depth: float = np.inf) -> Floats:
+def recall(relevant: Relevant, depth: int = EVERY) -> Floats:
     """Part of a query's relevant documents within the first `depth`; of one document, whether it is there. In [0, 1]."""
     return relevant.sum(relevant.rank <= depth) / relevant.sizes
 
 
-def precision(relevant: Relevant, depth: float = np.inf) -> Floats:
+def precision(relevant: Relevant, depth: int = EVERY) -> Floats:
     """Part of the first `depth` documents that is relevant. In [0, 1]."""
     return relevant.sum(relevant.rank <= depth) / depth
 
 
-def ndcg(relevant: Relevant, depth: float = np.inf) -> Floats:
+def ndcg(relevant: Relevant, depth: int = EVERY) -> Floats:
     """DCG over the first `depth` with gain = grade and discount log2(rank + 1), over the best possible. In [0, 1]."""
     gain = np.where(relevant.rank <= depth, relevant.grade / np.log2(relevant.rank + 1), 0)
     best = relevant.grade[np.lexsort((-relevant.grade, relevant.query))]
@@ -107,7 +113,7 @@ class Measure:
         better: the good end; None where neither is, as for a difference or a count.
         digits: shown after the decimal point.
         settings: in which it is defined.
-        of_ranks: from relevant documents and a depth (infinity by default) to float64 [queries]; None where it is not a
+        of_ranks: from relevant documents and a depth (`EVERY` by default) to float64 [queries]; None where it is not a
             function of the ranks of a query's relevant documents.
         cut: whether it has to have a depth, or must not have one; None: as one likes.
         headline: a measure of language bias that stands beside the measures of retrieval, not in a table of its own.
@@ -118,7 +124,7 @@ class Measure:
     better: Literal["higher", "lower"] | None = None
     digits: int = 4
     settings: tuple[str, ...] = tuple(SETTINGS)
-    of_ranks: Callable[[Relevant, float], Floats] | None = None
+    of_ranks: Callable[[Relevant, int], Floats] | None = None
     headline: bool = False
     depth: int | None = None
     cut: bool | None = None
@@ -147,7 +153,7 @@ class Measure:
     def values(self, relevant: Relevant) -> Floats:
         """float64 [queries], of a measure of ranks."""
         assert self.of_ranks is not None, self.name
-        return self.of_ranks(relevant, self.depth or np.inf)
+        return self.of_ranks(relevant, self.depth or EVERY)
 
 
 MEASURES = {
@@ -186,6 +192,8 @@ def check_measures(names: Sequence[str], where: str) -> None:
 @cache
 def measure(name: str) -> Measure:
     """The measure of a name such as ``map`` or ``precision@5``."""
+    if name.startswith(TIES):
+        return Measure(name, name, settings=tuple(SETTINGS))
     stem, at, depth = name.partition("@")
     if at and re.fullmatch(r"[1-9]\d*", depth):
         return replace(MEASURES.get(stem) or Measure(stem, stem, settings=POOLED), depth=int(depth))

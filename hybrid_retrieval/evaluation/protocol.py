@@ -12,12 +12,13 @@ from hybrid_retrieval.data.stored_texts import as_column
 from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.figures import PER_QUERY_KEYS, Figures
+from hybrid_retrieval.evaluation.figures import CLUSTER, PER_QUERY_KEYS, Figures
 from hybrid_retrieval.evaluation.knn import with_knn
 from hybrid_retrieval.evaluation.language_pairs import LanguagePair, aggregate, language_pairs, with_intervals
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
 from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
 from hybrid_retrieval.evaluation.scoring.scorer import Checked, DenseScorer, Excluding
+from hybrid_retrieval.evaluation.ties import hanging_on_ties
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +38,15 @@ class Evaluation:
         return self.figures.metrics()
 
     def per_query(self) -> pa.Table:
-        """One row for each query and corpus: `PER_QUERY_KEYS`, and a column a measure."""
-        ids = as_column(self.collection.queries.ids)
-        tables = [pa.schema([(name, pa.string()) for name in PER_QUERY_KEYS]).empty_table()]
+        """One row for each query and corpus: `PER_QUERY_KEYS`, `CLUSTER`, and a column a measure."""
+        ids, clusters = as_column(self.collection.queries.ids), as_column(self.collection.clusters)
+        names = (*PER_QUERY_KEYS, CLUSTER)
+        tables = [pa.schema([(name, pa.string()) for name in names]).empty_table()]
         for pair in self.pairs:
             about = (self.collection.name, pair.setting, pair.query_language, pair.corpus_language)
             columns = [pa.repeat(pa.scalar(text, pa.string()), len(pair.queries)) for text in about]
-            columns.append(ids.take(pa.array(pair.queries)).cast(pa.string()))
-            tables.append(pa.table(dict(zip(PER_QUERY_KEYS, columns, strict=True)) | pair.values))
+            columns += [of.take(pa.array(pair.queries)).cast(pa.string()) for of in (ids, clusters)]
+            tables.append(pa.table(dict(zip(names, columns, strict=True)) | pair.values))
         return pa.concat_tables(tables, promote_options="default")
 
 
@@ -81,9 +83,10 @@ def score(collection: RetrievalCollection, index: Index, label: str = "", wanted
     ranks = count_ranks(index.pool, collection, f"{label}: ranking" if label else "")
     if index.language is not None:
         own = count_ranks(index.language, collection, f"{label}: ranking by language" if label else "")
-        ranks = replace(ranks, language=own.language)
+        ranks = replace(ranks, language=own.language, language_ties=own.language_ties)
     pairs = with_knn(collection, index, list(language_pairs(collection, ranks)))
     figures = list(aggregate(collection.name, pairs))
+    figures += list(hanging_on_ties(collection, ranks, figures))
     found = bias_suite(Evidence(collection, index.pool, ranks, index.embeddings), wanted.bias)
     figures += found.figures
     pairs = [pair if pair.corpus_language else pair.adding(found.per_query) for pair in pairs]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.measures import SETTINGS
+from hybrid_retrieval.evaluation.measures import SETTINGS, TIES, measure
 from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.page import Picture, Section, write_page
@@ -39,6 +39,8 @@ def report_run(run_dir: Path) -> None:
     out = console()
     for benchmark in run.reported:
         out.print(rich_table(run_table(run, benchmark)))
+        if note := _ties(run, benchmark):
+            out.print(note, markup=False)
         for bias in bias_tables(run, benchmark, by_language=False):
             out.print(rich_table(bias))
     if not run.reported:
@@ -85,7 +87,7 @@ def _sections(
     for name in run.reported:
         tables = [run_table(run, name), *bias_tables(run, name, by_language=True)]
         pairs = shown({f"{name}_map": f"{name}: mAP by language pair"}, "plain")
-        yield Section(name, tables, [_counts(run, name)], pairs)
+        yield Section(name, tables, [_counts(run, name), *filter(None, [_ties(run, name)])], pairs)
     measured = {
         key.removeprefix("train/"): f"{value:,.6g}"
         for key, value in run.metrics.items()
@@ -122,3 +124,14 @@ def _counts(run: RunDirectory, benchmark: str) -> str:
             without = f", {left_out:,.0f} left out without a relevant text" if left_out is not None else ""
             counted.append(f"{short} ({SENTENCES[setting]}): {queries:,.0f} queries{without}")
     return ". ".join(counted)
+
+
+def _ties(run: RunDirectory, benchmark: str) -> str:
+    """The figures that hang on the order of equal scores; nothing where there are none."""
+    found = [
+        f"{one.value:.0%} of {SETTINGS[one.setting]} {measure(one.measure.name.removeprefix(TIES)).label}{suffix}"
+        for suffix, system in {"": run, **{f" of {name}": one for name, one in run.baselines.items()}}.items()
+        for one in system.figures
+        if one.benchmark == benchmark and one.measure.name.startswith(TIES)
+    ]
+    return f"By the order of equal scores alone, which is trec_eval's, moves: {', '.join(found)}." if found else ""

@@ -86,26 +86,6 @@ def test_the_random_data_really_ties_and_order_of_ties_matters(make_collection, 
     assert (turned != in_file_order).mean() > 0.3
 
 
-def test_rank_distance_equals_brute_force(make_collection, tied_scorer) -> None:
-    collection = make_collection(2)
-    scorer = tied_scorer(collection, 2)
-    result = score(collection, Index(scorer))
-    matrix = scorer.queries @ scorer.corpus.T
-    names = collection.full_ids(collection.corpus)
-    for pair in result.pairs:
-        if pair.setting != "multilingual":
-            assert "rank_distance" not in pair.values
-            continue
-        for row, value in zip(pair.queries, pair.values["rank_distance"], strict=True):
-            by_id = sorted(range(len(names)), key=names.__getitem__, reverse=True)
-            ordered = sorted(by_id, key=lambda document, row=row: -matrix[row, document])
-            best: dict[int, int] = {}
-            for document in collection.document[collection.query == row]:
-                language = int(collection.corpus.language[document])
-                best[language] = min(best.get(language, len(names)), ordered.index(document))
-            assert value == (max(best.values()) - min(best.values())) if len(best) > 1 else np.isnan(value)
-
-
 @pytest.mark.parametrize("size", [1, 7, 100, 1000, 1 << 20])
 def test_blocks_do_not_change_the_ranks(size: int, make_collection, tied_scorer) -> None:
     collection = make_collection(3, queries=40)

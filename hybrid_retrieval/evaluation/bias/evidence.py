@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.figures import Figure
 from hybrid_retrieval.evaluation.measures import Floats, measure
-from hybrid_retrieval.evaluation.scoring.ranks import BLOCK_DOCUMENTS, Ranks
+from hybrid_retrieval.evaluation.scoring.ranks import BLOCK_DOCUMENTS, BLOCK_SCORES, Ranks, document_blocks
 from hybrid_retrieval.evaluation.scoring.scorer import Scorer
 from hybrid_retrieval.evaluation.scoring.search import Top, search
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors
@@ -91,9 +92,26 @@ class Evidence:
 
     @cached_property
     def top(self) -> Top:
-        """The first `TOP_DEPTH` documents of every query, in trec_eval's order."""
+        """The first `TOP_DEPTH` documents of every query and the one that follows, in trec_eval's order."""
         collection = self.collection
-        return search(self.scorer, len(collection.queries), len(collection.corpus), TOP_DEPTH, collection.tie_order)
+        return search(self.scorer, len(collection.queries), len(collection.corpus), TOP_DEPTH + 1, collection.tie_order)
+
+    def counted(self, rows: Ints, values: npt.NDArray[np.float32]) -> tuple[Ints, Ints]:
+        """int64 [rows, languages]: documents of each language that score above a query's value, and at it; rows ascending."""
+        collection, languages = self.collection, len(self.collection.languages)
+        above, equal = np.zeros((2, len(rows), languages), np.int64)
+        for documents in document_blocks(len(collection.corpus), self.block_documents):
+            block, language = self.scorer.against(documents), collection.corpus.language[documents]
+            height = max(1, BLOCK_SCORES // len(language))
+            for start in range(0, len(collection.queries), height):
+                mine = slice(*np.searchsorted(rows, [start, start + height]))
+                if mine.start == mine.stop:
+                    continue
+                scores = block(start, min(start + height, len(collection.queries))).cpu().numpy()[rows[mine] - start]
+                for counts, found in ((above, scores > values[mine, None]), (equal, scores == values[mine, None])):
+                    row, column = np.nonzero(found)
+                    np.add.at(counts[mine], (row, language[column]), 1)
+        return above, equal
 
     def blank(self) -> Floats:
         """float64 [queries] of nan."""

@@ -1,9 +1,9 @@
 """Friedman test of the ranks of relevant documents, blocked by question: are the document languages ranked alike.
 
 Blocks are questions, treatments the languages of the relevant documents, values their ranks in the pool (the mean rank, where a
-language has several). Blocks need not be complete: the statistic is that of Skillings and Mack (Technometrics 23, 1981),
-with the variance of each block taken from its midranks where values tie. It is Friedman's, corrected for ties, where every
-block is complete. Blocks with one language say nothing and are left out.
+language has several; equal scores share theirs). Blocks need not be complete: the statistic is that of Skillings and Mack
+(Technometrics 23, 1981), with the variance of each block taken from its midranks where values tie. It is Friedman's, corrected
+for ties, where every block is complete. Blocks with one language say nothing and are left out.
 
 - ``friedman/<language>``: over the questions asked in a language, chi-square distributed under equal treatment; 0 or more.
 - ``friedman``: over questions, the values being means over the languages in which the question is asked; so preferences for
@@ -85,7 +85,7 @@ def _means(block: Ints, evidence: Evidence, blocks: int) -> Floats:
     count = len(evidence.collection.languages)
     cell = block * count + evidence.collection.corpus.language[evidence.collection.document]
     size = np.bincount(cell, minlength=blocks * count)
-    total = np.bincount(cell, evidence.ranks.pool, minlength=blocks * count)
+    total = np.bincount(cell, evidence.ranks.pool_ties.shared, minlength=blocks * count)
     with np.errstate(invalid="ignore"):
         means: Floats = (total / size).reshape(blocks, count)
     return means

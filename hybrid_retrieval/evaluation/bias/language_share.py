@@ -53,11 +53,21 @@ def own_language_preference(evidence: Evidence, depth: int) -> Finding:
 
 
 def _found(evidence: Evidence, depth: int) -> Floats:
-    """float64 [judged queries, languages]: how much of the first documents each language has."""
+    """float64 [judged queries, languages]: how much of the first documents each language has.
+
+    Where the list ends among equal scores, each of their documents has an equal part in the places that are left.
+    """
     language, count = evidence.collection.corpus.language, len(evidence.collection.languages)
-    found = evidence.top.scores[evidence.judged, :depth] > -np.inf
+    scores = evidence.top.scores[evidence.judged]
+    found = scores[:, :depth] > -np.inf
     place = np.arange(len(evidence.judged))[:, None] * count + language[evidence.top.documents[evidence.judged, :depth]]
-    counts = np.bincount(place[found], minlength=len(evidence.judged) * count).reshape(-1, count)
+    counts = np.bincount(place[found], minlength=len(evidence.judged) * count).reshape(-1, count).astype(np.float64)
+    if scores.shape[1] > depth:
+        cut = np.flatnonzero(found[:, -1] & (scores[:, depth - 1] == scores[:, depth]))
+        above, equal = evidence.counted(evidence.judged[cut], scores[cut, depth - 1])
+        tied, left = equal.sum(1, keepdims=True), depth - above.sum(1, keepdims=True)
+        same = ((left > 0) & (left <= tied))[:, 0]  # scores of another pass may be rounded otherwise
+        counts[cut[same]] = (above + left * equal / np.maximum(tied, 1))[same]
     return np.asarray(counts / np.maximum(counts.sum(1, keepdims=True), 1), np.float64)
 
 

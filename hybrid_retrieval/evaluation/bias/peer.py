@@ -6,7 +6,8 @@ language l, with their positions in the pooled list as ranks, as in the authors'
 chi-square with (languages - 1) degrees of freedom, and 1 where the documents are all of one language or all at one rank. PEER
 is the weighted mean over the levels; here the levels that a query has weigh the same. In [0, 1]; higher is fairer.
 
-With a depth k, the relevant documents beyond it are tied at the mean of the ranks k + 1, k + 2, ... that they would fill.
+Equal scores share their ranks. With a depth k, the relevant documents beyond it are tied at the mean of the ranks k + 1,
+k + 2, ... that they would fill, and those that a query does not find after the n that it does: u of them at n + (u + 1) / 2.
 
 Where each language has one relevant document, H is n - 1 whatever the ranking: a collection of only such queries
 (XQuAD-R) has no PEER, and the Friedman test of `friedman` takes its place.
@@ -20,7 +21,7 @@ from scipy import stats
 
 from hybrid_retrieval.evaluation.bias.evidence import Evidence, Finding
 from hybrid_retrieval.evaluation.collection import Ints
-from hybrid_retrieval.evaluation.measures import Floats
+from hybrid_retrieval.evaluation.measures import NOT_FOUND, Floats
 
 
 def peer(evidence: Evidence, depth: int | None = None) -> Finding:
@@ -37,10 +38,12 @@ def peer(evidence: Evidence, depth: int | None = None) -> Finding:
     if constant.all():
         cause = "for every query each language has one relevant document, or all are in one language"
         return Finding(notes=[f"{name}: not printed: {cause}, so that it is the same for any ranking; see friedman"])
-    rank = evidence.ranks.pool.astype(np.float64)
-    if depth is not None:
-        lost = rank > depth
-        rank[lost] = depth + (np.bincount(level, lost, len(query))[level[lost]] + 1) / 2
+    rank = evidence.ranks.pool_ties.shared
+    absent = evidence.ranks.pool == NOT_FOUND
+    depth = NOT_FOUND if depth is None else depth
+    lost = absent | (rank > depth)
+    last = np.where(absent, np.minimum(evidence.ranks.pool_ties.better, depth), depth)  # rank in the list that they follow
+    rank[lost] = last[lost] + (np.bincount(level, lost, len(query))[level[lost]] + 1) / 2
     p = _p_values(rank, level, cell, of_cell)
     values = evidence.blank()
     values[evidence.judged] = (np.bincount(query, p) / np.maximum(np.bincount(query), 1))[evidence.judged]

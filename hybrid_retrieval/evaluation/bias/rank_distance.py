@@ -1,6 +1,7 @@
 """Rank distance: how far apart the translations of an answer lie in the pool (arXiv 2408.10536, section 4).
 
-Largest minus smallest rank of a query's relevant documents in the pooled list, each language at its best-ranked one. For
+Largest minus smallest rank of a query's relevant documents in the pooled list, each language at its best-ranked one; documents
+of equal scores share their ranks, so that no order of ties is taken for a preference, and so do those that are not found. For
 queries with relevant documents in two languages or more: of answers in one language it would say nothing about languages. Raw
 in 1 .. documents - 1; it grows with the pool, so that collections are compared by the normalised one, in (0, 1): divided by
 the number of documents. Lower is less bias; of answers in n languages no ranking has less than n - 1.
@@ -32,8 +33,8 @@ def spread(evidence: Evidence) -> Floats:
     collection, values = evidence.collection, evidence.blank()
     cell = collection.query * len(collection.languages) + collection.corpus.language[collection.document]
     cells, number = np.unique(cell, return_inverse=True)
-    best = np.full(len(cells), len(collection.corpus) + 1)
-    np.minimum.at(best, number, evidence.ranks.pool)
+    best = np.full(len(cells), np.inf)
+    np.minimum.at(best, number, evidence.ranks.pool_ties.shared)
     rows, starts, languages = np.unique(cells // len(collection.languages), return_index=True, return_counts=True)
     if len(rows):
         several = languages > 1

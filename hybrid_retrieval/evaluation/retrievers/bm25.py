@@ -74,7 +74,7 @@ class BM25(Retriever):
 
 @dataclass(frozen=True)
 class LexicalScorer:
-    """Sums of the weights of a query's terms, each as often as the query has it.
+    """Sums of the weights of a query's terms, each as often as the query has it; without a term in common nothing is found.
 
     Attributes:
         queries: float32 [queries, vocabulary], how often each query has each term.
@@ -88,7 +88,9 @@ class LexicalScorer:
         postings = self.weights[documents].T.tocsr()
 
         def block(start: int, stop: int) -> Tensor:
-            return torch.from_numpy((self.queries[start:stop] @ postings).toarray())
+            scores = (self.queries[start:stop] @ postings).toarray()
+            scores[scores == 0] = -np.inf
+            return torch.from_numpy(scores)
 
         return block
 

@@ -11,7 +11,7 @@ relevant documents (every utterance of its intent, say), one sort of the row ser
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
+from hybrid_retrieval.evaluation.measures import NOT_FOUND
 from hybrid_retrieval.evaluation.scoring.scorer import Scorer
 from hybrid_retrieval.progress import track
 
@@ -33,18 +34,48 @@ LOW = 32
 
 
 @dataclass(frozen=True)
+class Ties:
+    """How judged documents are tied, among the documents of a corpus.
+
+    Attributes:
+        better: int64 [judgements], documents with a higher score.
+        tied: int64 [judgements], other documents with the same score; of a document that is not found, those not found.
+    """
+
+    better: Ints
+    tied: Ints
+
+    @property
+    def shared(self) -> npt.NDArray[np.float64]:
+        """Ranks [judgements]; equal scores have the mean of the ranks that they fill, and so have documents not found."""
+        return np.asarray(self.better + 1 + self.tied / 2, np.float64)
+
+    def opposite(self, rank: Ints) -> Ints:
+        """The ranks in the opposite order of ties."""
+        return np.where(rank == NOT_FOUND, NOT_FOUND, 2 * (self.better + 1) + self.tied - rank)
+
+
+@dataclass(frozen=True)
 class Ranks:
     """Ranks of the judged documents, in the order of the collection's judgements.
 
     Attributes:
-        pool: int64 [judgements], rank in the pooled corpus of all languages, from 1.
-        language: int64 [judgements], rank among the documents of the document's own language, from 1.
+        pool: int64 [judgements], rank in the pooled corpus of all languages, from 1; `NOT_FOUND` of a score of minus infinity.
+        language: int64 [judgements], rank among the documents of the document's own language, likewise.
         score: float32 [judgements].
+        pool_ties, language_ties: the documents of equal scores.
     """
 
     pool: Ints
     language: Ints
     score: npt.NDArray[np.float32]
+    pool_ties: Ties
+    language_ties: Ties
+
+    def opposite(self) -> Ranks:
+        """The same in the opposite order of ties."""
+        pool, language = self.pool_ties.opposite(self.pool), self.language_ties.opposite(self.language)
+        return replace(self, pool=pool, language=language)
 
 
 def document_blocks(documents: int, at_once: int = BLOCK_DOCUMENTS) -> list[slice]:
@@ -105,12 +136,20 @@ class _Count:
         self.of_document = collection.corpus.language[collection.document]
         self.asked = np.unique(collection.query)
         self.segments = [collection.corpus.rows(index) for index in range(len(collection.languages))]
-        self.pool, self.language = (np.zeros(len(collection.query), np.int64) for _ in range(2))
+        # [in the pool and in the own language, judgements]: documents that score more, others that score the same, and those
+        # of them that come first.
+        self.better, self.tied, self.first = (np.zeros((2, len(collection.query)), np.int64) for _ in range(3))
         self.score = np.full(len(collection.query), -np.inf, np.float32)
 
     def ranks(self) -> Ranks:
         """From the counts."""
-        return Ranks(self.pool + 1, self.language + 1, self.score)
+        lost = np.isneginf(self.score)
+        pool, language = np.where(lost, NOT_FOUND, self.better + self.first + 1)
+        # What a query must not find does not fill a rank either.
+        hidden = np.bincount(self.collection.excluded[:, 0], minlength=len(self.collection.queries))
+        tied = np.where(lost, np.maximum(self.tied - hidden[self.collection.query], 0), self.tied)
+        of_pool, of_language = (Ties(*both) for both in zip(self.better, tied, strict=True))
+        return Ranks(pool, language, self.score, of_pool, of_language)
 
     def ranges(self, width: int) -> Iterator[tuple[int, int, Ints]]:
         """Ranges of queries (start, stop), each of a block of scores of this width, and the judgements of each."""
@@ -141,11 +180,14 @@ class _Count:
         """Count for all judgements of the queries at once; `scores` [queries, all documents]."""
         rows, columns = self.collection.query[judged] - start, self.collection.document[judged]
         keys = sort_key(scores, on(scores, self.collection.tie_order))
-        self.pool[judged] = places(keys)[rows, columns]
-        for index, segment in enumerate(self.segments):
-            mine = self.of_document[judged] == index
+        parts = [(0, slice(0, scores.shape[1]), np.ones(len(judged), bool))]
+        parts += [(1, segment, self.of_document[judged] == index) for index, segment in enumerate(self.segments)]
+        for at, documents, mine in parts:
             if mine.any():
-                self.language[judged[mine]] = places(keys[:, segment])[rows[mine], columns[mine] - segment.start]
+                found = judged[mine]
+                self.better[at, found], self.tied[at, found] = _ties(scores[:, documents], rows[mine], self.score[found])
+                place = places(keys[:, documents])[rows[mine], columns[mine] - documents.start]
+                self.first[at, found] = place - self.better[at, found]
 
     def _add(self, scores: Tensor, start: int, judged: Ints, documents: slice, segment: slice) -> None:
         """For judged documents of one language, whose documents are `segment`."""
@@ -158,19 +200,32 @@ class _Count:
         beaten_by = torch.empty_like(scores)  # in the scores' own type: sums of it are several times as fast as of bool
         torch.gt(scores, threshold, out=beaten_by)
         above = beaten_by.sum(1)
-        self.pool[judged] += above.long().cpu().numpy()
-        self.language[judged] += beaten_by[:, own].sum(1).long().cpu().numpy()
+        self.better[0, judged] += above.long().cpu().numpy()
+        self.better[1, judged] += beaten_by[:, own].sum(1).long().cpu().numpy()
         torch.ge(scores, threshold, out=beaten_by)
         document = on(scores, self.collection.document[judged])
         here = (document >= documents.start) & (document < documents.stop)
         tied = torch.nonzero(beaten_by.sum(1) > above + here).squeeze(1)
         if len(tied):
             order = on(scores, self.collection.tie_order)
-            earlier = order[documents] > order[document[tied]][:, None]
-            ahead = (scores[tied] == threshold[tied]) & earlier
+            equal = scores[tied] == threshold[tied]
+            first = equal & (order[documents] > order[document[tied]][:, None])
             rows = judged[tied.cpu().numpy()]
-            self.pool[rows] += ahead.sum(1).cpu().numpy()
-            self.language[rows] += ahead[:, own].sum(1).cpu().numpy()
+            for at, part in enumerate((slice(None), own)):
+                self.tied[at, rows] += (equal[:, part].sum(1) - here[tied].long()).cpu().numpy()
+                self.first[at, rows] += first[:, part].sum(1).cpu().numpy()
+
+
+def _ties(scores: Tensor, rows: Ints, values: npt.NDArray[np.float32]) -> tuple[Ints, Ints]:
+    """int64 [values]: how many scores of its row are above each value, which is one of them, and how many others equal it."""
+    ordered = scores.sort(1).values.cpu()
+    better, tied = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    for row in np.unique(rows).tolist():
+        mine = rows == row
+        wanted = torch.from_numpy(values[mine])
+        below, up_to = (torch.searchsorted(ordered[row], wanted, right=right).numpy() for right in (False, True))
+        better[mine], tied[mine] = ordered.shape[1] - up_to, up_to - below - 1
+    return better, tied
 
 
 def places(keys: Tensor) -> Ints:

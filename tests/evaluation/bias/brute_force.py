@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from hybrid_retrieval.evaluation.bias.evidence import Evidence, Finding
 
@@ -20,6 +21,13 @@ def order_of(evidence: Evidence, query: int) -> list[int]:
     names = evidence.collection.full_ids(evidence.collection.corpus)
     by_id = sorted(range(len(names)), key=names.__getitem__, reverse=True)
     return sorted(by_id, key=lambda document: -scores[document])
+
+
+def shared_ranks(evidence: Evidence, query: int) -> np.ndarray:
+    """By scipy: ranks of all documents of the pool, where equal scores have their mean rank."""
+    assert evidence.embeddings is not None
+    ranks: np.ndarray = stats.rankdata(-(evidence.embeddings[1] @ evidence.embeddings[0][query]))
+    return ranks
 
 
 def macro(evidence: Evidence, values: dict[int, float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from scipy import stats
 from hybrid_retrieval.evaluation.bias.friedman import friedman_test
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from tests.evaluation.bias.brute_force import flat, order_of
+from tests.evaluation.bias.brute_force import flat, shared_ranks
 
 LANGUAGES = ("de", "en", "ru")
 
@@ -79,8 +79,8 @@ def test_over_questions_and_over_those_of_a_language(ranked) -> None:
     scores = np.random.default_rng(5).random((45, 45)) + np.repeat([0.3, 0.1, 0], 15)
     evidence = ranked(collection, scores)
     figures = flat(bias_suite(evidence, ["friedman"]))
-    places = {row: order_of(evidence, row) for row in range(45)}
-    rank = np.array([[[places[15 * a + q].index(15 * b + q) + 1 for b in range(3)] for q in range(15)] for a in range(3)])
+    places = {row: shared_ranks(evidence, row) for row in range(45)}
+    rank = np.array([[[places[15 * a + q][15 * b + q] for b in range(3)] for q in range(15)] for a in range(3)])
     for index, language in enumerate(LANGUAGES):
         theirs = stats.friedmanchisquare(*rank[index].T)
         assert figures[f"friedman/{language}"] == pytest.approx(theirs.statistic)

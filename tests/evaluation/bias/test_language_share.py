@@ -3,9 +3,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from tests.evaluation.bias.brute_force import expect, flat, macro, order_of
+from tests.evaluation.bias.brute_force import expect, flat, macro, shared_ranks
+
+
+def places(evidence: Evidence, row: int, depth: int) -> np.ndarray:
+    """Each document's part in the first `depth` places: that of its score's places which lie there."""
+    ranks = shared_ranks(evidence, row)
+    size = (ranks == ranks[:, None]).sum(0)
+    first = ranks - (size - 1) / 2
+    part: np.ndarray = np.clip((depth - first + 1) / size, 0, 1)
+    return part
 
 
 @pytest.mark.parametrize("depth", [3, 10, 100])
@@ -15,7 +25,7 @@ def test_shares_equal_a_count_of_the_sorted_list(depth: int, make_collection, ti
     language, count = collection.corpus.language, len(collection.languages)
     part = np.bincount(language, minlength=count) / len(language)
     shares = {
-        row: np.bincount(language[order_of(evidence, row)[:depth]], minlength=count) / min(depth, len(language))
+        row: np.bincount(language, places(evidence, row, depth), count) / min(depth, len(language))
         for row in sorted(set(collection.query.tolist()))
     }
     found = bias_suite(evidence, [f"share@{depth}", f"own_language_preference@{depth}"])

@@ -9,7 +9,9 @@ from scipy import stats
 from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from tests.evaluation.bias.brute_force import expect, flat, order_of
+from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
+from tests.evaluation.bias.brute_force import expect, flat, shared_ranks
+from tests.evaluation.given import Given
 
 
 def collection_of(documents: dict[str, int], relevant: dict[str, list[tuple[int, int]]]) -> RetrievalCollection:
@@ -33,11 +35,11 @@ def kruskal(ranks_by_language: list[list[float]]) -> float:
 def brute_force(evidence: Evidence, depth: int | None = None) -> dict[int, float]:
     collection, values = evidence.collection, {}
     for row in set(collection.query.tolist()):
-        order, mine = order_of(evidence, row), collection.query == row
+        ranks, mine = shared_ranks(evidence, row), collection.query == row
         found = []
         for grade in set(collection.grade[mine].tolist()):
             documents = collection.document[mine & (collection.grade == grade)].tolist()
-            rank = {document: float(order.index(document) + 1) for document in documents}
+            rank = {document: float(ranks[document]) for document in documents}
             lost = [document for document in documents if depth and rank[document] > depth]
             rank |= dict.fromkeys(lost, (depth or 0) + (len(lost) + 1) / 2)
             language = collection.corpus.language
@@ -76,6 +78,16 @@ def test_between_other_documents_it_is_what_the_authors_implementation_gives(ran
     places = [1, 5, 9, 2, 8, 3, 4, 6, 7, 10, 11, 12]
     found = bias_suite(ranked(collection, [[-place for place in places]]), ["peer"])
     assert flat(found)["peer"] == pytest.approx(0.3250249887946756, abs=1e-12)
+
+
+def test_what_is_not_found_is_tied_after_what_is() -> None:
+    """German at 1 and 3 and once not found, English at 2 and twice not found: those at 3 + (3 + 1) / 2, as by the authors."""
+    relevant = {"de": [(0, 1), (1, 1), (2, 1)], "en": [(0, 1), (1, 1), (2, 1)]}
+    collection = collection_of({"de": 4, "en": 4}, relevant)
+    lost = -np.inf
+    scorer = Given(np.array([[9, 7, lost, lost, 8, lost, lost, lost]], np.float32))
+    found = bias_suite(Evidence(collection, scorer, count_ranks(scorer, collection), None), ["peer"])
+    assert flat(found)["peer"] == pytest.approx(kruskal([[1, 3, 5], [2, 5, 5]]), abs=1e-12)
 
 
 def test_a_fair_and_an_unfair_list_by_hand(ranked) -> None:

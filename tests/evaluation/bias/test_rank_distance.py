@@ -5,7 +5,7 @@ import pytest
 
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from tests.evaluation.bias.brute_force import expect, flat, order_of
+from tests.evaluation.bias.brute_force import expect, flat, shared_ranks
 
 BOTH = ["rank_distance", "rank_distance_normalised"]
 
@@ -16,11 +16,11 @@ def test_largest_minus_smallest_of_the_best_ranks_by_language(seed: int, make_co
     evidence = gather(collection, tied_scorer(collection, seed))
     values, judged = {}, set(collection.query.tolist())
     for row in judged:
-        order = order_of(evidence, row)
-        best: dict[int, int] = {}
+        ranks = shared_ranks(evidence, row)
+        best: dict[int, float] = {}
         for document in collection.document[collection.query == row].tolist():
             language = int(collection.corpus.language[document])
-            best[language] = min(best.get(language, len(order)), order.index(document))
+            best[language] = min(best.get(language, np.inf), ranks[document])
         if len(best) > 1:
             values[row] = float(max(best.values()) - min(best.values()))
     assert 10 < len(values) < len(judged)
@@ -39,6 +39,15 @@ def test_several_answers_of_a_language_count_by_the_best_by_hand(ranked) -> None
     assert figures == pytest.approx(
         {"rank_distance": 2, "rank_distance/de": 2, "rank_distance_normalised": 0.4, "rank_distance_normalised/de": 0.4}
     )
+
+
+def test_equal_scores_are_no_distance_whatever_the_ids(ranked) -> None:
+    """Two answers in the middle of seven documents that score the same; a third, below, is as far off as their mean rank."""
+    rows = {"de": [(str(number), "") for number in range(4)], "en": [(str(number), "") for number in range(4)]}
+    judged = {("de", "de"): [("q", "0", 1), ("r", "0", 1)], ("de", "en"): [("q", "3", 1), ("r", "3", 1)]}
+    collection = RetrievalCollection.build("tied", {"de": [("q", "?"), ("r", "?")]}, rows, judged)
+    found = bias_suite(ranked(collection, [[1] * 8, [1] * 7 + [0]]), ["rank_distance"])
+    assert found.per_query["rank_distance"].tolist() == [0, 8 - 4]
 
 
 @pytest.mark.parametrize("answers", [1, 3])
