@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ir_measures
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -286,3 +287,37 @@ def test_a_project_folder_is_no_place_for_an_evaluation(in_process: Command, ben
     assert "hydra.run.dir=" in done.stderr
     assert "is not a run directory and holds other files" in done.stderr
     assert (run / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_figures_are_those_of_ir_measures_on_the_written_runs(in_process: Command, tmp_path: Path, seed: int) -> None:
+    """Of any BEIR folder: random words, so that many documents score the same, grades, and answers that are not found."""
+    rng = np.random.default_rng(seed)
+    words = [f"{one}{other}" for one in "bdfgklmnpr" for other in "aeiou"]
+    for language in ("de", "en"):
+        folder = tmp_path / "set" / language
+        (folder / "qrels").mkdir(parents=True)
+        for name, count, length in (("corpus", 40, 3), ("queries", 12, 2)):
+            rows = [{"_id": f"{name}{n}", "title": "", "text": " ".join(rng.choice(words, length))} for n in range(count)]
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        judged = [
+            (f"queries{n}", f"corpus{d}", rng.integers(0, 3)) for n in range(12) for d in rng.choice(40, 6, replace=False)
+        ]
+        lines = ["query-id\tcorpus-id\tscore", *("\t".join(map(str, row)) for row in judged)]
+        (folder / "qrels" / "test.tsv").write_text("\n".join(lines) + "\n")
+    chosen = ["benchmark=beir_parallel", f"benchmark.beir_parallel.path={tmp_path / 'set'}", "retriever=[bm25]"]
+    done = in_process("evaluate", *chosen, "hydra.run.dir=scored", "evaluation.save_runs=true")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "scored" / "baselines" / "bm25"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    qrels = list(ir_measures.read_trec_qrels(str(folder / "runs" / "beir_parallel.qrels.tsv")))
+    found = list(ir_measures.read_trec_run(str(folder / "runs" / "beir_parallel.trec")))
+    assert len({(one.query_id, one.score) for one in found}) < 0.7 * len(found), "few ties"
+    theirs = {"map": ir_measures.AP, "mrr": ir_measures.RR, "ndcg@10": ir_measures.nDCG @ 10, "recall@10": ir_measures.R @ 10}
+    values: dict[tuple[str, str], list[float]] = {}
+    for one in ir_measures.iter_calc(list(theirs.values()), qrels, found):
+        values.setdefault((str(one.measure), one.query_id.partition(":")[0]), []).append(one.value)
+    for name, measure in theirs.items():
+        for language in ("de", "en"):
+            expected = float(np.mean(values[str(measure), language]))
+            assert metrics[f"beir_parallel/multilingual/{name}/{language}"] == pytest.approx(expected, abs=1e-6)
