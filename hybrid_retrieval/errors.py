@@ -15,6 +15,10 @@ class InputError(Exception):
     """
 
 
+class DivergenceError(InputError):
+    """Loss or weights are not finite: no further step makes sense."""
+
+
 class Terminated(SystemExit):
     """SIGTERM came; exit code 143. Training raises it when the last checkpoint is written."""
 

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from hybrid_retrieval.command import asked_by_name, hydra_command, stop
 from hybrid_retrieval.config import JobConfig, job_config
-from hybrid_retrieval.errors import InputError, Terminated
+from hybrid_retrieval.errors import DivergenceError, InputError, Terminated
 
 
 def main(composed: DictConfig) -> float | None:
@@ -199,7 +199,11 @@ def run(
         },
     )
     with opened(loggers, {**asdict(job), "choices": dict(choices), "sweep": sweep}):
-        figures = fit.fit(job, run_dir, prepared, start_from, chosen, list(loggers.values()))
+        try:
+            figures = fit.fit(job, run_dir, prepared, start_from, chosen, list(loggers.values()))
+        except DivergenceError as error:
+            kept = f"{last} is of step {read_checkpoint(last)['global_step']}" if last.exists() else "no checkpoint was written"
+            raise InputError(f"{error}; {kept}; lower optimizer.lr={job.optimizer.get('lr')}") from error
         exact.leave_group()  # the others do not wait for the evaluation
         encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict, str(job.trainer.get("accelerator", "auto")))
         metrics = benchmarking.score_benchmarks(

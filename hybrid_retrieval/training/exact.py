@@ -77,6 +77,8 @@ class WholeFiles(TorchCheckpointIO):
             with replaced(final) as part:
                 torch.save(checkpoint, part)
         except RuntimeError as error:  # what torch makes of a failed write
+            if "writ" not in str(error):
+                raise
             raise OSError(errno.ENOSPC, f"cannot be written ({str(error).splitlines()[0]})", str(final)) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import multiprocessing
 import textwrap
 import warnings
 from collections.abc import Mapping
@@ -210,8 +211,10 @@ def fit(
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
     try:
         trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
-    except SystemExit as end:  # what Lightning makes of an interrupt
-        if isinstance(end.__context__, KeyboardInterrupt):
+    except BaseException as end:
+        for worker in multiprocessing.active_children():
+            worker.kill()  # a loader's outlive SIGTERM, and torch would wait for them for ever
+        if isinstance(end, SystemExit) and isinstance(end.__context__, KeyboardInterrupt):  # what Lightning makes of it
             raise KeyboardInterrupt from end
         raise
     drawn = manifest.manifest.summary()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import DivergenceError, InputError
 from hybrid_retrieval.evaluation.metric import MultilingualRetrieval
 from hybrid_retrieval.losses.loss import Loss
 from hybrid_retrieval.models.encoder import BiEncoder, Tokens
@@ -133,7 +134,15 @@ class BiEncoderModule(lightning.LightningModule):
         self.log("train/accuracy@1", self.contrast.accuracy, batch_size=len(batch))
         for name, value in {**self.loss.figures(), **self.contrast.figures}.items():
             self.log(f"train/{name}", value, batch_size=len(batch))
+        if self.contrast.sums.device.type == "cpu":  # a GPU would be waited for; it is asked with each checkpoint and line
+            self.check_finite()
         return self._forward.loss
+
+    def check_finite(self) -> None:
+        """Raise `DivergenceError` where the loss of the last batch is not finite."""
+        pairs = float(self.contrast.sums[:, 2].sum())
+        if pairs and not math.isfinite(loss := float(self.contrast.loss)):
+            raise DivergenceError(f"the loss is {loss} at step {self.trainer.global_step}: training has diverged")
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Take the gradients of the embeddings back through the encoder, scaled as `loss` is."""
@@ -191,7 +200,15 @@ class BiEncoderModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the loss was bound to, so that it can be loaded without the data."""
+        """Keep what the loss was bound to, so that it can be loaded without the data.
+
+        Raises:
+            DivergenceError: there is nothing worth keeping.
+        """
+        self.check_finite()
+        for name, value in checkpoint["state_dict"].items():
+            if type(value) is Tensor and value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise DivergenceError(f"{name} is not finite after step {self.trainer.global_step}: training has diverged")
         checkpoint["bound"] = self.bound
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from hybrid_retrieval.errors import DivergenceError
 from hybrid_retrieval.files import write_text
 from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.sampling.composer import Composer
@@ -127,6 +128,8 @@ class Telemetry(Callback):
 
     def _write(self, trainer: lightning.Trainer, device: torch.device, batch: int) -> None:
         sums = self._sums.cpu().double()  # a GPU is done with its steps then
+        if not bool(torch.isfinite(sums).all()):
+            raise DivergenceError(f"the loss is not finite before step {trainer.global_step}: training has diverged")
         seconds, ranks = max(self.clock.seconds - self._since, 1e-9), trainer.world_size
         self._drawn += sums[:, 2]
         line: dict[str, float] = {}

@@ -190,3 +190,14 @@ def test_validation_batches_are_the_same_whatever_the_sampler(job: Compose) -> N
         assert sorted(monolingual) == [0] * 4 + [1] * 4
         found.append([(one.edge.tolist(), one.query_language.tolist(), one.passage_language.tolist()) for one in batches])
     assert found[0] == found[1] == found[2] == found[3] != found[4]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_diverges_ends_at_once_and_keeps_a_good_checkpoint(command: Command, tmp_path: Path, workers: int) -> None:
+    """With loader processes too, which would be waited for for ever."""
+    to = ["trainer.max_steps=400", "training.checkpoint_every=1", "optimizer.warmup=0", "optimizer.lr=1e37"]
+    done = command("run", *SMALL, *STATIC, *to, f"training.workers={workers}", "hydra.run.dir=run")
+    assert_one_line(done, "training has diverged", "last.ckpt is of step", "lower optimizer.lr=1e+37")
+    assert len((tmp_path / "run" / "telemetry.jsonl").read_text().splitlines()) < 20
+    weights_of = checkpoint(tmp_path / "run")["state_dict"].values()
+    assert all(bool(torch.isfinite(value).all()) for value in weights_of if value.is_floating_point())
