@@ -100,7 +100,7 @@ def compare(chosen: argparse.Namespace) -> None:
     pairs = [one for one in found if one.query_language is not None]
     matrix = _corrected(pairs, lambda one: (one.benchmark, one.measure, one.systems))
     ranked = [place for one in questions for place in _ranking(one, whole, resampling)] if len(systems) > 2 else []
-    single = [system.name for system in systems if len(system.runs) == 1]
+    single = [one.name for one in systems if len(one.runs) == 1 and one.runs[0].config.get("seed") is not None]  # not BM25
     cells = max(Counter((one.benchmark, one.measure, one.systems) for one in pairs).values(), default=0)
     if chosen.matrix and (least := cells / (chosen.replicates + 1)) >= LEVELS[-1]:
         enough = round(2 * cells / LEVELS[-1])

@@ -131,6 +131,8 @@ def test_seeds_are_crossed_with_questions(write_run: Write, tmp_path: Path, caps
     capsys.readouterr()
     compared(tmp_path, f"new={sweep}/hy*", sweep / "x_y-1")
     assert "x_y · static: one run; how it varies with its seed is not in the intervals" in capsys.readouterr().out
+    compared(tmp_path, f"new={sweep}/hy*", write_run("bm25", config={"choices": {"model": "bm25"}}))
+    assert "varies with its seed" not in capsys.readouterr().out
 
 
 def test_only_questions_that_all_runs_have_are_compared(

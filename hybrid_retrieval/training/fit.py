@@ -209,10 +209,11 @@ def fit(
         trainer = lightning.Trainer(**arguments, callbacks=watching, logger=loggers, default_root_dir=run_dir)
     except (MisconfigurationException, ValueError) as error:
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+    others = set(multiprocessing.active_children())
     try:
         trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
     except BaseException as end:
-        for worker in multiprocessing.active_children():
+        for worker in set(multiprocessing.active_children()) - others:
             worker.kill()  # a loader's outlive SIGTERM, and torch would wait for them for ever
         if isinstance(end, SystemExit) and isinstance(end.__context__, KeyboardInterrupt):  # what Lightning makes of it
             raise KeyboardInterrupt from end
