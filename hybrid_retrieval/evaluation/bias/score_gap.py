@@ -8,7 +8,8 @@
   different ranges.
 
 Any value; 0 is no gap, positive favours the query's language. The first is the difference that arXiv 2004.05484 draws as
-histograms of same-language and cross-language scores. Documents that a query must not find take no part.
+histograms of same-language and cross-language scores. Documents that a query must not find take no part; one that a lexical
+scorer does not find scores 0.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -81,16 +83,25 @@ def _totals(evidence: Evidence, block_documents: int) -> _Totals:
     return totals
 
 
+def _judged_scores(evidence: Evidence) -> tuple[npt.NDArray[np.bool_], Floats]:
+    """[judgements]: whether the query may find the document, and its score, 0 where it does not."""
+    collection, documents = evidence.collection, len(evidence.collection.corpus)
+    hidden = collection.excluded[:, 0] * documents + collection.excluded[:, 1]
+    allowed = ~np.isin(collection.query * documents + collection.document, hidden)
+    score = evidence.ranks.score.astype(np.float64)
+    return allowed, np.where(np.isneginf(score), 0, score)
+
+
 def _relevant_gap(evidence: Evidence) -> Floats:
     """float64 [queries]."""
     collection = evidence.collection
-    query, found = collection.query, np.isfinite(evidence.ranks.score)
+    query, (found, score) = collection.query, _judged_scores(evidence)
     own = collection.queries.language[query] == collection.corpus.language[collection.document]
     of_level, level = evidence.levels
     means = []
     for side in (own & found, ~own & found):
         count = np.bincount(level[side], minlength=len(of_level))
-        total = np.bincount(level[side], evidence.ranks.score[side].astype(np.float64), minlength=len(of_level))
+        total = np.bincount(level[side], score[side], minlength=len(of_level))
         with np.errstate(invalid="ignore"):
             means.append(total / count)
     gap = means[0] - means[1]
@@ -106,9 +117,9 @@ def _rest_gap(evidence: Evidence, totals: _Totals) -> Floats:
     """float64 [queries]: of the documents that are not judged relevant."""
     collection = evidence.collection
     total, count = totals.sum.copy(), totals.count.copy()
-    found = np.isfinite(evidence.ranks.score)
+    found, score = _judged_scores(evidence)
     place = (collection.query[found], collection.corpus.language[collection.document[found]])
-    np.subtract.at(total, place, evidence.ranks.score[found].astype(np.float64))
+    np.subtract.at(total, place, score[found])
     np.subtract.at(count, place, 1)
     rows, values = evidence.judged, evidence.blank()
     asked = collection.queries.language[rows]

@@ -7,8 +7,10 @@ from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.score_gap import score_gap
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
 from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
 from tests.evaluation.bias.brute_force import expect, flat
+from tests.evaluation.given import Given
 
 
 def brute_force(evidence: Evidence) -> dict[str, dict[int, float]]:
@@ -75,3 +77,14 @@ def test_without_two_languages_to_compare_it_says_so(ranked) -> None:
     found = bias_suite(ranked(collection, [[2, 1]]), ["score_gap"])
     assert not flat(found)
     assert len(found.notes) == 4
+
+
+def test_a_document_that_is_not_found_scores_nothing() -> None:
+    """German at 6 and English not found: a gap of 6; of the rest, German at 2 and not found, English at 1: 1 and 1."""
+    rows = {"de": [("0", ""), ("1", ""), ("2", "")], "en": [("0", ""), ("1", "")]}
+    judged = {("de", "de"): [("q", "0", 1)], ("de", "en"): [("q", "0", 1)]}
+    collection = RetrievalCollection.build("hand", {"de": [("q", "?")]}, rows, judged)
+    scorer = Given(np.array([[6, 2, -np.inf, -np.inf, 1]], np.float32))
+    figures = flat(score_gap(Evidence(collection, scorer, count_ranks(scorer, collection), None)))
+    assert figures["score_gap"] == 6
+    assert figures["score_gap_non_relevant"] == 0
