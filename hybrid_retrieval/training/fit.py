@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import multiprocessing
 import textwrap
 import warnings
 from collections.abc import Mapping
@@ -209,13 +208,10 @@ def fit(
         trainer = lightning.Trainer(**arguments, callbacks=watching, logger=loggers, default_root_dir=run_dir)
     except (MisconfigurationException, ValueError) as error:
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
-    others = set(multiprocessing.active_children())
     try:
         trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
-    except BaseException as end:
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.kill()  # a loader's outlive SIGTERM, and torch would wait for them for ever
-        if isinstance(end, SystemExit) and isinstance(end.__context__, KeyboardInterrupt):  # what Lightning makes of it
+    except SystemExit as end:  # what Lightning makes of an interrupt
+        if isinstance(end.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from end
         raise
     drawn = manifest.manifest.summary()

@@ -194,7 +194,7 @@ def test_validation_batches_are_the_same_whatever_the_sampler(job: Compose) -> N
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_that_diverges_ends_at_once_and_keeps_a_good_checkpoint(command: Command, tmp_path: Path, workers: int) -> None:
-    """With loader processes too, which would be waited for for ever."""
+    """With loader processes too."""
     to = ["trainer.max_steps=400", "training.checkpoint_every=1", "optimizer.warmup=0", "optimizer.lr=1e37"]
     done = command("run", *SMALL, *STATIC, *to, f"training.workers={workers}", "hydra.run.dir=run")
     assert_one_line(done, "training has diverged", "last.ckpt is of step", "lower optimizer.lr=1e+37")
