@@ -179,6 +179,9 @@ class LastCheckpoint(Callback):
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         self._step_boundary(trainer, due=True)
+        exit_on_sigterm()  # no boundary comes that would ask
+        if self._asked:
+            raise Terminated
 
     def _step_boundary(self, trainer: lightning.Trainer, due: bool) -> None:
         terminated = self._asked_on_any_rank()
