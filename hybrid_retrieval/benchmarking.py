@@ -52,7 +52,7 @@ def load_benchmarks(
     chosen(config.bias)
     found: dict[str, LoadedBenchmark] = {}
     for name, node in nodes.items():
-        benchmark: Benchmark = build(node, f"benchmark.{name}", paths=paths)
+        benchmark: Benchmark = build(node, Benchmark, f"benchmark.{name}", paths=paths)
         if not asked_by_name and not benchmark.at_hand():
             log.warning("benchmark %s is left out: its data is not at hand (benchmark=%s fetches it or says how)", name, name)
             continue
@@ -74,7 +74,7 @@ def check_texts(encoder: BiEncoder, benchmarks: Mapping[str, LoadedBenchmark]) -
 
 def load_retrievers(nodes: Mapping[str, Any]) -> dict[str, Retriever]:
     """The retrievers that are chosen, with their options."""
-    return {name: build(node, f"retriever.{name}") for name, node in nodes.items()}
+    return {name: build(node, Retriever, f"retriever.{name}") for name, node in nodes.items()}
 
 
 def learn_from_text(retrievers: Mapping[str, Retriever]) -> bool:

@@ -283,21 +283,67 @@ def construct(target: type[T], values: Mapping[str, Any], key: str, **runtime: A
     return target(**values, **runtime)
 
 
-def build(node: Mapping[str, Any], key: str, **runtime: Any) -> Any:
-    """The object that an open config node names with ``_target_``; `runtime` is what no config file can hold."""
+def build(node: Mapping[str, Any], kind: type | tuple[type, ...], key: str, **runtime: Any) -> Any:
+    """The object of a `kind` that an open config node names with ``_target_``; `runtime` is what no config file can hold."""
+    target = target_of(node, kind, key)
+    values = {name: value for name, value in node.items() if name not in ("_target_", "recipe")}
+    return construct(target, values, key, **runtime)
+
+
+def target_of(node: Any, kind: type | tuple[type, ...], key: str) -> type:
+    """The class of a `kind` that an open config node names; the user typed it, or chose it."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise InputError(f"{key} names no _target_: choose a config of the group, as in {key}=NAME")
-    values = {name: value for name, value in node.items() if name not in ("_target_", "recipe")}
-    return construct(locate(str(node["_target_"]), key), values, key, **runtime)
+    return locate(str(node["_target_"]), kind, f"{key}._target_")
 
 
-def locate(path: str, key: str) -> type:
-    """The class at a dotted `path`."""
+def locate(path: str, kind: type | tuple[type, ...], key: str, read: bool = False) -> type:
+    """The class of a `kind` at a dotted `path`: the one place where a name becomes a class.
+
+    Args:
+        kind: the class, or several, that it derives from.
+        key: the config key, or the file, that names it.
+        read: the name is not what the user typed, but out of a file, which may be somebody else's: it may stand for this
+            package's own classes, and for others that are imported already; nothing is imported for it.
+    """
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    expected = " or ".join(one.__name__ for one in kinds)
     module, _, name = path.rpartition(".")
+    found: Any = None
     try:
-        return typing.cast(type, getattr(importlib.import_module(module), name))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{key}._target_={path!r} cannot be imported: {error}") from error
+        if not read or module.startswith(f"{__package__}."):
+            found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{key}={path!r} cannot be imported: {error}") from error
+    if read:
+        found = next(
+            (one for base in kinds for one in (base, *_derived(base)) if f"{one.__module__}.{one.__qualname__}" == path), None
+        )
+        if found is None:
+            raise InputError(f"{key}={path!r} is not run: what a file names is to be a {expected} of this package")
+    if not isinstance(found, type) or not set(kinds) & set(found.__mro__) or inspect.isabstract(found):
+        raise InputError(f"{key}={path!r} is of the wrong kind; expected a {expected}")
+    return found
+
+
+def _derived(kind: type) -> set[type]:
+    """The classes that derive from `kind`, as far as they are imported."""
+    below: list[type] = kind.__subclasses__()
+    return {derived for one in below for derived in (one, *_derived(one))}
+
+
+def check_read(node: Any, kind: type, key: str) -> None:
+    """Refuse a config node out of a file that names, however deep in it, another class than `locate` finds for a file."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            locate(str(node["_target_"]), kind, f"{key}._target_", read=True)
+        for name, value in node.items():
+            check_read(value, kind, f"{key}.{name}")
+    elif isinstance(node, (list, tuple)):
+        for place, value in enumerate(node):
+            check_read(value, kind, f"{key}[{place}]")
+    elif isinstance(node, str) and "${" in node:
+        raise InputError(f"{key}={node!r} is not a plain value")
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 
@@ -33,6 +34,28 @@ def exit_on_sigterm() -> None:
         raise Terminated
 
     signal.signal(signal.SIGTERM, end)
+
+
+@contextmanager
+def reading(what: str, whole: bool = False) -> Iterator[None]:
+    """Whatever fails in here is the fault of what is read: an `InputError` that begins with `what`.
+
+    Args:
+        whole: an `InputError` from within begins with it, too, for it does not say where its value stands.
+    """
+    try:
+        yield
+    except InputError as error:
+        if not whole:
+            raise
+        raise InputError(f"{what}: {error}") from error
+    except Exception as error:  # readers raise whatever the damage leads them to
+        raise InputError(f"{what}: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """Another library's complaint, short enough for a one-line error."""
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)[:160]
 
 
 def nearest(value: object, options: Iterable[object]) -> str:

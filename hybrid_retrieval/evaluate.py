@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hybrid_retrieval import run_record
 from hybrid_retrieval.command import asked_by_name, hydra_command
-from hybrid_retrieval.config import EvaluationConfig, PathsConfig, build, construct
+from hybrid_retrieval.config import EvaluationConfig, PathsConfig, build, check_read, construct
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import write_text
 
@@ -57,6 +57,7 @@ def main(composed: DictConfig) -> None:
 def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, Any], directory: Path) -> None:
     """Load, score and report into a directory that is this process's."""
     from hybrid_retrieval import benchmarking
+    from hybrid_retrieval.data.source import Source
     from hybrid_retrieval.reporting.run_report import report_run
 
     evaluation, paths = config.evaluation, config.paths
@@ -64,7 +65,7 @@ def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, 
     encoder = _encoder(trained, config)
     benchmarks = benchmarking.load_benchmarks(config.benchmark, evaluation, paths, asked_by_name("benchmark"))
     learns = config.dataset and benchmarking.learn_from_text(retrievers)
-    source = build(config.dataset, "dataset", paths=paths) if learns else None
+    source = build(config.dataset, Source, "dataset", paths=paths) if learns else None
     benchmarking.check_retrievers(retrievers, benchmarks, evaluation, source, encoder is not None)
     run_record.remove_evaluation(directory)
     _write_record(directory, config, trained, saved)
@@ -94,7 +95,11 @@ def _run_directory(composed: DictConfig) -> Path | None:
 
 def _checked(composed: DictConfig, saved: Mapping[str, Any]) -> EvaluateConfig:
     """The config with its types checked, and with what it takes from that of a trained run."""
-    composed.dataset = composed.dataset or saved.get("dataset", {})
+    if not composed.dataset and (dataset := saved.get("dataset")):
+        from hybrid_retrieval.data.source import Source
+
+        check_read(dataset, Source, f"{run_record.CONFIG}: dataset")
+        composed.dataset = dataset
     plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
     plain["evaluation"] = _as_trained(construct(EvaluationConfig, plain["evaluation"], "evaluation"), saved)
     plain["paths"] = construct(PathsConfig, plain["paths"], "paths")
@@ -148,13 +153,13 @@ def _published(node: Mapping[str, Any], paths: PathsConfig, strict: bool) -> Enc
     Raises:
         InputError: it has no weights before it is trained, or its directory says that it is used otherwise.
     """
-    from hybrid_retrieval.models.encoder import Model
+    from hybrid_retrieval.models.encoder import Encoder, Model
     from hybrid_retrieval.models.sentence_transformer import as_saved
     from hybrid_retrieval.models.transformer import PretrainedTransformer
 
     if isinstance(node.get("projection"), int):
         raise InputError(f"model.projection={node['projection']} is a layer that only training gives weights; choose null")
-    model = build(node, "model", paths=paths)
+    model = build(node, (Model, Encoder), "model", paths=paths)
     if not isinstance(model, Model):
         model.strict = strict
         return cast("Encoder", model)

@@ -1,11 +1,20 @@
-"""Files that appear whole or not at all, and what they hold in short."""
+"""Files that appear whole or not at all, their checksums, and what they hold in short."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hybrid_retrieval.errors import InputError, reading
+
+CHECKSUMS = "checksums.json"
+"""The record of a folder: by name of a file, the SHA-256 of its content; of two, while a new one takes the place of an old."""
 
 
 @contextmanager
@@ -22,11 +31,70 @@ def replaced(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def recorded(path: Path) -> Iterator[Path]:
+    """`replaced`, with the checksum in the folder's record, which holds at any moment that a kill may come."""
+    with replaced(path) as part:
+        yield part
+        before, now = _recorded(path.parent), sha256(part)
+        _record(path.parent, {**before, path.name: [*before.get(path.name, []), now]})
+    _record(path.parent, {**before, path.name: [now]})
+
+
+def check_recorded(path: Path) -> None:
+    """Refuse a file that is not the one that was `recorded`; one that its folder has no record of is taken as it is.
+
+    Raises:
+        InputError: it was damaged, or another one was put in its place.
+    """
+    sums = _recorded(path.parent).get(path.name)
+    if sums is not None and path.is_file() and sha256(path) not in sums:
+        raise InputError(f"{path} is not the file that was written: its checksum is not that of {CHECKSUMS} beside it")
+
+
+def _recorded(folder: Path) -> dict[str, list[str]]:
+    path = folder / CHECKSUMS
+    found = read_mapping(path) if path.exists() else {}
+    if not all(isinstance(sums, list) for sums in found.values()):
+        raise InputError(f"{path} is not a record of checksums")
+    return found
+
+
+def _record(folder: Path, sums: dict[str, list[str]]) -> None:
+    write_text(folder / CHECKSUMS, json.dumps(sums, indent=1))
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write a text in UTF-8, whole or not at all; the path again."""
     with replaced(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        InputError: it is none, or not in UTF-8.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is not {'a file' if path.exists() else 'there'}")
+    with reading(f"{path} cannot be read"):
+        return path.read_text(encoding="utf-8")
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON or YAML file; its keys are text.
+
+    Raises:
+        InputError: it holds something else, or cannot be read.
+    """
+    text = read_text(path)
+    with reading(f"{path} cannot be read"):
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise InputError(f"{path} holds a {type(content).__name__}; expected a mapping of names to values")
+    return content
 
 
 def sha256(path: Path) -> str:

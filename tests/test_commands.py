@@ -141,7 +141,7 @@ def test_evaluate_refuses_what_is_not_a_run_and_a_checkpoint_of_another_model(
         (["training.monitor=val/lss"], ["training.monitor", "'val/loss'"]),
         (["training.validation_batches=0"], ["training.monitor=val/loss", "training.validation_batches"]),
         (["trainer.strategy=deepspeed"], ["trainer.strategy=deepspeed", "law 4"]),
-        (["+callbacks.x._target_=lightning.Trainer"], ["callbacks.x._target_=lightning.Trainer", "Callback"]),
+        (["+callbacks.x._target_=lightning.Trainer"], ["callbacks.x._target_='lightning.Trainer'", "Callback"]),
         (["callbacks=[best,learning_rat]"], ["callbacks=learning_rat", "'learning_rate'"]),
         (["callbacks.early_stopping.mode=up", "callbacks.early_stopping.patience=2"], ["callbacks.early_stopping", "up"]),
         (["paths.cache=/dev/null/cache"], ["paths.cache=/dev/null/cache", "cannot be written"]),

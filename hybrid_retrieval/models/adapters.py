@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from hybrid_retrieval.config import positive, share
-from hybrid_retrieval.errors import InputError, choice
-from hybrid_retrieval.models.tokenization import first_line
+from hybrid_retrieval.errors import InputError, choice, first_line
 
 
 @dataclass(frozen=True)

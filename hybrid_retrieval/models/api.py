@@ -30,7 +30,7 @@ import openai
 from hybrid_retrieval.cache import Cache, digest
 from hybrid_retrieval.config import PathsConfig, not_negative, positive
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.models.encoder import Role
+from hybrid_retrieval.models.encoder import Encoder, Role
 from hybrid_retrieval.progress import track
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ Vector = npt.NDArray[np.float32]
 
 
 @dataclass(eq=False)
-class ApiEncoder:
+class ApiEncoder(Encoder):
     """Texts to vectors by requests; ``conf/model/api.yaml`` explains the fields."""
 
     paths: PathsConfig

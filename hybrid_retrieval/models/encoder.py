@@ -24,7 +24,7 @@ from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.models import kernels
 from hybrid_retrieval.models.chunks import plan
 from hybrid_retrieval.models.pooling import POOLINGS
-from hybrid_retrieval.models.tokenization import Tokenization
+from hybrid_retrieval.models.tokenization import Tokenization, check_vocabulary
 from hybrid_retrieval.progress import track
 from hybrid_retrieval.ragged import Ragged
 
@@ -194,6 +194,7 @@ class BiEncoder(nn.Module):
 
     def __init__(self, backbone: Backbone, tokenizer: Tokenizer, settings: EncoderSettings) -> None:
         super().__init__()
+        check_vocabulary(tokenizer, backbone.table.num_embeddings)
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.settings = settings
@@ -316,7 +317,8 @@ class BiEncoder(nn.Module):
     @classmethod
     def described(cls, description: Mapping[str, Any]) -> BiEncoder:
         """The encoder of a `description`, with random weights."""
-        backbone: Backbone = locate(description["backbone"], "backbone").of_architecture(description["architecture"])  # type: ignore[attr-defined]
+        kind: Any = locate(str(description["backbone"]), Backbone, "backbone", read=True)
+        backbone: Backbone = kind.of_architecture(description["architecture"])
         settings = EncoderSettings(**description["settings"])
         return cls(backbone, Tokenizer.from_str(description["tokenizer"]), settings)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import pickle
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,14 @@ import torch
 from tokenizers import Tokenizer, processors
 from torch import Tensor, nn
 
-from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.models.tokenization import first_line, special_tokens
+from hybrid_retrieval.config import fits
+from hybrid_retrieval.errors import InputError, reading
+from hybrid_retrieval.files import read_mapping
+from hybrid_retrieval.models.kernels import forget_attention
+from hybrid_retrieval.models.tokenization import special_tokens
+
+MOST_LAYERS = 10_000
+"""More are a mistake in a file, that would be counted up to for hours."""
 
 
 def published_weights(directory: Path) -> nn.Module:
@@ -21,19 +27,16 @@ def published_weights(directory: Path) -> nn.Module:
     Raises:
         InputError: the weights are damaged, or some are missing (which transformers would fill with random numbers).
     """
-    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel
 
-    try:
-        config = AutoConfig.from_pretrained(directory)
+    with reading(f"model.path={directory} cannot be loaded", whole=True):
+        check_config(read_mapping(directory / "config.json"))
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
         if torch.get_default_device().type == "meta":
-            shapes: nn.Module = AutoModel.from_config(config, **without_pooler(config))
-            return shapes
-        loaded = AutoModel.from_pretrained(
-            directory, dtype=torch.float32, output_loading_info=True, local_files_only=True, **without_pooler(config)
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        raise InputError(f"model.path={directory} cannot be loaded: {first_line(error)}") from error
+            return model_of_config(config)
+        forget_attention(config)
+        given = {"config": config, "trust_remote_code": False, "local_files_only": True, **without_pooler(config)}
+        loaded = AutoModel.from_pretrained(directory, dtype=torch.float32, output_loading_info=True, **given)
     model: nn.Module = loaded[0]
     missing = sorted(name for name in loaded[1]["missing_keys"] if not name.startswith("pooler."))
     if missing:
@@ -43,13 +46,33 @@ def published_weights(directory: Path) -> nn.Module:
     return model.train()
 
 
-def published_dense(directory: Path) -> tuple[dict[str, Tensor], str]:
-    """Weight and bias of the dense layer in sentence-transformers' layout, and the name of its activation."""
-    from safetensors import SafetensorError
+def check_config(values: Mapping[str, Any]) -> None:
+    """Refuse the values of a config that no model here can have, before transformers acts on them."""
+    if values.get("quantization_config") is not None:
+        raise InputError("config.json says that the weights are quantised (quantization_config); expected plain ones")
+    for name, value in values.items():
+        if re.fullmatch(r"(num_|n_).*layers?", name) and not (fits(value, int) and 0 < value <= MOST_LAYERS):
+            raise InputError(f"config.json: {name}={value!r}; expected a number from 1 to {MOST_LAYERS}")
 
+
+def model_of_config(config: Any) -> nn.Module:
+    """A model of a transformers config, with random weights; whatever code the config names, none but transformers' runs."""
+    from transformers import AutoModel
+
+    forget_attention(config)
+    model: nn.Module = AutoModel.from_config(config, trust_remote_code=False, **without_pooler(config))
+    return model
+
+
+def published_dense(directory: Path, dimensions: int) -> tuple[dict[str, Tensor], str]:
+    """Weight and bias of the dense layer in sentence-transformers' layout, and the name of its activation.
+
+    Args:
+        dimensions: of its inputs.
+    """
     folder = directory / "2_Dense"
-    try:
-        config = json.loads((folder / "config.json").read_text())
+    with reading(f"model.projection=published, but {folder} holds no dense layer that can be read", whole=True):
+        config = read_mapping(folder / "config.json")
         if (folder / "model.safetensors").exists():
             from safetensors.torch import load_file
 
@@ -57,12 +80,12 @@ def published_dense(directory: Path) -> tuple[dict[str, Tensor], str]:
         else:
             state = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
         weight = state["linear.weight"]
-    except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"model.projection=published, but {folder} holds no dense layer that can be read ({first_line(error)})"
-        ) from error
+        bias = state.get("linear.bias", torch.zeros(len(weight)))
+        if weight.shape != (len(bias), dimensions) or bias.shape != (len(weight),):
+            shapes = " and ".join(str(list(one.shape)) for one in (weight, bias))
+            raise InputError(f"weight and bias are {shapes}; expected [outputs, {dimensions}] and [outputs]")
     activation = str(config.get("activation_function", "")).rsplit(".", 1)[-1].lower()
-    return {"weight": weight, "bias": state.get("linear.bias", torch.zeros(len(weight)))}, activation or "identity"
+    return {"weight": weight, "bias": bias}, activation or "identity"
 
 
 def without_pooler(config: Any) -> dict[str, Any]:
@@ -98,5 +121,8 @@ def with_end(tokenizer: Tokenizer, directory: Path, token: str | None) -> Tokeni
 def _end_of_sequence(directory: Path) -> str | None:
     """The ``eos_token`` of ``tokenizer_config.json``."""
     file = directory / "tokenizer_config.json"
-    named = json.loads(file.read_text()).get("eos_token") if file.exists() else None
-    return named["content"] if isinstance(named, dict) else named
+    named = read_mapping(file).get("eos_token") if file.exists() else None
+    found = named.get("content") if isinstance(named, dict) else named
+    if not (found is None or isinstance(found, str)):
+        raise InputError(f"{file}: eos_token={found!r}; expected a token")
+    return found

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, reading
+from hybrid_retrieval.files import read_mapping, read_text
 from hybrid_retrieval.models.encoder import EncoderSettings
-from hybrid_retrieval.models.tokenization import first_line, load_tokenizer
+from hybrid_retrieval.models.tokenization import load_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +41,18 @@ def as_saved(directory: Path, settings: EncoderSettings) -> EncoderSettings:
     """
     if not (directory / "modules.json").exists():
         return settings
-    modules: list[dict[str, Any]] = _json(directory / "modules.json")
+    with reading(f"{directory} is not as sentence-transformers saves a model"):
+        return _as_saved(directory, settings)
+
+
+def _as_saved(directory: Path, settings: EncoderSettings) -> EncoderSettings:
+    modules: list[dict[str, Any]] = json.loads(read_text(directory / "modules.json"))
     kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
     normalises = kinds[-1:] == ["Normalize"]
     if kinds[: len(kinds) - normalises] not in KNOWN:
         raise InputError(f"model.path={directory} is a chain of {', '.join(kinds)}; expected Transformer, Pooling and Dense")
     _check_transformer(directory / modules[0]["path"], settings)
-    pooling = _pooling(directory, _json(directory / modules[1]["path"] / "config.json"))
+    pooling = _pooling(directory, read_mapping(directory / modules[1]["path"] / "config.json"))
     if pooling != settings.pooling:
         raise InputError(
             f"model.pooling={settings.pooling}, but {directory} was saved with {pooling}: give model.pooling={pooling}"
@@ -61,7 +67,7 @@ def as_saved(directory: Path, settings: EncoderSettings) -> EncoderSettings:
 def _check_transformer(directory: Path, settings: EncoderSettings) -> None:
     """Refuse texts that are longer than the module reads, and capitals that it would not see."""
     file = next(iter(sorted(directory.glob("sentence_*_config.json"))), None)
-    config = {} if file is None else _json(file)
+    config = {} if file is None else read_mapping(file)
     given = config.get("processor_kwargs") or config.get("tokenizer_args") or {}
     of_tokenizer = _optional(directory / "tokenizer_config.json").get("model_max_length")  # holds where the module has none
     limits = given.get("model_max_length"), config.get("max_seq_length"), of_tokenizer
@@ -105,12 +111,5 @@ def _check_prompts(directory: Path, prompts: dict[str, str], settings: EncoderSe
 
 def _optional(path: Path) -> dict[str, Any]:
     """The values of a file that may be absent."""
-    values: dict[str, Any] = _json(path) if path.exists() else {}
+    values: dict[str, Any] = read_mapping(path) if path.exists() else {}
     return values
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {first_line(error)}") from error

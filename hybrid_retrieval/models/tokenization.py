@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import AddedToken, Encoding, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.models.word_memo import WordMemo, words_suffice
 from hybrid_retrieval.ragged import Ragged
 
@@ -221,33 +221,41 @@ def train_unigram(texts: Iterable[str], vocabulary: int) -> Tokenizer:
 def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """Ids of the special tokens before and after a text; the tokenizer must not pad."""
     bare, full = (tokenizer.encode("a", add_special_tokens=special).ids for special in (False, True))
-    start = next(place for place in range(len(full)) if full[place : place + len(bare)] == bare)
+    start = next((place for place in range(len(full)) if full[place : place + len(bare)] == bare), None)
+    if start is None:
+        raise InputError(f"the tokenizer makes {full} of a text of {bare}; expected special tokens before and after it only")
     return full[:start], full[start + len(bare) :]
 
 
+def check_vocabulary(tokenizer: Tokenizer, rows: int) -> None:
+    """Refuse a tokenizer that gives ids for which a table of so many rows has none."""
+    top = max([*tokenizer.get_vocab().values(), *tokenizer.encode("a").ids], default=0)
+    if top >= rows:
+        raise InputError(
+            f"the tokenizer has {tokenizer.get_vocab_size()} tokens with ids up to {top}, and the weights have only {rows} rows"
+        )
+
+
 def load_tokenizer(directory: Path) -> Tokenizer:
-    """The tokenizer of a published model directory: ``tokenizer.json``, or what transformers makes of older files."""
+    """The tokenizer of a published model directory: ``tokenizer.json``, or what transformers makes of older files.
+
+    Raises:
+        InputError: there is none, where transformers would make one up; or it cannot be read.
+    """
     file = directory / "tokenizer.json"
     if file.exists():
-        try:
+        with reading(f"model.path: {file} is not a tokenizer"):
             return Tokenizer.from_file(str(file))
-        except Exception as error:  # the binding raises bare Exception
-            raise InputError(f"model.path: {file} is not a tokenizer ({first_line(error)})") from error
     from transformers import AutoTokenizer
 
-    try:
-        slow = AutoTokenizer.from_pretrained(directory, use_fast=True)
-    except (OSError, ValueError, ImportError) as error:
-        raise InputError(
-            f"model.path={directory} holds no tokenizer.json and no tokenizer that can be converted ({first_line(error)})"
-        ) from error
-    backend: Tokenizer = slow.backend_tokenizer
+    with reading(f"model.path={directory} holds no tokenizer.json and no tokenizer that can be converted"):
+        slow = AutoTokenizer.from_pretrained(directory, use_fast=True, trust_remote_code=False, local_files_only=True)
+        backend: Tokenizer = slow.backend_tokenizer
+    needed = {name for name in type(slow).vocab_files_names.values() if name != file.name}
+    missing = sorted(name for name in needed if not (directory / name).is_file())
+    if missing or not needed:
+        raise InputError(f"model.path={directory} holds no tokenizer; expected {' or '.join([file.name, *missing])}")
     return backend
-
-
-def first_line(error: Exception) -> str:
-    """Another library's complaint, short enough for a one-line error."""
-    return next(iter(str(error).splitlines()), type(error).__name__)[:160]
 
 
 def pad_id(tokenizer: Tokenizer) -> int:

@@ -14,12 +14,12 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from hybrid_retrieval.config import PathsConfig, construct, positive
-from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.errors import InputError, choice, first_line, reading
 from hybrid_retrieval.hub import Hub
 from hybrid_retrieval.models.adapters import Lora, add_adapters
 from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings, Model, Tokens, TrainingText
-from hybrid_retrieval.models.published import published_dense, published_weights, with_end, without_pooler
-from hybrid_retrieval.models.tokenization import first_line, load_tokenizer, pad_id
+from hybrid_retrieval.models.published import check_config, model_of_config, published_dense, published_weights, with_end
+from hybrid_retrieval.models.tokenization import load_tokenizer, pad_id
 from hybrid_retrieval.models.trained_tokenizer import trained_tokenizer
 
 T = TypeVar("T")
@@ -128,12 +128,12 @@ class TransformerBackbone(Backbone):
 
     @classmethod
     def of_architecture(cls, architecture: Mapping[str, Any]) -> TransformerBackbone:
-        from transformers import CONFIG_MAPPING, AutoModel
+        from transformers import CONFIG_MAPPING
 
+        check_config(architecture["config"])
         config = CONFIG_MAPPING[architecture["config"]["model_type"]].from_dict(architecture["config"])
         lora = architecture["lora"] and construct(Lora, architecture["lora"], "model.lora")
-        model = AutoModel.from_config(config, **without_pooler(config))
-        return cls(model, architecture["padding"], TransformerOptions(lora=lora))
+        return cls(model_of_config(config), architecture["padding"], TransformerOptions(lora=lora))
 
 
 @dataclass
@@ -246,18 +246,14 @@ class PretrainedTransformer(TransformerModel):
         limit = _positions(config)
         if limit and self.settings.longest > limit:
             raise InputError(f"model.max_*_length={self.settings.longest} is more than the {limit} positions of {self.name}")
-        if tokenizer.get_vocab_size() > config.vocab_size:
-            raise InputError(
-                f"model.path={self.directory}: the tokenizer has {tokenizer.get_vocab_size()} tokens and "
-                f"the weights only {config.vocab_size}"
-            )
-        if self.projection != "published":
-            return BiEncoder(backbone, tokenizer, self.settings)
-        weights, activation = published_dense(self.directory)
-        settings = replace(self.settings, projection=len(weights["bias"]), activation=activation)
-        encoder = BiEncoder(backbone, tokenizer, settings)
-        cast(nn.Linear, encoder.projection).load_state_dict(weights)
-        return encoder
+        with reading(f"model.path={self.directory}", whole=True):
+            if self.projection != "published":
+                return BiEncoder(backbone, tokenizer, self.settings)
+            weights, activation = published_dense(self.directory, backbone.dimensions)
+            settings = replace(self.settings, projection=len(weights["bias"]), activation=activation)
+            encoder = BiEncoder(backbone, tokenizer, settings)
+            cast(nn.Linear, encoder.projection).load_state_dict(weights)
+            return encoder
 
 
 def _of(kind: type[T], model: Model, **given: Any) -> T:

@@ -16,7 +16,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint, ProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger
 
-from hybrid_retrieval.config import JobConfig, TrainingConfig, build, construct, divides
+from hybrid_retrieval.config import JobConfig, TrainingConfig, build, construct, divides, target_of
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.losses.loss import Loss
@@ -93,15 +93,15 @@ def assemble(job: JobConfig, empty: bool = False) -> Prepared:
     Args:
         empty: an encoder with shapes and no weights, on torch's meta device.
     """
-    source: Source = build(job.dataset, "dataset", paths=job.paths)
+    source: Source = build(job.dataset, Source, "dataset", paths=job.paths)
     bare = [pairs.name for pairs in source.sets() if not len(pairs.split_edges("train"))]
     if bare:
         raise InputError(f"{bare[0]} has no training pair left: lower dataset.validation_share and dataset.test_share")
-    sampler: Sampler = build(job.sampler, "sampler")
+    sampler: Sampler = build(job.sampler, Sampler, "sampler")
     divides("sampler.batch_size", sampler.batch_size, "the number of devices", job.world_size)
-    model: Model = build(job.model, "model", paths=job.paths)
-    loss: Loss = build(job.loss, "loss")
-    optimizer: AdamW = build(job.optimizer, "optimizer")
+    model: Model = build(job.model, Model, "model", paths=job.paths)
+    loss: Loss = build(job.loss, Loss, "loss")
+    optimizer: AdamW = build(job.optimizer, AdamW, "optimizer")
     lightning.seed_everything(job.seed, verbose=False)
     tokenizer = model.tokenizer(source.text)
     with torch.device("meta" if empty else "cpu"):
@@ -257,6 +257,7 @@ def instantiated(node: Mapping[str, Any], key: str, kind: type) -> Any:
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
+    target_of(node, kind, key)  # before anything is called
     try:
         made = instantiate(dict(node))
     except InstantiationException as error:

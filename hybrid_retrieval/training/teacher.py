@@ -175,11 +175,7 @@ def _table(pairs: ParallelPairs, role: Role) -> TextTable:
 
 def _published(node: dict[str, Any], paths: PathsConfig) -> PretrainedTransformer:
     """The model that a config node names, which must come with all its weights."""
-    model = build(node, "loss.teacher.model", paths=paths)
-    if not isinstance(model, PretrainedTransformer):
-        raise InputError(
-            f"loss.teacher.model._target_={node['_target_']}; expected a published model, whose weights are trained"
-        )
+    model: PretrainedTransformer = build(node, PretrainedTransformer, "loss.teacher.model", paths=paths)
     if isinstance(node.get("projection"), int):
         raise InputError(f"loss.teacher.model.projection={node['projection']} is a new layer; expected null or published")
     return model

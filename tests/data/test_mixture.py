@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from hybrid_retrieval.config import PathsConfig, build, config_directory
+from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.sources.mixture import Mixture
 from hybrid_retrieval.errors import InputError
 
@@ -99,10 +100,10 @@ def test_the_config_file_builds_it(paths: PathsConfig, two: None) -> None:
     node = OmegaConf.to_container(OmegaConf.load(config_directory() / "dataset" / "mixture.yaml"))
     assert isinstance(node, dict)
     values = {str(key): value for key, value in node.items()}
-    mixture = build({**values, "sources": [entry("small"), entry("large")]}, "dataset", paths=paths)
+    mixture = build({**values, "sources": [entry("small"), entry("large")]}, Source, "dataset", paths=paths)
     assert [pairs.weight for pairs in mixture.sets()] == [10.0, 160.0]
     with pytest.raises(InputError, match=r"dataset\.sources is empty"):
-        build(values, "dataset", paths=paths)
+        build(values, Source, "dataset", paths=paths)
 
 
 @pytest.mark.parametrize(

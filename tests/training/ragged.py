@@ -52,7 +52,7 @@ def text(side: str, number: int, language: str, index: int) -> str:
 def composed(collate: Collator, sampler: str, batch_size: int, seed: int = 0) -> Composer:
     """The batches of a sampler over the collator's sets."""
     config = {"_target_": f"hybrid_retrieval.sampling.{sampler}", "batch_size": batch_size}
-    made: Sampler = build(config, "sampler")
+    made: Sampler = build(config, Sampler, "sampler")
     return made.compose(collate.availability("train"), seed=seed)
 
 

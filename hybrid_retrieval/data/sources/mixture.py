@@ -95,5 +95,5 @@ def _member(entry: dict[str, Any], key: str, paths: PathsConfig, languages: list
     given = {option: value for option, value in entry.items() if option not in OWN}
     if languages is not None:
         given.setdefault("languages", languages)
-    source = build({str(option): value for option, value in values.items()} | given, key, paths=paths)
+    source = build({str(option): value for option, value in values.items()} | given, Source, key, paths=paths)
     return name or source.name, source, float(weight)

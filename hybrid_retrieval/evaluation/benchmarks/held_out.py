@@ -29,7 +29,7 @@ class HeldOut(Benchmark):
         """
         choice(f"benchmark.{name}.split", split, ["train", "validation", "test"])
         self.name, self.split, self.cluster = name, split, cluster
-        self.source: Source = build(source, f"benchmark.{name}.source", paths=paths)
+        self.source: Source = build(source, Source, f"benchmark.{name}.source", paths=paths)
 
     def at_hand(self) -> bool:
         return self.source.at_hand()

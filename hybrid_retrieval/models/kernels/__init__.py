@@ -6,7 +6,7 @@ their names and values either way, so that checkpoints know nothing of it.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 
@@ -14,7 +14,7 @@ from hybrid_retrieval.models.kernels.dropout import Dropout
 from hybrid_retrieval.models.kernels.linear import OneDnnLinear, available, preferred
 from hybrid_retrieval.models.kernels.row_sparse import RowSparseEmbedding
 
-__all__ = ["LINEARS", "RowSparseEmbedding", "install", "lazy_tables", "remove"]
+__all__ = ["LINEARS", "RowSparseEmbedding", "forget_attention", "install", "lazy_tables", "remove"]
 
 LINEARS = {"default": nn.Linear, "onednn": OneDnnLinear}
 """Linear layers as torch multiplies, or by oneDNN: rounding differs, so the choice belongs to the weights."""
@@ -61,6 +61,12 @@ def remove(module: nn.Module, *kinds: type[nn.Module]) -> None:
             from hybrid_retrieval.models.kernels import attention
 
             attention.remove(part)
+
+
+def forget_attention(config: Any) -> None:
+    """Drop what a transformers config says of how to compute: it may name a repository, to fetch code from."""
+    config._attn_implementation = None
+    config._experts_implementation = None
 
 
 def lazy_tables(module: nn.Module) -> dict[str, nn.Parameter]:
