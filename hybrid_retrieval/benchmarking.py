@@ -27,7 +27,7 @@ from hybrid_retrieval.evaluation.retrievers.retriever import LearnsFromText, Ret
 from hybrid_retrieval.evaluation.scoring.embeddings import embedding_store
 from hybrid_retrieval.evaluation.scoring.search import search
 from hybrid_retrieval.evaluation.trec import write_embeddings, write_qrels, write_run
-from hybrid_retrieval.files import write_text
+from hybrid_retrieval.files import recorded, write_text
 from hybrid_retrieval.models.encoder import BiEncoder, Encoder
 
 log = logging.getLogger(__name__)
@@ -190,7 +190,8 @@ def _score(
         figures.append(result.figures)
         tables.append(result.per_query())
         _keep(name, result, config, directory)
-    pq.write_table(pa.concat_tables(tables, promote_options="default"), directory / PER_QUERY)
+    with recorded(directory / PER_QUERY) as part:
+        pq.write_table(pa.concat_tables(tables, promote_options="default"), part)
     whole = Figures.joined(figures)
     whole.write(directory)
     return whole.metrics()

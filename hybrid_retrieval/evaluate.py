@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from hybrid_retrieval import run_record
 from hybrid_retrieval.command import asked_by_name, hydra_command
 from hybrid_retrieval.config import EvaluationConfig, PathsConfig, build, check_read, construct
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.files import write_text
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,8 @@ def _checked(composed: DictConfig, saved: Mapping[str, Any]) -> EvaluateConfig:
 def _as_trained(evaluation: EvaluationConfig, saved: Mapping[str, Any]) -> EvaluationConfig:
     """The run's own settings for reading texts (`READ_AS_TRAINED`)."""
     given = {override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task}
-    before = saved.get("evaluation") or {}
+    before = saved.get("evaluation")
+    before = before if isinstance(before, dict) else {}
     changed = {
         key: before[key]
         for key in READ_AS_TRAINED
@@ -117,7 +118,8 @@ def _as_trained(evaluation: EvaluationConfig, saved: Mapping[str, Any]) -> Evalu
     }
     if changed:
         log.info("as in the run: %s", ", ".join(f"evaluation.{key}={value}" for key, value in changed.items()))
-    return replace(evaluation, **changed)
+    with reading(f"checkpoint=: {run_record.CONFIG}", whole=True):
+        return construct(EvaluationConfig, {**asdict(evaluation), **changed}, "evaluation")
 
 
 def _check_unused(directory: Path) -> None:

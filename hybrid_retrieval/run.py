@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -83,9 +82,9 @@ def launch(
 
 def _best_score(run_dir: Path) -> float | None:
     """The best value of ``training.monitor`` of a finished run."""
-    path = run_dir / "metrics.json"
-    metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return metrics.get("train/best_score")
+    from hybrid_retrieval.reporting.run_directory import RunDirectory, is_run
+
+    return RunDirectory.open(run_dir).metrics.get("train/best_score") if is_run(run_dir) else None
 
 
 def _as_started(job: JobConfig) -> JobConfig:
@@ -169,8 +168,7 @@ def run(
     prepared = fit.prepare(job)
     last = run_dir / "checkpoints" / "last.ckpt"
     start_from = last if state == "unfinished" and last.exists() else None
-    if start_from:
-        check_checkpoint(start_from, prepared.module.encoder)
+    start = check_checkpoint(start_from, prepared.module.encoder, job.trainer["max_steps"]) if start_from else 0
     chosen = fit.callbacks(job, run_dir, prepared.data)
     loggers = {name: fit.instantiated(node, f"logger.{name}", Logger) for name, node in job.logger.items()}
     if not first:
@@ -193,7 +191,7 @@ def run(
         run_dir,
         {
             "world_size": job.world_size,
-            "start_step": int(read_checkpoint(start_from)["global_step"]) if start_from else 0,
+            "start_step": start,
             "data": prepared.source.provenance(),
             "benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()},
         },

@@ -18,9 +18,9 @@ from typing import Any, Literal
 import yaml
 
 from hybrid_retrieval import __version__
-from hybrid_retrieval.config import JobConfig
-from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.files import write_text
+from hybrid_retrieval.config import JobConfig, TrainingConfig, construct
+from hybrid_retrieval.errors import InputError, reading
+from hybrid_retrieval.files import CHECKSUMS, read_mapping, recorded, write_text
 
 CONFIG, METRICS, ENVIRONMENT = "config.yaml", "metrics.json", "environment.json"
 FREE_TO_CHANGE = (
@@ -37,7 +37,7 @@ LOCK = ".lock"
 BEFORE_A_RUN = (".hydra", "run.log", "evaluate.log", LOCK)
 """What Hydra and the lock put into a run directory before anything is known about it."""
 OF_AN_EVALUATION = {
-    "baselines/*": (CONFIG, METRICS, "figures.parquet", "per_query.parquet"),
+    "baselines/*": (CONFIG, METRICS, "figures.parquet", "per_query.parquet", CHECKSUMS),
     "runs": ("*.trec", "*.qrels.tsv"),
     "embeddings/*": ("*.npy", "*.ids.txt", "qrels.tsv"),
 }
@@ -128,24 +128,16 @@ def continued(run_dir: Path, job: JobConfig) -> JobConfig:
     if not (run_dir / CONFIG).exists():
         return job
     before = read_config(run_dir)
-    trainer, training = ((before.get(group) or {}).get(key) for group, key in SETTLED.items())
-    return replace(
-        job,
-        trainer={**job.trainer, "precision": job.trainer.get("precision") or trainer},
-        training=replace(job.training, chunk_tokens=job.training.chunk_tokens or training),
-    )
+    with reading(f"{run_dir / CONFIG}", whole=True):
+        trainer, training = ((before.get(group) or {}).get(key) for group, key in SETTLED.items())
+        given = {**asdict(job.training), "chunk_tokens": job.training.chunk_tokens or training}
+        settled = construct(TrainingConfig, given, "training")
+    return replace(job, trainer={**job.trainer, "precision": job.trainer.get("precision") or trainer}, training=settled)
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
     """The config of a run directory."""
-    path = run_dir / CONFIG
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is damaged: not YAML") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{path} is empty or damaged")
-    return config
+    return read_mapping(run_dir / CONFIG)
 
 
 def write_config(run_dir: Path, job: JobConfig, choices: Mapping[str, str]) -> None:
@@ -172,7 +164,8 @@ def write_environment(run_dir: Path, facts: Mapping[str, Any]) -> None:
 
 def write_metrics(run_dir: Path, metrics: Mapping[str, float]) -> None:
     """One flat object of numbers; its presence says that the run is finished."""
-    write_text(run_dir / METRICS, json.dumps(dict(metrics), indent=1))
+    with recorded(run_dir / METRICS) as part:
+        part.write_text(json.dumps(dict(metrics), indent=1), encoding="utf-8")
 
 
 def processor_name() -> str:

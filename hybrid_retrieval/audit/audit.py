@@ -41,8 +41,9 @@ from hybrid_retrieval.audit.overlap import KINDS, Hit, find_hits
 from hybrid_retrieval.audit.texts import evaluation_texts, training_texts
 from hybrid_retrieval.config import AuditConfig
 from hybrid_retrieval.data.parallel import SIDES, ParallelPairs
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.files import read_mapping
 
 log = logging.getLogger(__name__)
 
@@ -102,11 +103,11 @@ def audit(
 
 def audited(directory: Path) -> dict[str, float]:
     """The figures of an audit that was written to a run directory."""
-    benchmarks = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))["benchmarks"]
     figures: dict[str, float] = {}
-    for name, counts in benchmarks.items():
-        figures |= {f"audit/{name}/{kind}": float(sum(counts[side][kind] for side in SIDES)) for kind in KINDS}
-        figures[f"audit/{name}/stopping"] = float(counts["stopping"])
+    with reading(f"{directory / SUMMARY} is no audit"):
+        for name, counts in read_mapping(directory / SUMMARY)["benchmarks"].items():
+            figures |= {f"audit/{name}/{kind}": float(sum(counts[side][kind] for side in SIDES)) for kind in KINDS}
+            figures[f"audit/{name}/stopping"] = float(counts["stopping"])
     return figures
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.measures import Measure, measure
+from hybrid_retrieval.errors import reading
+from hybrid_retrieval.evaluation.measures import SETTINGS, Measure, measure
+from hybrid_retrieval.files import check_recorded, recorded
 
 FILE = "figures.parquet"
 BASELINES = "baselines"
@@ -27,6 +28,8 @@ SCHEMA = pa.schema(
         *((name, pa.float64()) for name in ("value", "low", "high")),
     ]
 )
+NEEDED = ("benchmark", "setting", "measure", "value")
+"""Columns without nulls."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ class Figures:
         """``figures.parquet``: a row a figure, a column an attribute."""
         columns = {name: [getattr(one, name) for one in self.every] for name in SCHEMA.names if name != "measure"}
         columns["measure"] = [one.measure.name for one in self.every]
-        pq.write_table(pa.table(columns, SCHEMA), directory / FILE)
+        with recorded(directory / FILE) as part:
+            pq.write_table(pa.table(columns, SCHEMA), part)
 
     @classmethod
     def read(cls, directory: Path) -> Figures:
@@ -129,8 +133,9 @@ class Figures:
         path = directory / FILE
         if not path.is_file():
             return cls()
-        try:
+        check_recorded(path)
+        with reading(f"{path} holds no figures"):
             rows = pq.read_table(path).select(SCHEMA.names).cast(SCHEMA).to_pylist()
-        except (pa.ArrowException, KeyError, OSError) as error:
-            raise InputError(f"{path} holds no figures: {str(error).splitlines()[0]}") from error
-        return cls(tuple(Figure(**{**row, "measure": measure(row["measure"])}) for row in rows))
+            if any(row[name] is None for row in rows for name in NEEDED) or {row["setting"] for row in rows} - set(SETTINGS):
+                raise ValueError(f"a row lacks one of {', '.join(NEEDED)}, or its setting is unknown")
+            return cls(tuple(Figure(**{**row, "measure": measure(row["measure"])}) for row in rows))

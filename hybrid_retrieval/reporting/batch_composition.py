@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.reporting import heatmap
 
 FILE = "batch_manifest.parquet"
-COLUMNS = ["step", "set", "query_language", "passage_language", "pairs"]
+COLUMNS = {"step": "int64", "set": "str", "query_language": "str", "passage_language": "str", "pairs": "int64"}
+LAST_STEP = 10**9
+"""No run has more steps."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,15 @@ class BatchComposition:
     def read(cls, run: Path) -> BatchComposition | None:
         """From a run directory; None where it has no manifest, or an empty one."""
         path = run / FILE
-        if not path.is_file():
+        if not path.exists():
             return None
-        try:
-            table = pd.read_parquet(path, columns=COLUMNS)
-        except (ValueError, OSError) as error:
-            raise InputError(f"{path} is not a batch manifest: {str(error).splitlines()[0]}") from error
+        with reading(f"{path} is not a batch manifest", whole=True):
+            table = pd.read_parquet(path, columns=list(COLUMNS))
+            if table.isna().any(axis=None):
+                raise InputError("it has empty cells")
+            table = table.astype(COLUMNS)
+            if not (table.step.between(0, LAST_STEP) & (table.pairs > 0)).all():
+                raise InputError("there are steps below 0 or beyond any run, or rows without pairs")
         if table.empty:
             return None
         languages = sorted({*table.query_language, *table.passage_language})

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.evaluation.figures import CLUSTER, PER_QUERY, PER_QUERY_KEYS
 from hybrid_retrieval.evaluation.measures import Floats, Ints, measure
+from hybrid_retrieval.files import check_recorded
 
 RUN = "run"
 PAIR = ["query_language", "corpus_language"]
@@ -91,16 +92,15 @@ class PerQuery:
 
 def _read(path: Path) -> pd.DataFrame:
     """One run's table: its keys as text, with "" for the pool, and its measures as float64."""
-    try:
+    if not path.is_file():
+        raise InputError(f"{path} is not there; expected a run that was evaluated")
+    check_recorded(path)
+    with reading(f"{path} cannot be read"):
         table = pd.read_parquet(path)
-        if CLUSTER not in table:  # written before there were clusters
+        if CLUSTER not in table and "query_id" in table:  # written before there were clusters
             table[CLUSTER] = table["query_id"]
         names = [*PER_QUERY_KEYS, CLUSTER]
+        if missing := [name for name in names if name not in table]:
+            raise InputError(f"{path} lacks a column: {missing[0]}")
         keys = table[names].fillna("").astype(str)
         return keys.join(table.drop(columns=names).astype(np.float64))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is not there; expected a run that was evaluated") from error
-    except KeyError as error:
-        raise InputError(f"{path} lacks a column: {error.args[0]}") from error
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error

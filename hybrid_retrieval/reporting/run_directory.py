@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,12 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.figures import BASELINES, Figures
+from hybrid_retrieval.files import check_recorded, read_mapping
 
-TRACES = ("metrics.json", "environment.json", "batch_manifest.parquet", "telemetry.jsonl")
+CONFIG, METRICS = "config.yaml", "metrics.json"
+
+TRACES = (METRICS, "environment.json", "batch_manifest.parquet", "telemetry.jsonl")
 """A folder with one of these is a run directory."""
 
 TITLE_GROUPS = ("sampler", "model", "dataset")
@@ -49,8 +49,13 @@ class RunDirectory:
         """
         if not is_run(path):
             raise InputError(f"{path} is not a run directory; expected a folder with {' or '.join(TRACES)}")
-        names = ("metrics.json", "config.yaml", "environment.json")
-        return cls(path, Figures.read(path), *(_mapping(path / name) for name in names))
+        check_recorded(path / METRICS)
+        names = (METRICS, CONFIG, "environment.json")
+        values = [read_mapping(path / name) if (path / name).exists() else {} for name in names]
+        for key, value in values[0].items():
+            if not isinstance(value, (int, float)):
+                raise InputError(f"{path / METRICS}: {key}={value!r}; expected a number")
+        return cls(path, Figures.read(path), *values)
 
     @property
     def benchmarks(self) -> tuple[str, ...]:
@@ -70,7 +75,7 @@ class RunDirectory:
     @property
     def choices(self) -> dict[str, str]:
         """Hydra's group choices."""
-        recorded = self.config.get("choices") or {}
+        recorded = self._group("choices")
         return {str(group): _text(name) for group, name in recorded.items() if not str(group).startswith("hydra/")}
 
     @property
@@ -79,9 +84,24 @@ class RunDirectory:
         known = [self.choices[group] for group in TITLE_GROUPS if group in self.choices]
         return " · ".join(known) or self.path.resolve().name
 
-    def setting(self, group: str, key: str) -> Any:
-        """A value of a config group; None where the config has none."""
-        return (self.config.get(group) or {}).get(key)
+    def setting(self, group: str, key: str, kind: Any) -> Any:
+        """A value of a config group; None where the config has none.
+
+        Raises:
+            InputError: it is not of the `kind` that is expected.
+        """
+        from hybrid_retrieval.config import describe, fits  # with Hydra, which not every reader of runs needs
+
+        value = self._group(group).get(key)
+        if value is not None and not fits(value, kind):
+            raise InputError(f"{self.path / CONFIG}: {group}.{key}={value!r} has the wrong type; expected {describe(kind)}")
+        return value
+
+    def _group(self, name: str) -> Mapping[str, Any]:
+        found = self.config.get(name) or {}
+        if not isinstance(found, dict):
+            raise InputError(f"{self.path / CONFIG}: {name}={found!r}; expected a mapping")
+        return found
 
 
 def is_run(path: Path) -> bool:
@@ -110,20 +130,6 @@ def find_runs(path: Path) -> list[RunDirectory]:
 
 def _natural(path: Path) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", path.as_posix())]
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    """A JSON or YAML file; empty where there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}; expected a mapping")
-    return content
 
 
 def _text(value: object) -> str:

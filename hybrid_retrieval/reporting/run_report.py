@@ -33,7 +33,11 @@ def report_run(run_dir: Path) -> None:
     if not run.metrics and not pictures:
         traces = "a batch_manifest.parquet or telemetry.jsonl"
         raise InputError(f"{run_dir} has neither figures in metrics.json nor {traces} to show")
-    known = {"seed": run.config.get("seed"), "steps": run.setting("trainer", "max_steps"), "folder": run.path.resolve().name}
+    known = {
+        "seed": run.config.get("seed"),
+        "steps": run.setting("trainer", "max_steps", int),
+        "folder": run.path.resolve().name,
+    }
     under = " · ".join(f"{name} {value}" for name, value in known.items() if value is not None)
     write_page(run.path / "report.html", run.title, under, list(_sections(run, pictures, curves, composition)))
     out = console()
@@ -52,14 +56,14 @@ def draw_run(run: RunDirectory, curves: Curves, composition: BatchComposition | 
     drawn = {f"{name}_map": _map_figure(run, name) for name in run.benchmarks}
     drawn["batch_composition"] = composition and composition.draw(constant_alpha(run))
     drawn["training"] = training_figure(curves)
-    drawn["telemetry"] = telemetry_figure(curves, composition, run.setting("trainer", "accumulate_grad_batches") or 1)
+    drawn["telemetry"] = telemetry_figure(curves, composition, run.setting("trainer", "accumulate_grad_batches", int) or 1)
     return {name: heatmap.save(figure, run.path / "figures" / f"{name}.png") for name, figure in drawn.items() if figure}
 
 
 def constant_alpha(run: RunDirectory) -> float | None:
     """The sampler's ratio, where it has one that no schedule moves."""
-    moves = (run.setting("sampler", "schedule") or {}).get("kind", "constant") != "constant"
-    return None if moves else run.setting("sampler", "alpha")
+    moves = (run.setting("sampler", "schedule", dict) or {}).get("kind", "constant") != "constant"
+    return None if moves else run.setting("sampler", "alpha", float)
 
 
 def _map_figure(run: RunDirectory, benchmark: str) -> Any:

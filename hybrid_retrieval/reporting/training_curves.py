@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.evaluation.measures import SETTINGS
-from hybrid_retrieval.reporting.batch_composition import BatchComposition
+from hybrid_retrieval.files import read_text
+from hybrid_retrieval.reporting.batch_composition import LAST_STEP, BatchComposition
 from hybrid_retrieval.reporting.heatmap import COLOURS, new_figure, plain_axes
 
 Curves = Mapping[str, "pd.Series[float]"]
@@ -33,17 +34,18 @@ def read_curves(run: Path) -> dict[str, pd.Series[float]]:
         InputError: the file is no telemetry.
     """
     path = run / "telemetry.jsonl"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    text = read_text(path) if path.exists() else ""
     whole = text[: text.rfind("\n") + 1]
     if not whole:
         return {}
-    try:
+    with reading(f"{path} is not telemetry, a JSON object a line", whole=True):
         frame = pd.read_json(io.StringIO(whole), lines=True, precise_float=True)
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path} is not telemetry, a JSON object a line: {str(error).splitlines()[0]}") from error
-    if "step" not in frame:
-        raise InputError(f"{path} is not telemetry, a JSON object a line: there is no step")
-    by_step = frame.apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan).groupby("step").last()
+        if "step" not in frame:
+            raise InputError("there is no step")
+        steps = pd.to_numeric(frame["step"])
+        if not steps.between(0, LAST_STEP).all():
+            raise InputError(f"there are steps from {steps.min()} to {steps.max()}")
+        by_step = frame.apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan).groupby("step").last()
     return {name: curve.dropna() for name, curve in by_step.items() if curve.notna().any()}
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hybrid_retrieval.errors import reading
 from hybrid_retrieval.files import replaced
 from hybrid_retrieval.sampling.batch import PairIndices
 from hybrid_retrieval.sampling.permutation import Ints
@@ -50,11 +51,14 @@ class Manifest:
     def restore(self, path: Path, before: int) -> None:
         """Take up the rows of an earlier process, up to the step it is resumed from."""
         if path.exists():
-            table = pq.read_table(path, schema=SCHEMA)
-            table = table.filter(pc.less(table["step"], before))
-            cells = [pc.index_in(table[field], known) for field, known in zip(SCHEMA.names[1:4], self._names, strict=True)]
-            columns = [table["step"], *cells, table["pairs"]]
-            self._parts = [np.stack([column.to_numpy().astype(np.int64) for column in columns])]
+            with reading(f"{path} is not the run's manifest"):
+                table = pq.read_table(path, schema=SCHEMA)
+                table = table.filter(pc.less(table["step"], before))
+                cells = [pc.index_in(table[field], known) for field, known in zip(SCHEMA.names[1:4], self._names, strict=True)]
+                columns = [table["step"], *cells, table["pairs"]]
+                if any(column.null_count for column in columns):
+                    raise ValueError("it has empty cells, or sets and languages that are not the run's")
+                self._parts = [np.stack([column.to_numpy().astype(np.int64) for column in columns])]
 
     def write(self, path: Path) -> None:
         """Write all rows, whole or not at all."""

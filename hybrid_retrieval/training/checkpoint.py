@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, reading
+from hybrid_retrieval.files import check_recorded
 from hybrid_retrieval.models.adapters import merge_adapters
 from hybrid_retrieval.models.encoder import BiEncoder
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 PREFIX = "encoder."
 """Prefix of the encoder's weights in a checkpoint's ``state_dict``."""
+CONTENT = {"state_dict": dict, "hyper_parameters": dict, "global_step": int}
+TO_RESUME = {**CONTENT, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list, "epoch": int}
+"""Parts of a checkpoint that are read, and their types; of one to resume from, there are more."""
 
 
 def checkpoint_path(run_dir: Path, which: str) -> Path:
@@ -27,20 +32,37 @@ def checkpoint_path(run_dir: Path, which: str) -> Path:
     return found
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content; only plain types and tensors are loaded."""
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever the damage leads it to
-        raise InputError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0][:120]})") from error
+def read_checkpoint(path: Path, parts: Mapping[str, type] = CONTENT) -> dict[str, Any]:
+    """A checkpoint's content; only plain types and tensors are loaded.
+
+    Raises:
+        InputError: it is not the file that was written, or no checkpoint.
+    """
+    check_recorded(path)
+    with reading(f"{path} is not a readable checkpoint"):
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict):
+            raise TypeError(f"it holds a {type(content).__name__}")
+        for name, kind in parts.items():
+            if not isinstance(content.get(name), kind):
+                raise TypeError(f"its {name} is a {type(content.get(name)).__name__}")
     return content
 
 
-def check_checkpoint(path: Path, encoder: nn.Module) -> None:
-    """Refuse to resume from a checkpoint of another model."""
-    saved = read_checkpoint(path)["state_dict"]
+def check_checkpoint(path: Path, encoder: nn.Module, steps: int) -> int:
+    """Refuse to resume from a checkpoint of another model, or of a step outside the run; the step."""
+    content = read_checkpoint(path, TO_RESUME)
+    check_weights(path, content["state_dict"], encoder)
+    step: int = content["global_step"]
+    if not 0 <= step <= steps:
+        raise InputError(f"{path} is of step {step}; expected one of the run's, 0 to trainer.max_steps={steps}")
+    return step
+
+
+def check_weights(path: Path, weights: Mapping[str, Any], encoder: nn.Module) -> None:
+    """Refuse weights that are not those of an encoder."""
     for name, value in encoder.state_dict(prefix=PREFIX).items():
-        if isinstance(value, Tensor) and (name not in saved or saved[name].shape != value.shape):
+        if isinstance(value, Tensor) and getattr(weights.get(name), "shape", None) != value.shape:
             raise InputError(f"{path} is a checkpoint of another model: {name} is missing or of another shape")
 
 
@@ -61,12 +83,12 @@ def load_encoder(run_dir: Path, which: str, strict: bool = False, accelerator: s
     """
     path = checkpoint_path(run_dir, which)
     content = read_checkpoint(path)
-    try:
-        encoder = BiEncoder.described(content["hyper_parameters"]["encoder"])
-        weights = {name.removeprefix(PREFIX): value for name, value in content["state_dict"].items() if name.startswith(PREFIX)}
-        encoder.load_state_dict(weights)
-    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} holds no encoder that can be read: {' '.join(str(error).split())[:160]}") from error
+    description, saved = content["hyper_parameters"].get("encoder"), content["state_dict"]
+    with reading(f"{path} holds no encoder that can be read", whole=True):
+        with torch.device("meta"):  # sizes out of a file are compared with the weights before they take memory
+            check_weights(path, saved, BiEncoder.described(description))
+        encoder = BiEncoder.described(description)
+        encoder.load_state_dict({name.removeprefix(PREFIX): saved[name] for name in saved if name.startswith(PREFIX)})
     encoder.strict = strict
     merge_adapters(encoder)
     return encoder.eval().to(scoring_device(accelerator))

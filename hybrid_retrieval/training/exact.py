@@ -39,7 +39,7 @@ from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, 
 
 from hybrid_retrieval.config import describe, fits
 from hybrid_retrieval.errors import InputError, Terminated, choice, exit_on_sigterm, nearest
-from hybrid_retrieval.files import replaced
+from hybrid_retrieval.files import recorded
 from hybrid_retrieval.training.checkpoint import LAST
 from hybrid_retrieval.training.strategies import STRATEGIES, Replicas, Shards
 
@@ -68,13 +68,13 @@ REFUSED = {
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Checkpoints that appear whole or not at all."""
+    """Checkpoints that appear whole or not at all, with a record of their checksums."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         final = Path(path)
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with replaced(final) as part:
+            with recorded(final) as part:
                 torch.save(checkpoint, part)
         except RuntimeError as error:  # what torch makes of a failed write
             if "writ" not in str(error):

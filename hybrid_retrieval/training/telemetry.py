@@ -22,8 +22,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from hybrid_retrieval.errors import DivergenceError
-from hybrid_retrieval.files import write_text
+from hybrid_retrieval.errors import DivergenceError, reading
+from hybrid_retrieval.files import read_text, write_text
 from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.sampling.composer import Composer
 from hybrid_retrieval.training.callbacks import Clock
@@ -248,5 +248,7 @@ def keep_until(path: Path, step: int) -> None:
     """Drop the lines of `step` and after, which are written again, and one that a kill cut off."""
     if not path.exists():
         return
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    write_text(path, "".join(line for line in lines if json.loads(line)["step"] < step))
+    lines = [line for line in read_text(path).splitlines(keepends=True) if line.endswith("\n")]
+    with reading(f"{path} is not telemetry, a JSON object a line"):
+        kept = "".join(line for line in lines if json.loads(line)["step"] < step)
+    write_text(path, kept)

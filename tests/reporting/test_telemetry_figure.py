@@ -19,7 +19,7 @@ Make = Callable[..., Path]
 
 def drawn(path: Path) -> dict[str, Any]:
     """The panels of a run's figure by title; those that are left out are not there."""
-    accumulate = RunDirectory.open(path).setting("trainer", "accumulate_grad_batches") or 1
+    accumulate = RunDirectory.open(path).setting("trainer", "accumulate_grad_batches", int) or 1
     figure = telemetry_figure(read_curves(path), BatchComposition.read(path), accumulate)
     return {axes.get_title(loc="left"): axes for axes in figure.axes if axes.axison}
 
