@@ -83,15 +83,23 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
 
 
+def read_plain(path: Path) -> Any:
+    """The values in a JSON or YAML file."""
+    text = read_text(path)
+    with reading(f"{path} cannot be read"):
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        if "\\ud" in text.lower():  # halves of characters, which no other file can hold
+            json.dumps(content, ensure_ascii=False, default=str).encode("utf-8")
+    return content
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """The mapping in a JSON or YAML file; its keys are text.
 
     Raises:
         InputError: it holds something else, or cannot be read.
     """
-    text = read_text(path)
-    with reading(f"{path} cannot be read"):
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    content = read_plain(path)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{path} holds a {type(content).__name__}; expected a mapping of names to values")
     return content

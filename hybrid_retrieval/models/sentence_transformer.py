@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hybrid_retrieval.errors import InputError, reading
-from hybrid_retrieval.files import read_mapping, read_text
+from hybrid_retrieval.files import read_mapping, read_plain
 from hybrid_retrieval.models.encoder import EncoderSettings
 from hybrid_retrieval.models.tokenization import load_tokenizer
 
@@ -46,7 +45,7 @@ def as_saved(directory: Path, settings: EncoderSettings) -> EncoderSettings:
 
 
 def _as_saved(directory: Path, settings: EncoderSettings) -> EncoderSettings:
-    modules: list[dict[str, Any]] = json.loads(read_text(directory / "modules.json"))
+    modules: list[dict[str, Any]] = read_plain(directory / "modules.json")
     kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
     normalises = kinds[-1:] == ["Normalize"]
     if kinds[: len(kinds) - normalises] not in KNOWN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from hybrid_retrieval.files import write_text
 from hybrid_retrieval.reporting.tables import Table
 
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 FOLD_ABOVE = 8
 """Nested facts of more rows than this open on a click."""
 
@@ -53,4 +55,5 @@ def write_page(path: Path, title: str, under: str, sections: Sequence[Section]) 
 
     loader = FileSystemLoader(Path(__file__).parent)
     template = Environment(loader=loader, autoescape=True).get_template("page.html.j2")
-    return write_text(path, template.render(title=title, under=under, sections=sections, fold_above=FOLD_ABOVE))
+    page = template.render(title=title, under=under, sections=sections, fold_above=FOLD_ABOVE)
+    return write_text(path, UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", page))

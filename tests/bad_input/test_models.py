@@ -20,7 +20,7 @@ import pytest
 import torch
 import yaml
 
-from hybrid_retrieval.files import CHECKSUMS
+from hybrid_retrieval.files import CHECKSUMS, read_plain
 from hybrid_retrieval.models.tokenization import train_unigram
 from tests.command_output import assert_one_line
 from tests.conftest import SMALL, Command, command_environment
@@ -287,13 +287,14 @@ def test_a_damaged_directory_is_refused_in_a_line_or_does_no_harm(
 
 def edit(path: Path, change: Callable[[Any], Any]) -> None:
     """Write a file's content anew, as `change` leaves it."""
+    content = torch.load(path, weights_only=True) if path.suffix == ".ckpt" else read_plain(path)
+    changed = change(content)
+    content = content if changed is None else changed
     if path.suffix == ".ckpt":
-        content = torch.load(path, weights_only=True)
-        torch.save(change(content) or content, path)
+        torch.save(content, path)
         (path.parent / CHECKSUMS).unlink()
     else:
-        content = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
-        path.write_text(json.dumps(change(content) or content))
+        path.write_text(json.dumps(content))
 
 
 def gaps(content: Any) -> None:
@@ -402,6 +403,7 @@ OF_RUNS: dict[str, tuple[str, str, Callable[[Path], Any], str]] = {
     "a cut manifest": ("report", "batch_manifest.parquet", holds(b"PAR1"), "manifest"),
     "telemetry of a step below 0": ("report", "telemetry.jsonl", holds(b'{"step": -1, "a": 1}\n'), "-1"),
     "a group of the config in words": ("report", "config.yaml", put("sampler", "x"), "sampler='x'"),
+    "half a character": ("report", "environment.json", put("python", "\ud800"), "cannot be read"),
     "a folder": ("report", "environment.json", folder, "is not a file"),
 }
 
