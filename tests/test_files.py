@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_retrieval.files import replaced, write_text
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.files import CHECKSUMS, check_recorded, recorded, replaced, write_text
 
 KILLED = """
 import os, signal, sys
@@ -44,3 +45,47 @@ def test_a_kill_leaves_the_old_file(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "file")], check=False)
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / "file").read_text() == "old"
+
+
+def record(path: Path, text: str) -> None:
+    with recorded(path) as part:
+        part.write_text(text)
+
+
+def test_a_recorded_file_is_known_again_and_another_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    record(path, "a")
+    record(tmp_path / "other", "b")
+    check_recorded(path)
+    path.write_text("b")
+    with pytest.raises(InputError, match=rf"^{path} is not the file that was written"):
+        check_recorded(path)
+    record(path, "c")
+    check_recorded(path)
+    path.write_text("a")  # of before
+    with pytest.raises(InputError):
+        check_recorded(path)
+    (tmp_path / CHECKSUMS).unlink()
+    check_recorded(path)
+
+
+def test_the_record_holds_wherever_a_write_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files take their place in three steps: the record of both, the file, the record of the new one."""
+    path, original, ended = tmp_path / "file", Path.replace, []
+    record(path, "0")
+    for number, last in enumerate([1, 2, 3, 1, 1, 2, 2, 3, 4], 1):
+        left = [last]
+
+        def replace(self: Path, target: Path, left: list[int] = left) -> Path:
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+            return original(self, target)
+
+        monkeypatch.setattr(Path, "replace", replace)
+        try:
+            record(path, str(number))
+        except KeyboardInterrupt:
+            ended.append(path.read_text())
+        check_recorded(path)
+    assert ended == ["0", "0", "3", "3", "3", "3", "3", "8"]

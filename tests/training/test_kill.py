@@ -151,7 +151,7 @@ def test_checkpoints_come_at_the_stated_steps_best_before_last(
     monkeypatch.setattr(WholeFiles, "save_checkpoint", save)
     train(job("trainer.max_steps=14", "training.checkpoint_every=4", "trainer.val_check_interval=8"), tmp_path)
     assert written == [("last", 4), ("best", 8), ("last", 8), ("last", 12), ("last", 14)]
-    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "checksums.json"}
 
 
 def test_checkpoints_hold_plain_types(job: Compose, tmp_path: Path) -> None:
@@ -172,7 +172,8 @@ def test_checkpoints_hold_plain_types(job: Compose, tmp_path: Path) -> None:
 
 def test_a_write_that_is_broken_off_leaves_the_checkpoint_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "last.ckpt"
-    WholeFiles().save_checkpoint({"global_step": 1}, path)
+    content = {"global_step": 1, "state_dict": {}, "hyper_parameters": {}}
+    WholeFiles().save_checkpoint(content, path)
 
     def broken(content: Any, part: Path) -> None:
         part.write_bytes(b"half")
@@ -180,9 +181,9 @@ def test_a_write_that_is_broken_off_leaves_the_checkpoint_of_before(tmp_path: Pa
 
     monkeypatch.setattr(torch, "save", broken)
     with pytest.raises(Killed):
-        WholeFiles().save_checkpoint({"global_step": 2}, path)
-    assert [found.name for found in tmp_path.iterdir()] == ["last.ckpt"]
-    assert read_checkpoint(path) == {"global_step": 1}
+        WholeFiles().save_checkpoint({**content, "global_step": 2}, path)
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["checksums.json", "last.ckpt"]
+    assert read_checkpoint(path) == content
 
 
 def test_an_adaptive_ratio_goes_on_from_the_journal_in_the_checkpoint(job: Compose, tmp_path: Path) -> None:
