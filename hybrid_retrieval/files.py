@@ -101,7 +101,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """
     content = read_plain(path)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InputError(f"{path} holds a {type(content).__name__}; expected a mapping of names to values")
+        found = "is empty" if content is None else f"holds a {type(content).__name__}"
+        raise InputError(f"{path} {found}; expected a mapping of names to values")
     return content
 
 

@@ -17,8 +17,8 @@ from hybrid_retrieval.models.encoder import BiEncoder
 LAST, BEST = "last.ckpt", "best.ckpt"
 PREFIX = "encoder."
 """Prefix of the encoder's weights in a checkpoint's ``state_dict``."""
-CONTENT = {"state_dict": dict, "hyper_parameters": dict, "global_step": int}
-TO_RESUME = {**CONTENT, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list, "epoch": int}
+CONTENT = {"state_dict": dict, "hyper_parameters": dict}
+TO_RESUME = {**CONTENT, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list, "global_step": int, "epoch": int}
 """Parts of a checkpoint that are read, and their types; of one to resume from, there are more."""
 
 

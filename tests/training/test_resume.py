@@ -192,9 +192,9 @@ def test_every_case_of_resume(in_process: Command, tmp_path: Path) -> None:
     assert finished.stdout.strip().splitlines()[-1] == f"run directory: {tmp_path / 'run'}"
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
     (tmp_path / "run" / "config.yaml").rename(tmp_path / "kept.yaml")
-    for damage in ("", "{"):
+    for damage, said in (("", "is empty"), ("{", "cannot be read")):
         (tmp_path / "run" / "config.yaml").write_text(damage)
-        assert_one_line(in_process("run", *SMALL, "resume=auto", "hydra.run.dir=run"), "config.yaml is", "damaged")
+        assert_one_line(in_process("run", *SMALL, "resume=auto", "hydra.run.dir=run"), f"config.yaml {said}")
     (tmp_path / "kept.yaml").rename(tmp_path / "run" / "config.yaml")
     changed = in_process("run", *SMALL, "resume=auto", "hydra.run.dir=run", "optimizer.lr=0.5", "seed=3")
     assert_one_line(changed, "optimizer.lr, seed")
