@@ -94,7 +94,7 @@ class Case:
             (copy / "metrics.json").unlink()
         files = sorted(path for path in copy.rglob("*") if path.is_file() and path.suffix in FORMATS)
         if reader != "model":
-            files = [path for path in files if path.name in READ[reader] or path.name == CHECKSUMS]
+            files = [path for path in files if path.name in READ[reader] and path.parent.name != ".hydra"]
         file = drawn.choice(files)
         how = drawn.choice(["cut", "empty", "swap", "twice", "folder", *(["field"] * 8)])
         what = f"{reader}: {file.relative_to(copy)}: {how}"
@@ -201,7 +201,7 @@ FORMATS: dict[str, Callable[[Path, random.Random], str]] = {
     ".safetensors": damage_weights,
 }
 READ = {
-    "checkpoint": ("config.yaml", "best.ckpt"),
+    "checkpoint": ("config.yaml", "best.ckpt", CHECKSUMS),
     "resume": ("config.yaml", "last.ckpt", "telemetry.jsonl", "batch_manifest.parquet", "audit.json"),
     "report": (
         "config.yaml",
