@@ -1,11 +1,38 @@
-"""Files that appear whole or not at all, and what they hold in short."""
+"""Files that appear whole or not at all, what they hold in short, and the one door for input files."""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from hybrid_retrieval.errors import InputError
+
+NO_FILES = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_input(path: Path) -> io.BufferedReader:
+    """An input file's bytes. What is no file, and might never end or answer, is not opened.
+
+    Raises:
+        InputError: it is not a file, or cannot be read.
+    """
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+        if kind in NO_FILES:
+            raise InputError(f"{path} is {NO_FILES[kind]}; expected a file")
+        return path.open("rb")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 @contextmanager
@@ -31,5 +58,5 @@ def write_text(path: Path, text: str) -> Path:
 
 def sha256(path: Path) -> str:
     """The checksum of a file's content."""
-    with path.open("rb") as file:
+    with open_input(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

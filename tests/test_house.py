@@ -31,8 +31,8 @@ FIGURES = {"evaluation.figures", "evaluation.measures"}
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
-    "cache": {"errors"},
-    "files": set(),
+    "cache": {"errors", "files"},
+    "files": {"errors"},
     "hashing": set(),
     "hub": {"errors"},
     "progress": set(),

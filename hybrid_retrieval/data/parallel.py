@@ -26,6 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from hybrid_retrieval.data.stored_texts import StoredTexts, open_table, write_rows
+from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.hashing import text_hash
 from hybrid_retrieval.ragged import Ragged
 
@@ -165,7 +166,9 @@ class PairsWriter:
 
     def __init__(self, directory: Path, name: str, languages: Sequence[str], chunk: int = CHUNK) -> None:
         if len(languages) > MAX_LANGUAGES:
-            raise ValueError(f"{len(languages)} languages; at most {MAX_LANGUAGES} fit an availability pattern")
+            raise InputError(
+                f"{name} has {len(languages)} languages; at most {MAX_LANGUAGES} fit: choose with dataset.languages"
+            )
         self.directory = directory
         self.name = name
         self.languages = tuple(languages)

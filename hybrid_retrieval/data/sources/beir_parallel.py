@@ -50,7 +50,7 @@ class BeirPairs(BuiltSource):
             raise InputError("dataset.path is missing: name a folder with one sub-folder per language in BEIR's layout")
         share("dataset.validation_share", self.validation_share)
         share("dataset.test_share", self.test_share)
-        self.folder = BeirFolder(find_folder(self.path, self.paths.data), "dataset.path")
+        self.folder = BeirFolder(find_folder(self.path, self.paths.data, "dataset.path"), "dataset.path")
         self.name = self.name or self.folder.path.resolve().name
 
     def chosen(self) -> list[str]:

@@ -26,6 +26,7 @@ from hybrid_retrieval.data.parallel import PairsWriter
 from hybrid_retrieval.data.records import read_lines
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, find_folder, split_of
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.files import open_input
 from hybrid_retrieval.hub import Hub
 from hybrid_retrieval.progress import track
 
@@ -69,7 +70,7 @@ class Mmarco(BuiltSource):
     def __post_init__(self) -> None:
         share("dataset.validation_share", self.validation_share)
         self.languages = choose_languages(self.languages, list(NAMES))
-        self._folder = find_folder(self.path, self.paths.data) if self.path is not None else None
+        self._folder = find_folder(self.path, self.paths.data, "dataset.path") if self.path is not None else None
 
     def chosen(self) -> list[str]:
         return self.languages
@@ -94,7 +95,7 @@ class Mmarco(BuiltSource):
             raise InputError(f"dataset.path={self._folder} is not a folder; {expected} with {TRIPLES} in it")
         root = self._folder / "data" if (self._folder / "data").is_dir() else self._folder
         for name in names:
-            if not (root / name).is_file():
+            if not (root / name).exists():
                 raise InputError(f"dataset.path={self._folder} lacks {root / name}; {expected}, or other dataset.languages")
         return {name: root / name for name in names}
 
@@ -166,7 +167,7 @@ def read_texts(file: Path, known: Int32s, found: npt.NDArray[np.bool_], lost: Co
 
 def is_id(value: str) -> bool:
     """True for a plain number that fits 31 bits."""
-    return value.isascii() and value.isdigit() and int(value) <= LARGEST_ID
+    return value.isascii() and value.isdigit() and len(value) <= 10 and int(value) <= LARGEST_ID
 
 
 def read_triples(file: Path) -> Int32s:
@@ -178,12 +179,15 @@ def read_triples(file: Path) -> Int32s:
     columns = ("query", "positive", "negative")
     parts: list[Int32s] = []
     try:
-        with pa.csv.open_csv(
-            file,
-            read_options=pa.csv.ReadOptions(column_names=columns, block_size=16 << 20),
-            parse_options=pa.csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False),
-            convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.int32()), null_values=[]),
-        ) as batches:
+        with (
+            open_input(file) as opened,
+            pa.csv.open_csv(
+                opened,
+                read_options=pa.csv.ReadOptions(column_names=columns, block_size=16 << 20),
+                parse_options=pa.csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False),
+                convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.int32()), null_values=[]),
+            ) as batches,
+        ):
             parts.extend(np.stack([column.to_numpy() for column in batch.columns], axis=1) for batch in batches)
     except pa.ArrowInvalid as error:
         for number, line in read_lines(file):

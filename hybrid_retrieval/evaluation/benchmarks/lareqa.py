@@ -7,12 +7,12 @@ start. The files are the publisher's, at a pinned revision.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.data.records import Record, read_document
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Judgements, Topics
@@ -130,20 +130,34 @@ def read_language(file: Path, in_context: bool = False) -> tuple[Topics, Topics,
     sentences: Topics = []
     answer: dict[str, str] = {}
     paragraphs: list[list[str]] = []
-    try:
-        for article in json.loads(file.read_text(encoding="utf-8"))["data"]:
-            for paragraph in article["paragraphs"]:
-                breaks, first, context = paragraph["sentence_breaks"], len(sentences), paragraph["context"]
-                after = f" {context}" if in_context else ""
-                sentences += [(str(first + i), context[start:stop] + after) for i, (start, stop) in enumerate(breaks)]
-                for question in paragraph["qas"]:
-                    at = question["answers"][0]["answer_start"]
-                    place = next((i for i, (start, stop) in enumerate(breaks) if start <= at < stop), None)
-                    if place is None:
-                        raise InputError(f"{file}: the answer of question {question['id']} lies in no sentence")
-                    queries.append((question["id"], question["question"]))
-                    answer[question["id"]] = str(first + place)
-                paragraphs.append([question["id"] for question in paragraph["qas"]])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{file} is not a SQuAD file with sentence breaks (truncated? {type(error).__name__})") from error
+    for article in read_document(file).records("data"):
+        for paragraph in article.records("paragraphs"):
+            breaks, first, context = sentence_breaks(paragraph), len(sentences), paragraph.text("context")
+            after = f" {context}" if in_context else ""
+            sentences += [(str(first + i), context[start:stop] + after) for i, (start, stop) in enumerate(breaks)]
+            asked = []
+            for question in paragraph.records("qas"):
+                id_, starts = question.id("id"), question.records("answers")
+                at = starts[0].whole("answer_start") if starts else -1
+                place = next((i for i, (start, stop) in enumerate(breaks) if start <= at < stop), None)
+                if place is None:
+                    raise InputError(f"{question.place}: the answer of question {id_} lies in no sentence")
+                queries.append((id_, question.text("question")))
+                answer[id_] = str(first + place)
+                asked.append(id_)
+            paragraphs.append(asked)
     return queries, sentences, answer, paragraphs
+
+
+def sentence_breaks(paragraph: Record) -> list[tuple[int, int]]:
+    """Start and stop of each sentence, within the paragraph's context."""
+    length = len(paragraph.text("context"))
+    found = []
+    for number, pair in enumerate(paragraph.items("sentence_breaks")):
+        if not (isinstance(pair, list) and len(pair) == 2 and all(type(end) is int for end in pair)):
+            raise InputError(f"{paragraph.place}, sentence_breaks[{number}]: not two whole numbers")
+        start, stop = pair
+        if not 0 <= start < min(stop, length):
+            raise InputError(f"{paragraph.place}, sentence_breaks[{number}]: no part of a context of {length} characters")
+        found.append((start, stop))
+    return found

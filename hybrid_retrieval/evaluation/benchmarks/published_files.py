@@ -56,7 +56,7 @@ class Website:
 
     def cached(self, path: str, downloads: Path) -> Path | None:
         """As of `HubDataset`."""
-        return downloads / path if (downloads / path).is_file() else None
+        return downloads / path if (downloads / path).exists() else None
 
     def fetch(self, path: str, sha256: str | None, downloads: Path, advice: str) -> Path:
         """As of `HubDataset`."""
@@ -121,7 +121,7 @@ class PublishedFiles:
     def local_copy(self, key: str) -> Path | None:
         """The user's own copy of a file."""
         copy = Path(self.paths.data).expanduser() / self._place(key) if self.paths.data else None
-        return copy if copy and copy.is_file() else None
+        return copy if copy and copy.exists() else None
 
     def path(self, key: str) -> Path:
         """A file's path, fetched if need be; another content than the published one is said in the log.
