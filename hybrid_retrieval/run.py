@@ -169,6 +169,9 @@ def run(
     prepared = fit.prepare(job)
     last = run_dir / "checkpoints" / "last.ckpt"
     start_from = last if state == "unfinished" and last.exists() else None
+    facts: dict[str, Any] = {"data": prepared.source.provenance()}
+    if state == "unfinished":
+        run_record.check_data(run_dir, facts)
     if start_from:
         check_checkpoint(start_from, prepared.module.encoder)
     chosen = fit.callbacks(job, run_dir, prepared.data)
@@ -178,6 +181,9 @@ def run(
         exact.leave_group()
         return None
     benchmarks = benchmarking.load_benchmarks(job.benchmark, job.evaluation, job.paths, benchmarks_by_name)
+    facts["benchmarks"] = {name: benchmark.provenance for name, benchmark in benchmarks.items()}
+    if state == "unfinished":
+        run_record.check_data(run_dir, facts)
     retrievers = benchmarking.load_retrievers(job.retriever)
     benchmarking.check_retrievers(retrievers, benchmarks, job.evaluation, prepared.source, encoder=True)
     if job.strict:
@@ -188,16 +194,9 @@ def run(
     else:
         loss = prepared.module.loss
         overlap = audit.audit(job.audit, prepared.source.sets(), collections, run_dir, loss.hard_negatives if loss else 0)
-    run_record.write_config(run_dir, job, choices)
-    run_record.write_environment(
-        run_dir,
-        {
-            "world_size": job.world_size,
-            "start_step": int(read_checkpoint(start_from)["global_step"]) if start_from else 0,
-            "data": prepared.source.provenance(),
-            "benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()},
-        },
-    )
+    step = int(read_checkpoint(start_from)["global_step"]) if start_from else 0
+    run_record.write_environment(run_dir, {"world_size": job.world_size, "start_step": step, **facts})
+    run_record.write_config(run_dir, job, choices)  # the last of the two: from here on the run may be gone on with
     with opened(loggers, {**asdict(job), "choices": dict(choices), "sweep": sweep}):
         try:
             figures = fit.fit(job, run_dir, prepared, start_from, chosen, list(loggers.values()))

@@ -17,7 +17,7 @@ from hybrid_retrieval.data.parallel import SPLITS, PairsWriter, ParallelPairs
 from hybrid_retrieval.errors import InputError, nearest
 from hybrid_retrieval.hashing import text_hash
 
-FORMAT = 2
+FORMAT = 3
 """Version of the files that `PairsWriter` writes."""
 
 
@@ -48,8 +48,9 @@ class Source(ABC):
         return SourceText(self.sets())
 
     def provenance(self) -> list[dict[str, Any]]:
-        """The origin of each set: path, or revision or version and checksum."""
-        return [{"name": pairs.name, **pairs.meta["provenance"]} for pairs in self.sets()]
+        """The fingerprint of each set, and its origin: path, or revision or version and checksum."""
+        known = [(pairs.name, pairs.meta["fingerprint"], pairs.meta["provenance"]) for pairs in self.sets()]
+        return [{"name": name, "fingerprint": content, **origin} for name, content, origin in known]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import multiprocessing
 import os
@@ -27,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_retrieval.cache import Cache
+from hybrid_retrieval.data.stored_texts import text_digest
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 from hybrid_retrieval.files import write_text
@@ -170,16 +170,6 @@ class EncodingJob:
 
 def _mark(folder: Path, block: int) -> Path:
     return folder / f"block-{block}.json"
-
-
-def text_digest(texts: Sequence[str]) -> str:
-    """SHA-256 of the texts and where each ends."""
-    found = hashlib.sha256()
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        found.update(len(data).to_bytes(8, "little"))
-        found.update(data)
-    return found.hexdigest()
 
 
 def _allocate(path: Path) -> None:
