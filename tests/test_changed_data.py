@@ -45,11 +45,14 @@ def test_changed_files_are_refused_by_the_name_of_their_set(command: Command, in
     assert len(record["data"][0]["fingerprint"]) == len(record["benchmarks"]["beir_parallel"]["fingerprint"]) == 64
     before = {file: file.read_bytes() for file in run.rglob("[!.]*.*") if file.is_file() and file.name != "run.log"}
 
-    for folder, named in (("texts", "the training set texts has changed"), ("asked", "the benchmark beir_parallel has changed")):
+    for folder, named in (
+        ("texts", "the training set texts has changed"),
+        ("asked", "the benchmark beir_parallel has changed"),
+    ):
         shutil.copytree(tmp_path / folder, tmp_path / "kept")
         queries = tmp_path / folder / "de" / "queries.jsonl"
         queries.write_text(queries.read_text().replace("de 0", "de eins"))
-        assert_one_line(in_process("run", *JOB), "resume=auto", named, str(run))
+        assert_one_line(in_process("run", *JOB), f"resume=auto: {named} has changed since", str(run))
         shutil.rmtree(tmp_path / folder)
         (tmp_path / "kept").rename(tmp_path / folder)
     changed = {file for file, content in before.items() if file.read_bytes() != content}

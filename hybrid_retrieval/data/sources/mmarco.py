@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
-from hybrid_retrieval.cache import file_state
+from hybrid_retrieval.cache import Cache, file_state
 from hybrid_retrieval.config import share
 from hybrid_retrieval.data.parallel import PairsWriter
 from hybrid_retrieval.data.records import read_lines
@@ -86,10 +86,13 @@ class Mmarco(BuiltSource):
         names = [TRIPLES, *(place.format(NAMES[language]) for place in TEXTS.values() for language in self.languages)]
         if self._folder is None:
             advice = "name a local copy with dataset.path="
-            return {
+            files = {
                 name: self.hub.dataset_file(REPOSITORY, f"data/{name}", self.revision, advice)
                 for name in track(names, f"downloading {REPOSITORY}")
             }
+            for name, file in files.items():
+                Cache.at(self.paths.cache).check_pinned((REPOSITORY, self.revision, name), file)
+            return files
         expected = f"expected a copy of {REPOSITORY}"
         if not self._folder.is_dir():
             raise InputError(f"dataset.path={self._folder} is not a folder; {expected} with {TRIPLES} in it")

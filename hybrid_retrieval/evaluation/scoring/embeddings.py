@@ -11,9 +11,6 @@ import errno
 import json
 import multiprocessing
 import os
-import shutil
-import socket
-import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -25,7 +22,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_retrieval.cache import Cache
+from hybrid_retrieval.cache import Cache, scratch
 from hybrid_retrieval.data.stored_texts import text_digest
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors
@@ -192,12 +189,8 @@ def embedding_store(cache: str, dtype: str, devices: int, kept: bool) -> Iterato
     if kept:
         yield EmbeddingStore(whole, dtype, devices)
         return
-    mine = f"embeddings-{socket.gethostname()}-"
-    for left in whole.root.glob(f"{mine}*"):  # of processes that were killed
-        if not Path(f"/proc/{left.name.removeprefix(mine).partition('-')[0]}").exists() and Path("/proc/self").exists():
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{mine}{os.getpid()}-", dir=whole.root, ignore_cleanup_errors=True) as folder:
-        yield EmbeddingStore(Cache(Path(folder)), dtype, devices)
+    with scratch(whole.root) as folder:
+        yield EmbeddingStore(Cache(folder), dtype, devices)
 
 
 def encode_together(devices: int, job: EncodingJob, folder: Path, blocks: Sequence[int]) -> None:
