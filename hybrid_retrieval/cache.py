@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.files import sha256
+from hybrid_retrieval.files import input_state, sha256
 
 SCRATCH = ".unfinished-"
 """How the names of folders begin that are being built."""
@@ -143,7 +143,7 @@ sweep_once = functools.cache(sweep)
 def digest(key: Any) -> str:
     """A short name for any JSON value."""
     text = json.dumps(key, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 
 def folder_state(path: Path) -> list[Any]:
@@ -153,5 +153,5 @@ def folder_state(path: Path) -> list[Any]:
 
 def file_state(path: Path) -> list[Any]:
     """A local file's resolved name, size and modification time: it changes when the file does."""
-    state = path.stat()
+    state = input_state(path)
     return [str(path.resolve()), state.st_size, state.st_mtime_ns]

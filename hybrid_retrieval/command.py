@@ -28,6 +28,9 @@ STORAGE_FAULTS = {
     errno.ENOTDIR: "a part of its path is no folder",
 }
 
+LONGEST = 900
+"""Characters of an error's line."""
+
 
 def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) -> None:
     """Run `task` on the composed config, once or as a multirun, and exit as the contract says.
@@ -105,8 +108,9 @@ def with_exit_code(action: Callable[[], object], full: bool = False) -> None:
 
 
 def stop(message: str, code: int = 2) -> NoReturn:
-    """Print one line and end."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    """Print one line and end; what a terminal would obey, and the middle of what nobody would read, is left out."""
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(message.split()))
+    print(f"error: {line if len(line) <= LONGEST else f'{line[: LONGEST - 300]} ... {line[-300:]}'}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,11 +27,26 @@ def open_input(path: Path) -> io.BufferedReader:
     Raises:
         InputError: it is not a file, or cannot be read.
     """
-    try:
-        kind = stat.S_IFMT(path.stat().st_mode)
-        if kind in NO_FILES:
-            raise InputError(f"{path} is {NO_FILES[kind]}; expected a file")
+    input_state(path)
+    with unreadable(path):
         return path.open("rb")
+
+
+def input_state(path: Path) -> os.stat_result:
+    """Size and times of an input file; an InputError where it is none."""
+    with unreadable(path):
+        state = path.stat()
+    kind = stat.S_IFMT(state.st_mode)
+    if kind in NO_FILES:
+        raise InputError(f"{path} is {NO_FILES[kind]}; expected a file")
+    return state
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Make an InputError of what the system has against reading a file."""
+    try:
+        yield
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
 

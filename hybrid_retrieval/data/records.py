@@ -110,16 +110,16 @@ def _said(value: Any) -> str:
 
 def check_characters(text: str, place: str) -> None:
     """Refuse a text that is not Unicode: JSON can spell halves of surrogate pairs."""
-    if text.isascii():
-        return
     try:
-        text.encode()
+        text.isascii() or text.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{place} holds half of a surrogate pair (character {error.start + 1}), which is no text") from error
 
 
 def check_id(value: str, place: str) -> str:
     """The id again, if it is one: it stands in lines of tab-separated fields."""
+    if value.isascii() and value.isprintable() and value.strip():
+        return value
     check_characters(value, place)
     if not value.strip() or CONTROL.search(value):
         raise InputError(f"{place} is {value[:60]!r}; expected an id without tabs, line breaks or other control characters")
@@ -137,7 +137,7 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines, ends included, of a text file, gzip or plain; only a newline ends a line.
 
     Raises:
-        InputError: it is damaged or not UTF-8, with the line.
+        InputError: it is empty, or damaged or not UTF-8, with the line.
     """
     number = 0
     try:
@@ -149,15 +149,13 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
         raise InputError(f"{file}, line {number}: not UTF-8 (byte {error.start + 1} of the line)") from error
     except (EOFError, zlib.error, OSError) as error:
         raise InputError(f"{file}: damaged or truncated after line {number} ({error})") from error
+    if number == 0:
+        raise InputError(f"{file} is empty; expected lines")
 
 
 def read_rows(file: Path) -> Iterator[Record]:
     """The records of a ``.jsonl``, a ``.jsonl.gz`` or a ``.parquet``, of which there must be one."""
-    record = None
-    for record in read_parquet(file) if file.suffix == ".parquet" else read_json(file):
-        yield record
-    if record is None:
-        raise InputError(f"{file} is empty; expected records")
+    return read_parquet(file) if file.suffix == ".parquet" else read_json(file)
 
 
 def read_json(file: Path) -> Iterator[Record]:
@@ -204,6 +202,8 @@ def read_parquet(file: Path) -> Iterator[Record]:
     except (pa.ArrowException, datasets.exceptions.DatasetsError, OSError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0][:120]
         raise InputError(f"{file}: not a readable Parquet file after row {number} ({reason})") from error
+    if number == 0:
+        raise InputError(f"{file} is empty; expected rows")
 
 
 def only_one(files: Iterable[Path]) -> Path | None:
@@ -291,7 +291,6 @@ def read_qrels(file: Path, queries: Container[str], passages: Container[str] | N
     Raises:
         InputError: an empty file, no header, a damaged line or an unknown id, with file and line.
     """
-    number = 0
     for number, line in read_lines(file):
         fields = line.rstrip("\r\n").split("\t")
         if number == 1:
@@ -307,5 +306,3 @@ def read_qrels(file: Path, queries: Container[str], passages: Container[str] | N
         if passages is not None and passage not in passages:
             raise InputError(f"{file}, line {number}: passage {passage!r} is not in {file.parents[1].name}/corpus.jsonl")
         yield query, passage, grade
-    if number == 0:
-        raise InputError(f"{file} is empty; expected a header line and judgements")

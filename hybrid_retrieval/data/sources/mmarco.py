@@ -159,8 +159,6 @@ def read_texts(file: Path, known: Int32s, found: npt.NDArray[np.bool_], lost: Co
             yield group, str(id_), text
         else:
             lost["with an empty text"] += 1
-    if not seen:
-        raise InputError(f"{file} is empty; expected lines of an id, a tab and a text")
     values, first = np.unique(np.asarray(seen), return_index=True)
     if len(values) < len(seen):
         again = int(np.setdiff1d(np.arange(len(seen)), first)[0])
@@ -198,5 +196,5 @@ def read_triples(file: Path) -> Int32s:
             if len(fields) != len(columns) or not all(map(is_id, fields)):
                 reason = f"is not 3 tab-separated integers ({', '.join(columns)}; truncated?)"
                 raise InputError(f"{file}, line {number}: {line.strip()[:60]!r} {reason}") from error
-        raise InputError(f"{file} is empty; expected lines of a query, a positive and a negative passage id") from error
+        raise InputError(f"{file}: not 3 tab-separated columns of integers ({str(error)[:120]})") from error
     return np.concatenate(parts)
