@@ -6,13 +6,14 @@ files of an evaluation or into a training set. The seed of a case that fails is 
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
 import random
 import signal
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ from hybrid_retrieval.evaluation.benchmarks.mr_tydi import MrTydi
 from hybrid_retrieval.evaluation.benchmarks.mtop import Mtop
 from hybrid_retrieval.evaluation.benchmarks.tydiqa import Tydiqa
 from hybrid_retrieval.evaluation.retrievers.random import RandomVectors
+from tests.command_output import assert_one_line
+from tests.conftest import Command
 
 SECONDS = 20
 LANGUAGES = ("de", "en")
@@ -371,7 +374,7 @@ class Damage:
         file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
 
 
-@contextmanager
+@contextlib.contextmanager
 def within(seconds: int) -> Iterator[None]:
     def late(*_: object) -> None:
         raise TimeoutError(f"not over after {seconds} s")
@@ -448,3 +451,95 @@ def test_damaged_data_is_read_or_refused_in_one_line(
 def test_undamaged_data_is_accepted(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damage, code, printed = end_of(name, -1, tmp_path, capsys)
     assert (damage, code) == ("none", 0), printed
+
+
+DEEP = "[" * 100_000
+SQUAD = '{"data": [{"paragraphs": [{"context": "Yes.", "sentence_breaks": [[0, 4]], "qas": [\n%s]}]}]}'
+ASKED = '{"id": "q", "question": "?", "answers": [{"answer_start": 0}]}'
+HEADER = "query-id\tcorpus-id\tscore\n"
+LAREQA = ["benchmark=xquad_r", "benchmark.xquad_r.languages=[en]"]
+TYDI = ["benchmark=tydiqa", "benchmark.tydiqa.languages=[en]"]
+MIRACL_YO = ["benchmark=miracl", "benchmark.miracl.languages=[yo]"]
+BEIR = ["benchmark=beir_parallel", "benchmark.beir_parallel.path=set"]
+EN, TYDI_EN = "xquad-r/en.json", "tydiqa-goldp/tydiqa.goldp.en.dev.json"
+TOPICS, QRELS = (f"miracl/{kind}.miracl-v1.0-yo-dev.tsv" for kind in ("topics", "qrels"))
+CORPUS, TEST = "set/de/corpus.jsonl", "set/de/qrels/test.tsv"
+REFUSED = {
+    "null for a question": (LAREQA, EN, SQUAD % ASKED.replace('"?"', "null"), "qas[0]: question is null; expected a text"),
+    "a number for a question": (LAREQA, EN, SQUAD % ASKED.replace('"?"', "7"), "question is a number (7); expected a text"),
+    "a list for an id": (LAREQA, EN, SQUAD % ASKED.replace('"q"', "[]"), "qas[0]: id is a list; expected an id"),
+    "a boolean for a place": (LAREQA, EN, SQUAD % ASKED.replace("0}", "true}"), "answer_start is a boolean (True)"),
+    "half a surrogate pair": (LAREQA, EN, SQUAD % ASKED.replace("?", r"\ud83d"), "question holds half of a surrogate pair"),
+    "endless nesting": (LAREQA, EN, SQUAD % DEEP, "en.json: JSON that is nested too deep"),
+    "no UTF-8": (LAREQA, EN, (SQUAD % ASKED).encode() + b"\n\n\xff", "en.json, line 4: not UTF-8"),
+    "a folder": (LAREQA, EN, "folder", "en.json is a folder; expected a file"),
+    "a pipe": (LAREQA, EN, "pipe", "en.json is a pipe; expected a file"),
+    "a device": (LAREQA, EN, "device", "en.json is a device; expected a file"),
+    "null for a context": (
+        TYDI,
+        TYDI_EN,
+        SQUAD.replace('"Yes."', "null") % ASKED.replace('"q"', '"english-1"'),
+        "data[0], paragraphs[0]: context is null",
+    ),
+    "a pipe for TyDi": (TYDI, TYDI_EN, "pipe", "dev.json is a pipe; expected a file"),
+    "a tab in an id": (BEIR, CORPUS, r'{"_id": "a\tb", "text": "x"}', r"corpus.jsonl, line 1: _id is 'a\tb'; expected an id"),
+    "a line break in an id": (BEIR, CORPUS, r'{"_id": "a\nb", "text": "x"}', "corpus.jsonl, line 1: _id is"),
+    "a boolean for an id": (BEIR, CORPUS, '{"_id": true, "text": "x"}', "_id is a boolean (True); expected an id"),
+    "a list for a text": (BEIR, CORPUS, '{"_id": 1, "text": ["x"]}', "line 1: text is a list; expected a text"),
+    "a nested line": (BEIR, CORPUS, DEEP, "corpus.jsonl, line 1: JSON that is nested too deep"),
+    "no UTF-8 in a line": (BEIR, CORPUS, b'{"_id": 1, "text": "x"}\n{"_id": "\xff', "corpus.jsonl, line 2: not UTF-8"),
+    "a folder for a corpus": (BEIR, CORPUS, "folder", "corpus.jsonl is a folder"),
+    "a socket for a corpus": (BEIR, CORPUS, "socket", "corpus.jsonl is a socket"),
+    "two forms": (BEIR, "set/de/corpus.jsonl.gz", b"", "corpus.jsonl lies beside corpus.jsonl.gz: keep one of them"),
+    "a folder's name": (BEIR, "set/a b/corpus.jsonl", "{}", "has a sub-folder 'a b', which is no name of a language"),
+    "a long grade": (BEIR, TEST, HEADER + f"q0\tc0\t{'9' * 5000}\n", "test.tsv, line 2: '999"),
+    "an Arabic grade": (BEIR, TEST, HEADER + "q0\tc0\t١\n", "test.tsv, line 2: '١' is not a grade"),
+    "no grade above 0": (BEIR, TEST, HEADER + "q0\tc0\t0\n", "every grade in qrels/test.tsv of de is 0 or below"),
+    "an Arabic grade of MIRACL": (MIRACL_YO, QRELS, "1 Q0 1#0 ١\n", "qrels.miracl-v1.0-yo-dev.tsv, line 1: '١' is not a grade"),
+    "a long grade of MIRACL": (MIRACL_YO, QRELS, f"1 Q0 1#0 {'9' * 5000}\n", "line 1: '999"),
+    "a null character in an id": (MIRACL_YO, TOPICS, "a\0\tx\n", r"yo-dev.tsv, line 1: id is 'a\x00'; expected an id"),
+}
+
+
+def put(file: Path, content: str | bytes) -> None:
+    """A file's content, or something else in its place."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    if content == "folder":
+        file.mkdir()
+    elif content == "pipe":
+        os.mkfifo(file)
+    elif content == "device":
+        file.symlink_to("/dev/zero")
+    elif content == "socket":
+        with socket.socket(socket.AF_UNIX) as one, contextlib.chdir(file.parent):
+            one.bind(file.name)
+    else:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_command_names_file_and_record(case: str, in_process: Command, tmp_path: Path) -> None:
+    settings, place, content, said = REFUSED[case]
+    data = tmp_path / "data"
+    for name, whole in {**beir("test"), TOPICS: b"1\tx\n", QRELS: b"1 Q0 1#0 1\n"}.items():
+        if "/en/" not in name:
+            put(data / name, whole)
+    put(data / place, content)
+    with within(SECONDS):
+        done = in_process("evaluate", "retriever=[random]", *settings, f"paths.data={data}", "hydra.run.dir=out")
+    assert_one_line(done, said, str(data / "set") if settings is BEIR else str(data / place))
+
+
+def test_a_training_set_is_refused_alike(in_process: Command, tmp_path: Path) -> None:
+    root = tmp_path / "data" / "set"
+    job = ("dataset=beir_parallel", "dataset.path=set", f"paths.data={root.parent}", "hydra.run.dir=out")
+    for number in range(65):
+        put(root / f"l{number}" / "queries.jsonl", lines([{"_id": "q", "text": "x"}]))
+    assert_one_line(in_process("run", *job), "set has 65 languages; at most 64 fit: choose with dataset.languages")
+    put(root / "l0" / "queries.jsonl", "pipe")
+    with within(SECONDS):
+        refused = in_process("run", *job, "dataset.languages=[l0,l1]")
+    assert_one_line(refused, "set/l0/queries.jsonl is a pipe; expected a file")
+    for path in ("x" * 5000, "~nobody-of-this-name/x", "set/../\\x1b[31m"):
+        assert_one_line(in_process("run", *job, f"dataset.path='{path}'"), "dataset.path=")
