@@ -374,10 +374,14 @@ class Damage:
         file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
 
 
+class Late(BaseException):
+    """No reader takes it for an error of its file."""
+
+
 @contextlib.contextmanager
 def within(seconds: int) -> Iterator[None]:
     def late(*_: object) -> None:
-        raise TimeoutError(f"not over after {seconds} s")
+        raise Late(f"not over after {seconds} s")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)
