@@ -19,9 +19,9 @@ from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.measures import SETTINGS, Floats, measure
 from hybrid_retrieval.evaluation.statistics.significance import holm, paired_difference, significance_clusters, system_mean
 from hybrid_retrieval.files import write_text
+from hybrid_retrieval.reporting.contest import LEVEL, LEVELS, QUESTIONS, SEEDS_TOO
 from hybrid_retrieval.reporting.pairwise import (
     LEGEND,
-    LEVELS,
     Difference,
     Ranked,
     difference_table,
@@ -30,23 +30,19 @@ from hybrid_retrieval.reporting.pairwise import (
 )
 from hybrid_retrieval.reporting.per_query import CommonQuestions, PerQuery
 from hybrid_retrieval.reporting.systems import System, find_systems
-from hybrid_retrieval.reporting.tables import Table, console, rich_table
+from hybrid_retrieval.reporting.tables import Table, console, show
 
 DESCRIPTION = """Compare the per-query values of two or more systems on the questions that all of them have.
-A difference is the later system minus the earlier one; its interval and p respect that the translations of one question belong
-together, and that seeds vary where a system has several."""
+A difference is the new system minus the reference, which is named first; its interval and p respect that the translations of
+one question belong together, and that seeds vary where a system has several."""
 EPILOG = """SYSTEM is [NAME=]PATH[,PATH ...]: run directories, folders of them, or quoted patterns. With a NAME, all its runs
 are seeds of one system; without, runs that differ in more than their seed are different systems."""
-
-LEVEL = 0.05
-QUESTIONS = "cluster bootstrap and randomisation over clusters of questions"
-SEEDS_TOO = "random effects of seeds and clusters of questions"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare what the command line names; the exit code is 2 where it cannot be compared."""
     parser = argparse.ArgumentParser("python -m hybrid_retrieval.compare", description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("systems", metavar="SYSTEM", nargs="+", help="two or more, the baseline first")
+    parser.add_argument("systems", metavar="SYSTEM", nargs="+", help="two or more, the reference first")
     parser.add_argument("--benchmark", metavar="NAME", help="one benchmark (default: all that every system has)")
     parser.add_argument("--setting", choices=tuple(SETTINGS), help="one setting (default: all)")
     parser.add_argument("--measure", metavar="NAME[,NAME ...]", help="measures, or 'all' (default: mAP, or nDCG@10, or MRR)")
@@ -108,8 +104,7 @@ def compare(chosen: argparse.Namespace) -> None:
     if single and len(single) < len(systems):
         notes.insert(0, f"{', '.join(single)}: one run; how it varies with its seed is not in the intervals.")
     screen = console()
-    for table in _tables(whole, ranked, matrix if chosen.matrix else []):
-        screen.print(rich_table(table))
+    show(screen, *_tables(whole, ranked, matrix if chosen.matrix else [], systems))
     for line in [LEGEND, *sorted({one.method for one in whole}), *notes]:
         screen.print(line, markup=False, soft_wrap=True)
     if chosen.out is not None:
@@ -212,15 +207,19 @@ def _ranking(question: Question, differences: Sequence[Difference], resampling: 
     ]
 
 
-def _tables(differences: Sequence[Difference], ranked: Sequence[Ranked], matrix: Sequence[Difference]) -> Iterator[Table]:
+def _tables(
+    differences: Sequence[Difference], ranked: Sequence[Ranked], matrix: Sequence[Difference], systems: Sequence[System]
+) -> Iterator[Table]:
     for benchmark in dict.fromkeys(one.benchmark for one in differences):
         yield difference_table([one for one in differences if one.benchmark == benchmark])
         places = [place for place in ranked if place.benchmark == benchmark]
         if places:
             yield ranking_table(places)
         pairs = [one for one in matrix if one.benchmark == benchmark]
-        for key in dict.fromkeys((one.measure, one.systems) for one in pairs):
-            yield matrix_table([one for one in pairs if (one.measure, one.systems) == key])
+        never = {system.name: system.runs[0].figures.never_seen(benchmark) for system in systems}
+        for key in dict.fromkeys((one.measure, one.baseline, one.system) for one in pairs):
+            mine = [one for one in pairs if (one.measure, one.baseline, one.system) == key]
+            yield matrix_table(mine, {name: never[name] for name in key[1:]})
 
 
 def _origin(system: System) -> dict[str, Any]:

@@ -34,6 +34,13 @@ def system_mean(runs: Floats, replicates: int, seed: int, clusters: Ints | None 
     return float(panel_means(runs[0])[-1]), low, high
 
 
+def macro_p(ours: Floats, theirs: Floats, replicates: int, seed: int, clusters: Ints | None = None) -> float:
+    """The p of the macro means of `paired_difference`, without the rest of it."""
+    if len(ours) == len(theirs) == 1:
+        return float(sign_flip_p_values(ours[0] - theirs[0], replicates, seed, clusters=clusters)[-1])
+    return crossed_difference(_contributions(ours, clusters), _contributions(theirs, clusters)).p
+
+
 def paired_difference(ours: Floats, theirs: Floats, replicates: int, seed: int, clusters: Ints | None = None) -> Estimates:
     """`ours` minus `theirs`, each [seeds, questions, pairs], paired by question.
 
