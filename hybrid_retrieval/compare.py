@@ -30,7 +30,7 @@ from hybrid_retrieval.reporting.pairwise import (
 )
 from hybrid_retrieval.reporting.per_query import CommonQuestions, PerQuery
 from hybrid_retrieval.reporting.systems import System, find_systems
-from hybrid_retrieval.reporting.tables import Table, console, show
+from hybrid_retrieval.reporting.tables import Table, console, p_value, show
 
 DESCRIPTION = """Compare the per-query values of two or more systems on the questions that all of them have.
 A difference is the new system minus the reference, which is named first; its interval and p respect that the translations of
@@ -100,7 +100,9 @@ def compare(chosen: argparse.Namespace) -> None:
     cells = max(Counter((one.benchmark, one.measure, one.systems) for one in pairs).values(), default=0)
     if chosen.matrix and (least := cells / (chosen.replicates + 1)) >= LEVELS[-1]:
         enough = round(2 * cells / LEVELS[-1])
-        notes.append(f"{cells} language pairs: no corrected p is below {least:.4f}; --replicates={enough} tells smaller ones.")
+        notes.append(
+            f"{cells} language pairs: no corrected p is below {p_value(least)}; --replicates={enough} tells smaller ones."
+        )
     if single and len(single) < len(systems):
         notes.insert(0, f"{', '.join(single)}: one run; how it varies with its seed is not in the intervals.")
     screen = console()

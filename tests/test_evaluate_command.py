@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,35 @@ def test_a_run_scores_its_baselines_too(in_process: Command, tmp_path: Path) -> 
     assert "Cr. · bm25" in done.stdout
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["baselines/bm25/held_out/monolingual/queries"] == metrics["held_out/monolingual/queries"]
+
+
+def test_languages_that_a_run_never_drew_are_left_out_of_a_second_mean(
+    in_process: Command, weights: Path, benchmark: str, tmp_path: Path
+) -> None:
+    """The same when a run is evaluated again; nobody knows what an encoder saw that was published."""
+    there = Path(benchmark.partition("=")[2])
+    for language, name in (("de", "s0"), ("en", "s1"), ("ru", "xx")):
+        shutil.copytree(there / language, tmp_path / "set" / name)
+    chosen = ["benchmark=beir_parallel", f"benchmark.beir_parallel.path={tmp_path / 'set'}", "retriever=[bm25]"]
+    small = [override for override in SMALL if not override.startswith(("benchmark=", "model."))]
+    done = in_process("run", *small, *chosen, "model=static", "model.vocabulary=800", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert "† Never in the training text: xx." in done.stdout
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    seen = {key: value for key, value in metrics.items() if "/seen" in key}
+    assert not [key for key in seen if not key.startswith("beir_parallel/")]
+    for setting, parts in (("monolingual", ["s0", "s1"]), ("crosslingual", ["s0-s1", "s1-s0"]), ("multilingual", ["s0", "s1"])):
+        expected = np.mean([metrics[f"beir_parallel/{setting}/map/{part}"] for part in parts])
+        assert seen[f"beir_parallel/{setting}/map/seen"] == pytest.approx(expected)
+        assert seen[f"beir_parallel/{setting}/map/seen.low"] <= expected <= seen[f"beir_parallel/{setting}/map/seen.high"]
+    again = in_process("evaluate", "checkpoint=run", *chosen, "hydra.run.dir=again")
+    assert again.returncode == 0, again.stderr
+    metrics = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert {key: value for key, value in metrics.items() if "/seen" in key} == seen
+    done = in_process("run", *small, *chosen, *LENGTHS, "model=xlmr", f"model.path={weights}", "hydra.run.dir=published")
+    assert done.returncode == 0, done.stderr
+    assert not [key for key in json.loads((tmp_path / "published" / "metrics.json").read_text()) if "/seen" in key]
+    assert "†" not in done.stdout
 
 
 def test_an_endpoint_is_scored_like_any_encoder_and_asked_once(

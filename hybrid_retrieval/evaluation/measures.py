@@ -160,6 +160,25 @@ class Measure:
         return self.of_ranks(relevant, self.depth or EVERY)
 
 
+BIAS_HEADINGS = {
+    "friedman_w": "Kendall's W",
+    "friedman_mean_rank": "Mean place of a language",
+    "share": "Share of a language",
+    "share_deviation": "Shares off the sizes",
+    "share_deviation_uniform": "Shares off equal ones",
+    "own_language_preference": "Own language preferred",
+    "score_gap": "Score gap",
+    "score_gap_standardised": "Score gap in deviations",
+    "score_gap_non_relevant": "Score gap, not relevant",
+    "score_gap_non_relevant_standardised": "Score gap, not relevant, in deviations",
+    "drop_without_own_language_map": "mAP lost without own language",
+    "language_probe": "Language probe of queries",
+    "language_probe_chance": "Language probe of queries by chance",
+    "language_probe_corpus": "Language probe of the corpus",
+    "language_probe_corpus_chance": "Language probe of the corpus by chance",
+    "centroid_distance": "Distance of centroids of queries",
+    "centroid_distance_corpus": "Distance of centroids of the corpus",
+}
 MEASURES = {
     one.stem: one
     for one in (
@@ -175,9 +194,7 @@ MEASURES = {
         Measure("mrc", "MRC", "higher", 4, POOLED),
         Measure("friedman", "Friedman's statistic", None, 1, POOLED),
         Measure("friedman_p", "Friedman's p", None, 4, POOLED, probability=True),
-        Measure("friedman_w", "Kendall's W", None, 4, POOLED),
-        Measure("friedman_mean_rank", "Language mean rank", None, 4, POOLED),
-        Measure("share", "Language share", None, 4, POOLED),
+        *(Measure(stem, heading, None, 4, POOLED) for stem, heading in BIAS_HEADINGS.items()),
         Measure("queries", "Queries", digits=0),
         Measure("left_out", "Left out", digits=0),
     )

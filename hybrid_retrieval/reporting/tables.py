@@ -128,13 +128,13 @@ def run_table(run: RunDirectory, benchmark: str) -> Table:
 
 def _ties(systems: Mapping[str, RunDirectory], benchmark: str) -> list[str]:
     """The figures that hang on the order of equal scores; nothing where there are none."""
-    found = [
-        f"{one.value:.0%} of {SETTINGS[one.setting]} {measure(one.measure.name.removeprefix(TIES)).label}"
-        f"{suffix.replace(' · ', ' of ')}"
-        for suffix, system in systems.items()
-        for one in system.figures
-        if one.benchmark == benchmark and one.measure.name.startswith(TIES) and one.seen is None
-    ]
+    found = []
+    for suffix, system in systems.items():
+        for one in system.figures:
+            if one.benchmark == benchmark and one.measure.name.startswith(TIES):
+                part = f"{number(100 * one.value, 0, bounds=(1.0,))}%"  # more than 1, or it is not there
+                moved = f"{SETTINGS[one.setting]} {measure(one.measure.name.removeprefix(TIES)).label}"
+                found.append(f"{part} of {moved}{suffix.replace(' · ', ' of ')}")
     return [f"By the order of equal scores alone, which is trec_eval's, moves: {', '.join(found)}."] if found else []
 
 

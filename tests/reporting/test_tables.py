@@ -210,7 +210,7 @@ def test_measures_of_bias_have_a_table_of_their_own(tmp_path: Path) -> None:
     assert [column.name for column in table.columns] == ["All", "±", "de", "th"]
     assert {row.label: list(row.values) for row in table.rows} == {
         "Rank distance": [7.0, 1.25, 4.0, 10.0],
-        "Language share@10": [None, None, 0.8, None],
+        "Share of a language@10": [None, None, 0.8, None],
     }
     assert [cell.text for _, cells in table.cells() for cell in cells] == ["7.0", "1.2", "4.0", "10.0", "-", "-", "0.8000", "-"]
     (short,) = bias_tables(run, "a", by_language=False)
