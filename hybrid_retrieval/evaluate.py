@@ -73,7 +73,7 @@ def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, 
     if trained:
         from hybrid_retrieval.training.checkpoint import checkpoint_path, trained_on
 
-        seen = trained_on(trained, saved.get("model") or {})
+        seen = trained_on(trained, saved.get("model"))
         facts["checkpoint"] = str(checkpoint_path(trained, evaluation.checkpoint))
     run_record.write_environment(directory, facts)
     figures = benchmarking.score_benchmarks(encoder, retrievers, benchmarks, evaluation, paths, directory, source, seen)

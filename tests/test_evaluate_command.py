@@ -15,7 +15,6 @@ import pytest
 import torch
 import yaml
 
-from hybrid_retrieval.evaluation.benchmarks.lareqa import Lareqa, Release
 from hybrid_retrieval.models.tokenization import train_unigram
 from tests.command_output import assert_one_line, last_line
 from tests.conftest import SMALL, Command
@@ -354,11 +353,10 @@ def test_the_figures_are_those_of_ir_measures_on_the_written_runs(in_process: Co
             assert metrics[f"beir_parallel/multilingual/{name}/{language}"] == pytest.approx(expected, abs=1e-6)
 
 
-def lareqa_set(folder: Path, rng: np.random.Generator) -> dict[str, tuple[int, int, str]]:
+def lareqa_set(folder: Path, rng: np.random.Generator) -> None:
     """Files in LAReQA's layout, of random words: sentences and whole paragraphs occur twice; languages differ in size."""
     words = [f"{one}{other}" for one in "bdfgklmnpr" for other in "aeiou"]
     folder.mkdir(parents=True)
-    counts = {}
     for language, most in (("de", 9), ("en", 12), ("th", 6)):
         paragraphs: list[dict[str, Any]] = []
         for number in range(most):
@@ -380,18 +378,13 @@ def lareqa_set(folder: Path, rng: np.random.Generator) -> dict[str, tuple[int, i
             ]
             paragraphs.append({"context": context, "sentence_breaks": breaks, "qas": asked})
         (folder / f"{language}.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
-        counts[language] = (2 * most, sum(len(one["sentence_breaks"]) for one in paragraphs), "0" * 64)
-    return counts
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_so_are_those_of_any_set_in_lareqas_layout(
-    in_process: Command, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
+def test_so_are_those_of_any_set_in_lareqas_layout(in_process: Command, weights: Path, tmp_path: Path, seed: int) -> None:
     """In each setting: the written run holds every sentence, so that it is the run of each language, too."""
-    counts = lareqa_set(tmp_path / "data" / "mlqa-r", np.random.default_rng(seed))
-    monkeypatch.setattr(Lareqa, "releases", {"mlqa_r": Release("mlqa-r", "revision", counts)})
-    chosen = ["benchmark=mlqa_r", f"paths.data={tmp_path / 'data'}", "benchmark.mlqa_r.candidate=sentence_in_context"]
+    lareqa_set(tmp_path / "set", np.random.default_rng(seed))
+    chosen = ["benchmark=lareqa", f"benchmark.lareqa.path={tmp_path / 'set'}", "benchmark.lareqa.candidate=sentence_in_context"]
     kept = ["evaluation.save_runs=true", "evaluation.save_embeddings=true", "evaluation.run_depth=1000"]
     systems = ["retriever=[bm25]", "model=xlmr", f"model.path={weights}", "evaluation.dtype=float32", *LENGTHS]
     done = in_process("evaluate", *chosen, *kept, *systems, "evaluation.replicates=0", "hydra.run.dir=scored")
@@ -399,8 +392,8 @@ def test_so_are_those_of_any_set_in_lareqas_layout(
     metrics = json.loads((tmp_path / "scored" / "metrics.json").read_text())
     theirs = {"map": ir_measures.AP, "mrr": ir_measures.RR, "ndcg@10": ir_measures.nDCG @ 10, "recall@10": ir_measures.R @ 10}
     for system, folder in (("", tmp_path / "scored"), ("baselines/bm25/", tmp_path / "scored" / "baselines" / "bm25")):
-        qrels = list(ir_measures.read_trec_qrels(str(folder / "runs" / "mlqa_r.qrels.tsv")))
-        found = list(ir_measures.read_trec_run(str(folder / "runs" / "mlqa_r.trec")))
+        qrels = list(ir_measures.read_trec_qrels(str(folder / "runs" / "lareqa.qrels.tsv")))
+        found = list(ir_measures.read_trec_run(str(folder / "runs" / "lareqa.trec")))
         assert len({(one.query_id, one.score) for one in found}) < 0.8 * len(found), "few ties"
         corpora = ("de", "en", "th", "") if not system else ("",)  # BM25's words weigh otherwise in the pool
         for answered in corpora:
@@ -413,12 +406,12 @@ def test_so_are_those_of_any_set_in_lareqas_layout(
                     setting = "multilingual" if not answered else "monolingual" if asked == answered else "crosslingual"
                     languages = f"{asked}-{answered}" if setting == "crosslingual" else asked
                     expected = float(np.mean(values[str(measure), asked]))
-                    assert metrics[f"{system}mlqa_r/{setting}/{name}/{languages}"] == pytest.approx(expected, abs=1e-6)
+                    assert metrics[f"{system}lareqa/{setting}/{name}/{languages}"] == pytest.approx(expected, abs=1e-6)
                 if not answered:
                     every = [value for asked in ("de", "en", "th") for value in values[str(measure), asked]]
-                    assert metrics[f"{system}mlqa_r/multilingual/micro_{name}"] == pytest.approx(np.mean(every), abs=1e-6)
-    by_hand = mean_over_questions(tmp_path / "data" / "mlqa-r", tmp_path / "scored" / "embeddings" / "mlqa_r")
-    assert metrics["mlqa_r/multilingual/micro_map"] == pytest.approx(by_hand, abs=1e-6)
+                    assert metrics[f"{system}lareqa/multilingual/micro_{name}"] == pytest.approx(np.mean(every), abs=1e-6)
+    by_hand = mean_over_questions(tmp_path / "set", tmp_path / "scored" / "embeddings" / "lareqa")
+    assert metrics["lareqa/multilingual/micro_map"] == pytest.approx(by_hand, abs=1e-6)
 
 
 def mean_over_questions(files: Path, embeddings: Path) -> float:
@@ -444,3 +437,19 @@ def mean_over_questions(files: Path, embeddings: Path) -> float:
         places = [place for place, (name, _) in enumerate(ranked, 1) if name in wanted]
         precision.append(np.mean([number / place for number, place in enumerate(places, 1)]))
     return float(np.mean(precision))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([], "benchmark.lareqa.path is missing"),
+        (["path=nowhere"], "nowhere"),
+        (["path=."], "holds no file LANGUAGE.json"),
+        (["path=.", "candidate=paragraph"], "benchmark.lareqa.candidate='paragraph'"),
+        (["path=set", "languages=[fr]"], "'fr'"),
+    ],
+)
+def test_a_folder_that_is_no_such_set_is_refused(in_process: Command, tmp_path: Path, arguments: list[str], part: str) -> None:
+    lareqa_set(tmp_path / "set", np.random.default_rng(0))
+    options = (f"benchmark.lareqa.{argument}" for argument in arguments)
+    assert_one_line(in_process("evaluate", "retriever=random", "benchmark=lareqa", *options), part)

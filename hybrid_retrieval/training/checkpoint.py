@@ -38,12 +38,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def trained_on(run_dir: Path, model: Mapping[str, Any]) -> tuple[str, ...] | None:
+def trained_on(run_dir: Path, model: Any) -> tuple[str, ...] | None:
     """The languages of the text that a run's encoder has seen; None where its `model` began with published weights.
 
     Published weights have seen more than this run says. They are known by the directory or the name that the config gives.
     """
-    return None if model.get("path") or model.get("name") else languages_drawn(run_dir / "batch_manifest.parquet")
+    from_scratch = isinstance(model, Mapping) and not (model.get("path") or model.get("name"))
+    return languages_drawn(run_dir / "batch_manifest.parquet") if from_scratch else None
 
 
 def check_checkpoint(path: Path, encoder: nn.Module) -> None:
