@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hybrid_retrieval.evaluation.measures import SETTINGS, measure
 from hybrid_retrieval.reporting.contest import LEVELS
-from hybrid_retrieval.reporting.seen import footnote, marked
+from hybrid_retrieval.reporting.seen import SHORT, footnote, marked
 from hybrid_retrieval.reporting.tables import Column, Row, Table, number, p_value
 
 LEGEND = "* p<.05, ** p<.01, *** p<.001 after Holm's correction"
@@ -26,6 +26,7 @@ class Difference:
         corrected: p after Holm: of macro means over all that are shown of the benchmark, of language pairs over those of the
             same measure and systems.
         method: how interval and p came about.
+        seen: whether it leaves out the languages that one of the systems was never trained on.
     """
 
     benchmark: str
@@ -44,6 +45,7 @@ class Difference:
     questions: int
     method: str
     corrected: float = 1.0
+    seen: bool = False
 
     @property
     def systems(self) -> str:
@@ -65,7 +67,7 @@ class Ranked:
     high: float
 
 
-def difference_table(rows: Sequence[Difference]) -> Table:
+def difference_table(rows: Sequence[Difference], never: Mapping[str, Sequence[str]]) -> Table:
     """The differences of one benchmark; with one pair of systems, the means stand under their names, the reference first."""
     alone = len({row.systems for row in rows}) == 1
     text = [Column(name, None) for name in ("Measure", *(() if alone else ("Systems",)))]
@@ -81,9 +83,10 @@ def difference_table(rows: Sequence[Difference]) -> Table:
             _interval(row.low, row.high, digits, "+"),
             *(p_value(row.p), p_value(row.corrected), stars(row.corrected)),
         ]
-        shown.append(Row(SETTINGS[row.setting], values, section=f"{row.setting} {row.measure}"))
+        over = f"{SETTINGS[row.setting]} · {SHORT}" if row.seen else SETTINGS[row.setting]
+        shown.append(Row(over, values, section=f"{row.setting} {row.measure}"))
     title = f"{rows[0].benchmark}: {rows[0].systems if alone else 'new minus reference'}"
-    return Table(title, "Setting", columns, shown)
+    return Table(title, "Setting", columns, shown, footnote(never))
 
 
 def ranking_table(rows: Sequence[Ranked]) -> Table:

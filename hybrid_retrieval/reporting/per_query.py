@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,14 @@ class CommonQuestions:
     clusters: Ints
     pairs: list[tuple[str, str | None]]
     left_out: int
+
+    def without(self, languages: Container[str]) -> CommonQuestions | None:
+        """Those asked and answered in other languages; a pool keeps what it has. None where there are none."""
+        kept = [at for at, pair in enumerate(self.pairs) if not any(language in languages for language in pair if language)]
+        values = self.values[:, :, kept]
+        asked = np.isfinite(values[0]).any(axis=1)
+        pairs = [self.pairs[at] for at in kept]
+        return CommonQuestions(values[:, asked], self.clusters[asked], pairs, self.left_out) if kept else None
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -67,22 +69,32 @@ def test_a_comparison_says_who_never_saw_what(half: Make, make_run: Make, tmp_pa
     assert "† Never in the training text: zh (x_y)." in text
 
 
-def test_a_matrix_of_differences_marks_them(half: Make, make_run: Make, capsys: pytest.CaptureFixture[str]) -> None:
-    one, other = make_run("one"), half("other")
-    for number, folder in enumerate((one, other)):
-        pairs = [(asked, answered) for asked in LANGUAGES for answered in LANGUAGES]
-        rows = [
-            ("help_r", "monolingual" if a == b else "crosslingual", a, b, f"q{n}", n / 9 + number)
-            for a, b in pairs
-            for n in range(9)
-        ]
-        names = ("benchmark", "setting", "query_language", "corpus_language", "query_id", "map")
-        pq.write_table(
-            pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))), folder / "per_query.parquet"
-        )
-    assert compare([f"one={one}", f"other={other}", "--matrix", "--replicates=50"]) == 0
+def test_a_comparison_by_questions_leaves_them_out_a_second_time_and_marks_them(
+    half: Make, make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A question is worth a ninth more than the one before, and Chinese ones nothing; the other system has 1 more of each."""
+    runs = {"one": make_run("one"), "other": half("other")}
+    pairs = [(asked, answered) for asked in LANGUAGES for answered in LANGUAGES]
+    names = ("benchmark", "setting", "query_language", "corpus_language", "query_id", "map")
+    for more, folder in enumerate(runs.values()):
+        rows = []
+        for asked, answered in pairs:
+            about = ("help_r", "monolingual" if asked == answered else "crosslingual", asked, answered)
+            rows += [(*about, f"q{n}", ("zh" not in about) * n / 9 + more) for n in range(9)]
+        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        pq.write_table(pa.table(columns), folder / "per_query.parquet")
+    named = [f"{name}={folder}" for name, folder in runs.items()]
+    assert compare([*named, "--matrix", "--replicates=50", f"--out={tmp_path / 'out.json'}"]) == 0
+    found = {(row["setting"], row["seen"]): row for row in json.loads((tmp_path / "out.json").read_text())["differences"]}
+    assert set(found) == {(setting, seen) for setting in ("monolingual", "crosslingual") for seen in (False, True)}
+    for (setting, seen), row in found.items():
+        mine = [pair for pair in pairs if (pair[0] == pair[1]) == (setting == "monolingual")]
+        everything = np.mean([0 if "zh" in pair else 4 / 9 for pair in mine])
+        assert row["baseline_mean"] == pytest.approx(4 / 9 if seen else everything)
+        assert row["difference"] == pytest.approx(1)
     printed = capsys.readouterr().out
     assert "help_r · mAP: other minus one" in printed
+    assert "│ Cr. · seen†" in printed
     assert "zh†" in printed
     assert "de†" not in printed
     assert "† Never in the training text: zh (other)." in printed
