@@ -189,6 +189,7 @@ MEASURES = {
         Measure("precision", "P", "higher", of_ranks=precision, cut=True),
         Measure("knn_accuracy", "kNN", "higher"),
         Measure("rank_distance", "Rank distance", "lower", 1, POOLED, headline=True),
+        Measure("rank_distance_chance", "Rank distance by chance", None, 1, POOLED, headline=True),
         Measure("rank_distance_normalised", "Rank distance / pool", "lower", 4, POOLED),
         Measure("peer", "PEER", "higher", 4, POOLED),
         Measure("mrc", "MRC", "higher", 4, POOLED),

@@ -100,11 +100,14 @@ def _tested(
 
 
 def _above_floor(systems: Mapping[str, Sequence[RunDirectory]], name: str, benchmark: str, key: Key) -> bool:
-    mine, floor = (
-        [value for run in systems.get(system, ()) if (value := run.figures.value(benchmark, *key)) is not None]
-        for system in (name, FLOOR)
-    )
-    if not floor or not mine:
-        return not floor
-    gain = statistics.fmean(mine) - statistics.fmean(floor)
-    return gain > 0 if measure(key[1]).better == "higher" else gain < 0
+    """Whether a system is better than random vectors, or, where they were not scored, than what is expected of them."""
+
+    def mean(system: str, suffix: str = "") -> float | None:
+        found = [run.figures.value(benchmark, key[0], f"{key[1]}{suffix}") for run in systems.get(system, ())]
+        known = [value for value in found if value is not None]
+        return statistics.fmean(known) if known else None
+
+    mine, floor = mean(name), mean(FLOOR) if FLOOR in systems else mean(name, "_chance")
+    if mine is None or floor is None:
+        return floor is None
+    return mine > floor if measure(key[1]).better == "higher" else mine < floor

@@ -11,8 +11,8 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from hybrid_retrieval.evaluation.figures import SEEN
-from hybrid_retrieval.evaluation.measures import MICRO, SETTINGS, TIES, Measure, measure
-from hybrid_retrieval.reporting.contest import LEVELS, Contest
+from hybrid_retrieval.evaluation.measures import MICRO, POOLED, SETTINGS, TIES, Measure, measure
+from hybrid_retrieval.reporting.contest import FLOOR, LEVELS, Contest
 from hybrid_retrieval.reporting.labels import LabelledRun, conditions
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.seen import SHORT, footnote, marked
@@ -122,8 +122,25 @@ def run_table(run: RunDirectory, benchmark: str) -> Table:
                 margins = [figure.margin if figure else None for figure in found]
                 rows += [Row(MARGIN, margins, "margin")] if any(margins) else []
     never = {suffix.removeprefix(" · ") or run.title: one.figures.never_seen(benchmark) for suffix, one in systems.items()}
-    notes = [*footnote({name: languages for name, languages in never.items() if languages}), *_ties(systems, benchmark)]
+    notes = [
+        *footnote({name: languages for name, languages in never.items() if languages}),
+        *_by_chance({suffix.removeprefix(" · ") or run.title: one for suffix, one in systems.items()}, benchmark),
+        *_ties(systems, benchmark),
+    ]
     return Table(f"{benchmark} · {run.title}", "Setting", [column_of(one) for one in measures], rows, notes)
+
+
+def _by_chance(systems: Mapping[str, RunDirectory], benchmark: str) -> list[str]:
+    """The systems whose rank distance is worse than that of a random ranking; by its interval, where it has one."""
+    worse, expected = [], 0.0
+    for name, one in systems.items():
+        found, chance = (one.figures.get(benchmark, *POOLED, f"rank_distance{end}") for end in ("", "_chance"))
+        if name != FLOOR and found and chance and (found.value if found.low is None else found.low) > chance.value:
+            worse.append(name)
+            expected = chance.value
+    return (
+        [f"Rank distance of {', '.join(worse)}: above the {number(expected, 1)} expected of a random ranking."] if worse else []
+    )
 
 
 def _ties(systems: Mapping[str, RunDirectory], benchmark: str) -> list[str]:

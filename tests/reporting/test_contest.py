@@ -14,7 +14,7 @@ import yaml
 from lxml import html
 
 from hybrid_retrieval.compare import main as compare
-from hybrid_retrieval.evaluation.figures import Figure
+from hybrid_retrieval.evaluation.figures import Figure, Figures
 from hybrid_retrieval.evaluation.measures import SETTINGS, measure
 from hybrid_retrieval.report import main as report
 from tests.reporting.fake_runs import write_figures
@@ -129,6 +129,15 @@ def test_nothing_that_is_worse_than_random_vectors_is_bold(
     found, line = reported(tmp_path, capsys)
     assert found == {"Mo. mAP": ["bm25"], "Cr. mAP": ["a"], "Mul. mAP": [], "Rank distance": [], "Pairs/s": []}
     assert "random vectors" in line
+
+
+def test_nor_is_what_is_worse_than_expected_of_them(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, gain in (("a", 0.1), ("b", 0.0)):
+        folder = write(f"sweep/{name}", gains(0.0, 0.0, gain))
+        chance = Figure("toy", "multilingual", measure("rank_distance_chance"), None, None, 400.0)
+        write_figures(folder, [*Figures.read(folder), chance])
+    found, _ = reported(tmp_path, capsys)
+    assert (found["Mul. mAP"], found["Rank distance"]) == (["a"], [])
 
 
 def test_seeds_are_tried_together(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -196,6 +196,20 @@ def test_a_new_measure_stands_under_its_own_heading(tmp_path: Path) -> None:
     assert [column.name for column in table.columns] == ["Mo. nDCG@10", "Mo. P@5", "Mo. P@10", "Pairs/s"]
 
 
+@pytest.mark.parametrize(("low", "said"), [(None, True), (4001.0, True), (3999.0, False)])
+def test_a_rank_distance_that_is_worse_than_chance_is_named(tmp_path: Path, low: float | None, said: bool) -> None:
+    chance = Figure("a", "multilingual", measure("rank_distance_chance"), None, None, 4000.0)
+    path = write_figures(
+        tmp_path / "run", [Figure("a", "multilingual", measure("rank_distance"), None, None, 4100.0, low), chance]
+    )
+    for name, value in (("bm25", 3900.0), ("random", 4200.0)):
+        write_figures(
+            path / "baselines" / name, [Figure("a", "multilingual", measure("rank_distance"), None, None, value), chance]
+        )
+    notes = run_table(RunDirectory.open(path), "a").notes
+    assert notes == (["Rank distance of run: above the 4,000.0 expected of a random ranking."] if said else [])
+
+
 def test_measures_of_bias_have_a_table_of_their_own(tmp_path: Path) -> None:
     rank_distance, share = measure("rank_distance"), measure("share@10")
     figures = [
