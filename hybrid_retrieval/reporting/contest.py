@@ -14,7 +14,7 @@ import numpy as np
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.measures import measure
 from hybrid_retrieval.evaluation.statistics.resampling import panel_means
-from hybrid_retrieval.evaluation.statistics.significance import holm, macro_p, significance_clusters
+from hybrid_retrieval.evaluation.statistics.significance import holm, macro_p_values, significance_clusters
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def _tested(
         means = {system: statistics.fmean(panel_means(panel)[-1] for panel in runs) for system, runs in values.items()}
         order = sorted(means, key=means.__getitem__, reverse=better == "higher")
         ordered[setting, name] = order
-        for one, other in combinations(order, 2):
-            p.append(macro_p(values[one], values[other], replicates, 0, common.clusters))
+        compared = [(values[one], values[other]) for one, other in combinations(order, 2)]
+        p += macro_p_values(compared, replicates, 0, common.clusters)
     return ordered, p
 
 
