@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,7 @@ def score_benchmarks(
     paths: PathsConfig,
     directory: Path,
     source: Source | None = None,
+    trained_on: Sequence[str] | None = None,
 ) -> dict[str, float]:
     """Score an encoder, if there is one, and the retrievers on all benchmarks; the flat figures.
 
@@ -147,12 +148,13 @@ def score_benchmarks(
 
     Args:
         source: whose training passages retrievers learn from.
+        trained_on: the languages of the text that the encoder was trained on, where that is known.
     """
     figures: dict[str, float] = {}
     with embedding_store(paths.cache, config.dtype, config.devices, config.cache_embeddings) as store:
         if encoder is not None:
             dense = Dense(encoder, store, config.documents, config.overlap)
-            figures |= _score(dense, benchmarks, config, directory)
+            figures |= _score(dense, benchmarks, config, directory, trained_on=trained_on)
         for name, retriever in retrievers.items():
             if isinstance(retriever, OverDense):
                 retriever.dense = dense
@@ -160,7 +162,8 @@ def score_benchmarks(
                 retriever.text = training_passages(source, retriever.texts)
             folder = directory / BASELINES / name
             folder.mkdir(parents=True, exist_ok=True)
-            found = _score(retriever, benchmarks, config, folder, f" ({name})")
+            of_text = trained_on if isinstance(retriever, OverDense) else None
+            found = _score(retriever, benchmarks, config, folder, f" ({name})", of_text)
             record = yaml.safe_dump(_record(directory, name, retriever), sort_keys=False, allow_unicode=True)
             write_text(folder / run_record.CONFIG, record)
             run_record.write_metrics(folder, found)
@@ -182,10 +185,11 @@ def _score(
     config: EvaluationConfig,
     directory: Path,
     suffix: str = "",
+    trained_on: Sequence[str] | None = None,
 ) -> dict[str, float]:
     figures: list[Figures] = []
     tables: list[pa.Table] = []
-    wanted = Wanted(chosen(config.bias), config.replicates)
+    wanted = Wanted(chosen(config.bias), config.replicates, trained_on=trained_on)
     for name, benchmark in benchmarks.items():
         result = evaluate(retriever, benchmark.collection, f"{name}{suffix}", wanted)
         figures.append(result.figures)

@@ -68,13 +68,15 @@ def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, 
     benchmarking.check_retrievers(retrievers, benchmarks, evaluation, source, encoder is not None)
     run_record.remove_evaluation(directory)
     _write_record(directory, config, trained, saved)
+    seen = None
     facts: dict[str, Any] = {"benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()}}
     if trained:
-        from hybrid_retrieval.training.checkpoint import checkpoint_path
+        from hybrid_retrieval.training.checkpoint import checkpoint_path, trained_on
 
+        seen = trained_on(trained, saved.get("model"))
         facts["checkpoint"] = str(checkpoint_path(trained, evaluation.checkpoint))
     run_record.write_environment(directory, facts)
-    figures = benchmarking.score_benchmarks(encoder, retrievers, benchmarks, evaluation, paths, directory, source)
+    figures = benchmarking.score_benchmarks(encoder, retrievers, benchmarks, evaluation, paths, directory, source, seen)
     run_record.write_metrics(directory, figures)
     report_run(directory)
     print(f"run directory: {directory}")

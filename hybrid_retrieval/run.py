@@ -158,7 +158,7 @@ def run(
     from hybrid_retrieval.audit import audit
     from hybrid_retrieval.training import exact, fit
     from hybrid_retrieval.training.callbacks import Publish
-    from hybrid_retrieval.training.checkpoint import check_checkpoint, load_encoder, read_checkpoint
+    from hybrid_retrieval.training.checkpoint import check_checkpoint, load_encoder, read_checkpoint, trained_on
 
     state = run_record.run_state(run_dir, job) if first else run_record.state_of(run_dir)
     if state == "finished":
@@ -206,7 +206,14 @@ def run(
         exact.leave_group()  # the others do not wait for the evaluation
         encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict, str(job.trainer.get("accelerator", "auto")))
         metrics = benchmarking.score_benchmarks(
-            encoder, retrievers, benchmarks, job.evaluation, job.paths, run_dir, prepared.source
+            encoder,
+            retrievers,
+            benchmarks,
+            job.evaluation,
+            job.paths,
+            run_dir,
+            prepared.source,
+            trained_on(run_dir, job.model),
         )
         run_record.write_metrics(run_dir, metrics | overlap | {f"train/{name}": value for name, value in figures.items()})
         close(run_dir)

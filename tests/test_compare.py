@@ -99,7 +99,7 @@ def test_two_runs(write_run: Write, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert row["corrected"] == pytest.approx(3 / 501)
         assert (row["baseline"], row["system"], row["questions"], row["measure"]) == ("a", "b", 60, "map")
     shown = capsys.readouterr().out
-    for text in ("toy: b - a", "Mo.", "Cr.", "Mul.", "**", "+0.10", "randomisation over clusters of questions"):
+    for text in ("toy: b minus a", "Mo.", "Cr.", "Mul.", "**", "+0.10", "randomisation over clusters of questions"):
         assert text in shown
     assert content["ranking"] == []
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import replaced
 from hybrid_retrieval.sampling.batch import PairIndices
 from hybrid_retrieval.sampling.permutation import Ints
@@ -23,6 +24,21 @@ SCHEMA = pa.schema(
         ("pairs", pa.int32()),
     ]
 )
+
+
+def languages_drawn(path: Path) -> tuple[str, ...] | None:
+    """The languages of the pairs that a file says were drawn; None where there is no such file.
+
+    Raises:
+        InputError: the file is no manifest.
+    """
+    if not path.is_file():
+        return None
+    try:
+        table = pq.read_table(path, columns=["query_language", "passage_language"])
+        return tuple(sorted({str(name) for column in table.columns for name in pc.unique(column).to_pylist()}))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} is not a batch manifest: {str(error).splitlines()[0]}") from error
 
 
 class Manifest:

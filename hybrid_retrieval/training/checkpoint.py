@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.adapters import merge_adapters
 from hybrid_retrieval.models.encoder import BiEncoder
+from hybrid_retrieval.sampling.manifest import languages_drawn
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 PREFIX = "encoder."
@@ -34,6 +36,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # the unpickler raises whatever the damage leads it to
         raise InputError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0][:120]})") from error
     return content
+
+
+def trained_on(run_dir: Path, model: Any) -> tuple[str, ...] | None:
+    """The languages of the text that a run's encoder has seen; None where its `model` began with published weights.
+
+    Published weights have seen more than this run says. They are known by the directory or the name that the config gives.
+    """
+    from_scratch = isinstance(model, Mapping) and not (model.get("path") or model.get("name"))
+    return languages_drawn(run_dir / "batch_manifest.parquet") if from_scratch else None
 
 
 def check_checkpoint(path: Path, encoder: nn.Module) -> None:

@@ -49,7 +49,7 @@ def test_figures_are_found_by_what_they_are() -> None:
 def test_the_file_gives_the_figures_back(tmp_path: Path) -> None:
     FIGURES.write(tmp_path)
     assert Figures.read(tmp_path) == FIGURES
-    names = ["benchmark", "setting", "measure", "query_language", "corpus_language", "value", "low", "high"]
+    names = ["benchmark", "setting", "measure", "query_language", "corpus_language", "value", "low", "high", "seen"]
     assert pq.read_table(tmp_path / "figures.parquet").column_names == names
     assert len(Figures.read(tmp_path / "elsewhere")) == 0
     (tmp_path / "figures.parquet").write_text("no parquet")
