@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hybrid_retrieval.config import positive
+from hybrid_retrieval.config import Count, check
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.measures import Floats
 from hybrid_retrieval.evaluation.retrievers.post_hoc import Change, PostHoc
@@ -21,13 +21,13 @@ class Lir(PostHoc):
 
     name = "lir"
 
-    def __init__(self, texts: int = 10_000, rank: int = 1) -> None:
+    def __init__(self, texts: Count = 10_000, rank: Count = 1) -> None:
         """
         Args:
             rank: directions of each language that are removed.
         """
         super().__init__(texts)
-        positive("retriever.lir.rank", rank)
+        check(Lir, {"rank": rank}, "retriever.lir")
         self.rank = rank
 
     def fit(self, parts: Mapping[int, Floats]) -> Change:

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_retrieval.config import positive
+from hybrid_retrieval.config import Count, check
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.measures import Floats
 from hybrid_retrieval.evaluation.retrievers.dense import OverDense
@@ -34,12 +34,12 @@ class PostHoc(OverDense, LearnsFromText):
     name: ClassVar[str]
     """In the group ``retriever``."""
 
-    def __init__(self, texts: int = 10_000) -> None:
+    def __init__(self, texts: Count = 10_000) -> None:
         """
         Args:
             texts: training passages of each language that the method is fitted on.
         """
-        positive(f"retriever.{self.name}.texts", texts)
+        check(PostHoc, {"texts": texts}, f"retriever.{self.name}")
         self.texts = texts
 
     @abstractmethod
