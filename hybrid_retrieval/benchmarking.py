@@ -41,18 +41,26 @@ class LoadedBenchmark:
     provenance: dict[str, Any]
 
 
+def configured(nodes: Mapping[str, Any], config: EvaluationConfig, paths: PathsConfig) -> dict[str, Benchmark]:
+    """The benchmarks that are chosen, with their options; nothing is read yet.
+
+    Raises:
+        InputError: an option of one, or what is asked of them, is not known.
+    """
+    chosen(config.bias)
+    return {name: build(node, f"benchmark.{name}", paths=paths) for name, node in nodes.items()}
+
+
 def load_benchmarks(
     nodes: Mapping[str, Any], config: EvaluationConfig, paths: PathsConfig, asked_by_name: bool
 ) -> dict[str, LoadedBenchmark]:
     """The chosen benchmarks; what is not at hand is left out with a notice, unless it was asked for by name.
 
     Raises:
-        InputError: a benchmark that was asked for cannot be had, or none is left; what is asked of them is not known.
+        InputError: a benchmark that was asked for cannot be had, or none is left.
     """
-    chosen(config.bias)
     found: dict[str, LoadedBenchmark] = {}
-    for name, node in nodes.items():
-        benchmark: Benchmark = build(node, f"benchmark.{name}", paths=paths)
+    for name, benchmark in configured(nodes, config, paths).items():
         if not asked_by_name and not benchmark.at_hand():
             log.warning("benchmark %s is left out: its data is not at hand (benchmark=%s fetches it or says how)", name, name)
             continue

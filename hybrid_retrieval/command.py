@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -95,11 +96,12 @@ def with_exit_code(action: Callable[[], object], full: bool = False) -> None:
         if full or error.errno not in STORAGE_FAULTS:
             raise
         stop(f"{error.filename2 or error.filename or 'a file'} cannot be written: {STORAGE_FAULTS[error.errno]}")
+    except (MemoryError, RuntimeError) as error:
+        if full or not (isinstance(error, MemoryError) or re.search(r"can't allocate memory|out of memory", str(error))):
+            raise
+        stop(f"there is not enough memory: {textwrap.shorten(str(error), 200)}; choose smaller sizes or batches")
     except KeyboardInterrupt:
         stop("interrupted", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except Terminated:
         stop("terminated", 143)
 

@@ -323,10 +323,15 @@ def construct(target: type[T], values: Mapping[str, Any], key: str, **runtime: A
 
 def build(node: Mapping[str, Any], key: str, **runtime: Any) -> Any:
     """The object that an open config node names with ``_target_``; `runtime` is what no config file can hold."""
+    return construct(*named(node, key), key, **runtime)
+
+
+def named(node: Any, key: str) -> tuple[type, dict[str, Any]]:
+    """The class that an open config node names with ``_target_``, and the values for it."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise InputError(f"{key} names no _target_: choose a config of the group, as in {key}=NAME")
     values = {name: value for name, value in node.items() if name not in ("_target_", "recipe")}
-    return construct(locate(str(node["_target_"]), key), values, key, **runtime)
+    return locate(str(node["_target_"]), key), values
 
 
 def locate(path: str, key: str) -> type:
@@ -354,7 +359,10 @@ def check(target: type | Mapping[str, Any], values: Mapping[str, Any], key: str)
 def annotated(target: type) -> Mapping[str, Any]:
     """The annotations of a constructor's arguments; those of a dataclass each in the module of the class that states it."""
     stated: Any = target if dataclasses.is_dataclass(target) else target.__init__  # type: ignore[misc]
-    return typing.get_type_hints(stated, include_extras=True)
+    try:
+        return typing.get_type_hints(stated, include_extras=True)
+    except (NameError, TypeError):  # of another package, which states them for its type checker alone
+        return {}
 
 
 def fault(value: Any, hint: Any) -> str | None:

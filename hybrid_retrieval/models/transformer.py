@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import Count, Dropout, PathsConfig, check, construct
+from hybrid_retrieval.config import Count, Dropout, PathsConfig, Range, check, construct
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.hub import Hub
 from hybrid_retrieval.models.adapters import Lora, add_adapters
@@ -154,8 +154,8 @@ class TransformerModel(Model):
 class ScratchTransformer(TransformerModel):
     """XLM-R's architecture with random weights, over a tokenizer trained on the training text."""
 
-    layers: Count
-    hidden: Count
+    layers: Annotated[int, Range(0, 1000, above=True)]
+    hidden: Annotated[int, Range(0, 1 << 17, above=True)]
     heads: Count
     vocabulary: Vocabulary = 32_000
     dropout: Dropout = 0.1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import textwrap
 import warnings
 from collections.abc import Mapping
@@ -15,8 +16,9 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint, ProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger
+from tokenizers import Tokenizer
 
-from hybrid_retrieval.config import JobConfig, TrainingConfig, build, construct, divides
+from hybrid_retrieval.config import JobConfig, TrainingConfig, build, check, construct, divides, named
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.losses.loss import Loss
@@ -37,6 +39,23 @@ log = logging.getLogger(__name__)
 
 TOKENS_A_GIB = 512
 """On a GPU, tokens of a chunk for each GiB of its memory; rounded down to a power of two."""
+
+
+SIZES = ("name", "dimensions", "vocabulary", "layers", "hidden", "projection", "max_query_length", "max_passage_length")
+"""Keys of a model that its memory may depend on."""
+ADAM_BYTES = 12
+"""Of a trained parameter: itself and its two moments."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Configured:
+    """What the config's groups name, each checked on its own; nothing is read yet."""
+
+    source: Source
+    sampler: Sampler
+    model: Model
+    loss: Loss
+    optimizer: AdamW
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,25 +106,40 @@ def prepare(job: JobConfig) -> Prepared:
     return parts
 
 
+def configured(job: JobConfig) -> Configured:
+    """The objects of a job's groups, at once, before any file is read or written.
+
+    Raises:
+        InputError: a key is unknown, of the wrong type or out of its range, or keys contradict each other.
+    """
+    check_trainer(job.trainer)
+    for group, nodes in (("callbacks", job.callbacks), ("logger", job.logger)):
+        for name, node in nodes.items():
+            check(*named(node, f"{group}.{name}"), f"{group}.{name}")
+    source: Source = build(job.dataset, "dataset", paths=job.paths)
+    sampler: Sampler = build(job.sampler, "sampler")
+    divides("sampler.batch_size", sampler.batch_size, "the number of devices", job.world_size)
+    model: Model = build(job.model, "model", paths=job.paths)
+    return Configured(source, sampler, model, build(job.loss, "loss"), build(job.optimizer, "optimizer"))
+
+
 def assemble(job: JobConfig, empty: bool = False) -> Prepared:
     """The parts of a job from its config; nothing of the data is read but what a tokenizer is trained on.
 
     Args:
         empty: an encoder with shapes and no weights, on torch's meta device.
     """
-    source: Source = build(job.dataset, "dataset", paths=job.paths)
+    parts = configured(job)
+    source, loss = parts.source, parts.loss
     bare = [pairs.name for pairs in source.sets() if not len(pairs.split_edges("train"))]
     if bare:
         raise InputError(f"{bare[0]} has no training pair left: lower dataset.validation_share and dataset.test_share")
-    sampler: Sampler = build(job.sampler, "sampler")
-    divides("sampler.batch_size", sampler.batch_size, "the number of devices", job.world_size)
-    model: Model = build(job.model, "model", paths=job.paths)
-    loss: Loss = build(job.loss, "loss")
-    optimizer: AdamW = build(job.optimizer, "optimizer")
-    lightning.seed_everything(job.seed, verbose=False)
-    tokenizer = model.tokenizer(source.text)
-    with torch.device("meta" if empty else "cpu"):
-        encoder: BiEncoder = model.build(tokenizer)
+    tokenizer = parts.model.tokenizer(source.text)
+    encoder = shapes(parts.model, tokenizer)
+    if not empty:
+        check_memory(encoder, job)
+        lightning.seed_everything(job.seed, verbose=False)
+        encoder = parts.model.build(tokenizer)
     teacher = None
     if loss.teacher is not None and not empty:
         given = {"paths": job.paths, "accelerator": job.trainer.get("accelerator", "auto"), "strict": job.strict}
@@ -113,7 +147,7 @@ def assemble(job: JobConfig, empty: bool = False) -> Prepared:
     data = HybridDataModule(
         source,
         encoder,
-        sampler,
+        parts.sampler,
         seed=job.seed,
         steps=job.trainer["max_steps"] * job.trainer.get("accumulate_grad_batches", 1),
         loss=loss,
@@ -125,13 +159,37 @@ def assemble(job: JobConfig, empty: bool = False) -> Prepared:
         paths=job.paths,
         progress=bool(job.trainer.get("enable_progress_bar", True)),
     )
-    module = BiEncoderModule(encoder, loss, optimizer, seed=job.seed, grad_cache=job.training.grad_cache)
+    module = BiEncoderModule(encoder, loss, parts.optimizer, seed=job.seed, grad_cache=job.training.grad_cache)
     return Prepared(source, data, module)
 
 
+def shapes(model: Model, tokenizer: Tokenizer) -> BiEncoder:
+    """The encoder without weights, on torch's meta device: its size before any memory is taken."""
+    try:
+        with torch.device("meta"):
+            return model.build(tokenizer)
+    except RuntimeError as error:
+        raise InputError(f"model: {textwrap.shorten(str(error), 200)}; choose smaller sizes") from error
+
+
+def check_memory(encoder: BiEncoder, job: JobConfig) -> None:
+    """Refuse an encoder whose weights and moments are more than a device, or the machine, has memory."""
+    weights = list(encoder.parameters())
+    needed = sum(one.numel() * (ADAM_BYTES if one.requires_grad else one.element_size()) for one in weights)
+    device = scoring_device(str(job.trainer.get("accelerator", "auto")))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(0).total_memory
+    if needed > memory * (job.devices if job.trainer.get("strategy") == "fsdp" else 1):
+        sizes = ", ".join(f"model.{key}={job.model[key]}" for key in SIZES if job.model.get(key) is not None)
+        raise InputError(
+            f"{sizes}: {sum(one.numel() for one in weights):,} parameters take {needed / 2**30:,.0f} GiB to train, and this "
+            f"{'device' if device.type == 'cuda' else 'machine'} has {memory / 2**30:,.0f} GiB"
+        )
+
+
 def check_devices(job: JobConfig) -> None:
-    """Refuse Trainer arguments that break a law, devices that are not there, and a precision that they lack."""
-    check_trainer(job.trainer)
+    """Refuse devices that are not there, and a precision that they lack."""
     accelerator = str(job.trainer.get("accelerator", "auto"))
     device = scoring_device(accelerator)
     if accelerator not in ("auto", "cpu") and device.type == "cpu":

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import numpy as np
 
-from hybrid_retrieval.config import Count, Range, Seed, Share, check
+from hybrid_retrieval.config import Range, Seed, Share, check
 from hybrid_retrieval.data.parallel import PairsWriter
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, same_item_edges
 
@@ -24,11 +24,11 @@ LETTERS = 20
 class Synthetic(BuiltSource):
     """Generated parallel items; language ``s0``, ``s1``, ... writes in the n-th alphabet."""
 
-    items: Count = 4000
+    items: Annotated[int, Range(0, 10_000_000, above=True)] = 4000
     languages: list[str] = field(default_factory=lambda: ["s0", "s1", "s2", "s3"])
     concepts: Annotated[int, Range(0, 1_000_000, above=True)] = 2000
-    passage_words: Count = 30
-    question_words: Count = 4
+    passage_words: Annotated[int, Range(0, 10_000, above=True)] = 30
+    question_words: Annotated[int, Range(0, 10_000, above=True)] = 4
     missing: Share = 0.0
     validation_share: Share = 0.05
     test_share: Share = 0.15
