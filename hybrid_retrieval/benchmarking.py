@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.figures import BASELINES, PER_QUERY, Figures
 from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, evaluate
 from hybrid_retrieval.evaluation.retrievers.dense import Dense, OverDense
+from hybrid_retrieval.evaluation.retrievers.post_hoc import PostHoc
 from hybrid_retrieval.evaluation.retrievers.retriever import LearnsFromText, Retriever
 from hybrid_retrieval.evaluation.scoring.embeddings import embedding_store
 from hybrid_retrieval.evaluation.scoring.search import search
@@ -95,13 +97,13 @@ def check_retrievers(
     benchmarks: Mapping[str, LoadedBenchmark],
     config: EvaluationConfig,
     source: Source | None,
-    encoder: bool,
+    encoder: Encoder | None,
 ) -> None:
     """Before anything is trained or encoded: what the retrievers need is there.
 
     Args:
         source: the training text.
-        encoder: there is, or will be, one to score.
+        encoder: the one to score, trained or not.
 
     Raises:
         InputError: it is not.
@@ -112,9 +114,11 @@ def check_retrievers(
         raise InputError(f"{over[0]} works on an encoder's embeddings: give checkpoint=RUN_DIR or model=NAME too")
     if over and config.documents != "whole":
         raise InputError(f"{over[0]} needs an embedding a document: evaluation.documents=whole")
+    if encoder:
+        Dense(encoder, documents=config.documents, overlap=config.overlap).check()
     if learns and source is None:
         raise InputError(f"{learns[0]} is estimated on training text: name it with dataset=")
-    text = training_passages(source, 1) if learns and source else {}
+    text = _passage_counts(source) if learns and source else {}
     for collection in [benchmark.collection for benchmark in benchmarks.values()] if learns else []:
         missing = [name for name in collection.languages if name not in text]
         if missing:
@@ -124,6 +128,18 @@ def check_retrievers(
                 f"{learns[0]}: dataset= has no training text in {', '.join(missing)}, which {collection.name} has; "
                 f"expected text in every language: add them to dataset.languages{restrict}"
             )
+        for one in retrievers.values():
+            if isinstance(one, PostHoc) and (dimensions := getattr(encoder, "dimensions", None)):
+                one.check([min(one.texts, text[name]) for name in collection.languages], dimensions)
+
+
+def _passage_counts(source: Source) -> Counter[str]:
+    """The training passages of each language that has any."""
+    found: Counter[str] = Counter()
+    for pairs in source.sets():
+        languages = np.bincount(pairs.passages.languages[pairs.split_rows("train")[1]], minlength=len(pairs.languages))
+        found += Counter(dict(zip(pairs.languages, languages.tolist(), strict=True)))
+    return found
 
 
 def training_passages(source: Source, count: int) -> dict[str, list[str]]:

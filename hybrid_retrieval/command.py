@@ -19,11 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hybrid_retrieval.config import config_directory
-from hybrid_retrieval.errors import InputError, Terminated, exit_on_sigterm, nearest
+from hybrid_retrieval.errors import InputError, Terminated, exit_on_sigterm, nearest, outlive_readers
 
 STORAGE_FAULTS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "it would be larger than a file may be",
+    errno.EIO: "the disk fails",
     errno.EROFS: "the disk is read-only",
     errno.EACCES: "permission denied",
     errno.ENOTDIR: "a part of its path is no folder",
@@ -36,6 +38,7 @@ def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) 
     What `task` returns is what a sweeper that searches (optuna) goes by.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    outlive_readers()
     set_up_process()
     # Hydra's parser takes no overrides after a flag, and a trailing -m is what people type.
     arguments = sorted(sys.argv[1:], key=lambda item: item not in ("-m", "--multirun"))

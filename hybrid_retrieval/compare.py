@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.errors import InputError, choice, outlive_readers
 from hybrid_retrieval.evaluation.measures import SETTINGS, Floats, measure
 from hybrid_retrieval.evaluation.statistics.significance import holm, paired_difference, significance_clusters, system_mean
 from hybrid_retrieval.files import write_text
@@ -247,4 +247,5 @@ def _plain(value: Any) -> Any:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(main())

@@ -190,7 +190,7 @@ def run(
         return None
     benchmarks = benchmarking.load_benchmarks(job.benchmark, job.evaluation, job.paths, benchmarks_by_name)
     retrievers = benchmarking.load_retrievers(job.retriever)
-    benchmarking.check_retrievers(retrievers, benchmarks, job.evaluation, prepared.source, encoder=True)
+    benchmarking.check_retrievers(retrievers, benchmarks, job.evaluation, prepared.source, prepared.module.encoder)
     if job.strict:
         benchmarking.check_texts(prepared.module.encoder, benchmarks)
     collections = {name: benchmark.collection for name, benchmark in benchmarks.items()}

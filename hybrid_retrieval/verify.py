@@ -23,7 +23,7 @@ import yaml
 
 from hybrid_retrieval.command import with_exit_code
 from hybrid_retrieval.config import config_directory, construct, fault
-from hybrid_retrieval.errors import InputError, choice, exit_on_sigterm
+from hybrid_retrieval.errors import InputError, choice, exit_on_sigterm, outlive_readers
 from hybrid_retrieval.evaluation.figures import BASELINES
 from hybrid_retrieval.evaluation.measures import SETTINGS
 from hybrid_retrieval.files import write_text
@@ -318,5 +318,6 @@ def _check_numbers(key: str, values: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     exit_on_sigterm()
     sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from hybrid_retrieval.config import Positive, Share
 from hybrid_retrieval.losses.candidates import NEVER, passages_of, ranking, similarity
@@ -25,6 +25,9 @@ class DistillScores(InBatchLoss):
     teacher: dict[str, Any]
     weight: Share = 1.0
     teacher_temperature: Positive = 0.05
+
+    def contrasts(self, pairs: EmbeddedPairs) -> Tensor:
+        return passages_of(pairs, slice(None)).negative.any(1)
 
     def score(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
         candidates = passages_of(pairs, rows, self.mask, self.pool)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from hybrid_retrieval.config import NotNegative
 from hybrid_retrieval.errors import choice
 from hybrid_retrieval.losses.candidates import passages_of, queries_of, ranking
@@ -32,6 +34,9 @@ class InfoNCE(InBatchLoss):
     def __post_init__(self) -> None:
         super().__post_init__()
         choice("loss.directions", self.directions, ["query", "both"])
+
+    def contrasts(self, pairs: EmbeddedPairs) -> Tensor:
+        return passages_of(pairs, slice(None), self.mask, self.pool).negative.any(1)
 
     def score(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
         forth = ranking(passages_of(pairs, rows, self.mask, self.pool), self.divisor, self.margin)

@@ -172,6 +172,10 @@ class Loss(nn.Module, ABC):
     def score(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
         """The same for embeddings of one width."""
 
+    def contrasts(self, pairs: EmbeddedPairs) -> Tensor | None:
+        """Bool [B], by ids alone: whether a query has a passage to be told from; None for a loss that contrasts nothing."""
+        return None
+
     def figures(self) -> dict[str, Tensor]:
         """Scalars to log beside the loss."""
         return {}

@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import socket
@@ -89,13 +88,15 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         final = Path(path)
         final.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with replaced(final) as part:
-                torch.save(checkpoint, part)
-        except RuntimeError as error:  # what torch makes of a failed write
-            if "writ" not in str(error):
-                raise
-            raise OSError(errno.ENOSPC, f"cannot be written ({str(error).splitlines()[0]})", str(final)) from error
+        with replaced(final) as part:
+            try:
+                with part.open("wb") as file:
+                    torch.save(checkpoint, file)
+            except (OSError, RuntimeError) as error:
+                failed = error if isinstance(error, OSError) else error.__context__  # which torch hides behind its own
+                if not isinstance(failed, OSError):
+                    raise
+                raise OSError(failed.errno, failed.strerror, str(final)) from error
 
 
 class Boundary(Callback):

@@ -17,16 +17,20 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint, ProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger
 from tokenizers import Tokenizer
+from torch import nn
 
 from hybrid_retrieval.config import JobConfig, TrainingConfig, build, check, construct, divides, named
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.losses.loss import Loss
+from hybrid_retrieval.losses.loss import EmbeddedPairs, InBatchLoss, Loss
 from hybrid_retrieval.models.encoder import CHUNK_TOKENS, BiEncoder, Model
+from hybrid_retrieval.sampling.composer import Composer, HybridBatches
 from hybrid_retrieval.sampling.manifest import Manifest
+from hybrid_retrieval.sampling.ratio import always
 from hybrid_retrieval.sampling.sampler import Sampler
 from hybrid_retrieval.training.callbacks import BatchManifest, Clock, Publish
 from hybrid_retrieval.training.checkpoint import scoring_device
+from hybrid_retrieval.training.collate import PairBatch
 from hybrid_retrieval.training.datamodule import HybridDataModule
 from hybrid_retrieval.training.exact import LastCheckpoint, check_trainer, trainer_arguments
 from hybrid_retrieval.training.module import BiEncoderModule
@@ -43,6 +47,8 @@ TOKENS_A_GIB = 512
 
 SIZES = ("name", "dimensions", "vocabulary", "layers", "hidden", "projection", "max_query_length", "max_passage_length")
 """Keys of a model that its memory may depend on."""
+TRIED = 4
+"""Batches of a stream that are looked at before training."""
 ADAM_BYTES = 12
 """Of a trained parameter: itself and its two moments."""
 
@@ -103,6 +109,7 @@ def prepare(job: JobConfig) -> Prepared:
     parts.module.bind(parts.data)
     check_lost(parts.data, job.strict)
     check_validation(job.training, parts.data)
+    check_contrast(parts.data, parts.module)
     return parts
 
 
@@ -208,6 +215,40 @@ def check_lost(data: HybridDataModule, strict: bool) -> None:
                 f"strict=true: of the {side}, {cut} texts are cut to model.max_*_length and "
                 f"{unknown} tokens are unknown to the tokenizer"
             )
+
+
+def check_contrast(data: HybridDataModule, module: BiEncoderModule) -> None:
+    """Refuse batches in which no query has a passage to be told from, and warn where that is so of one stream only."""
+    loss, batches = module.loss, data.train_batches
+    assert loss is not None
+    streams: dict[str, Composer] = {"mixed": batches}
+    if isinstance(batches, HybridBatches):
+        both = {"monolingual": batches.monolingual, "cross-lingual": batches.crosslingual}
+        streams = {name: HybridBatches(one, None, always(1.0), batches.parts) for name, one in both.items() if one}
+    drawn = {name: [data.collate(0, stream.batch(number)) for number in range(TRIED)] for name, stream in streams.items()}
+    contrasts = {name: [_contrasts(loss, one) for one in some] for name, some in drawn.items()}
+    empty = [name for name, found in contrasts.items() if not any(found)]
+    pool = f" and loss.pool={loss.pool}" if isinstance(loss, InBatchLoss) else ""
+    said = f"with sampler.batch_size={data.sampler.batch_size}{pool} no query has a passage to be told from"
+    if len(empty) == len(streams):
+        raise InputError(f"{said}: there is nothing to learn")
+    if empty:
+        log.warning("%s in the %s batches: nothing is learnt from them", said, empty[0])
+    same_text = loss.sides[0] == loss.sides[1] and any(
+        bool((one.pairs.query_language == one.pairs.passage_language).any()) for some in drawn.values() for one in some
+    )
+    if same_text and not any(isinstance(part, nn.Dropout) and part.p > 0 for part in module.encoder.modules()):
+        log.warning(
+            "loss.sides=%s: in one language both are the same text, which an encoder without dropout encodes alike",
+            list(loss.sides),
+        )
+
+
+def _contrasts(loss: Loss, batch: PairBatch) -> bool:
+    """Whether a query of the batch has something to be told from, where the loss wants it to."""
+    queries, passages = (torch.zeros(len(ids.key), 1) for ids in (batch.of_queries, batch.of_passages))
+    found = loss.contrasts(EmbeddedPairs(queries, passages, batch.of_queries, batch.of_passages))
+    return found is None or bool(found.any())
 
 
 def check_validation(config: TrainingConfig, data: HybridDataModule) -> None:
