@@ -66,7 +66,12 @@ def load_benchmarks(
         if not asked_by_name and not benchmark.at_hand():
             log.warning("benchmark %s is left out: its data is not at hand (benchmark=%s fetches it or says how)", name, name)
             continue
-        found[name] = LoadedBenchmark(benchmark.load(), benchmark.provenance())
+        collection = benchmark.load()
+        if not len(collection.query):
+            raise InputError(
+                f"benchmark.{name}: no judgement is above 0, so nothing can be scored: correct its judgements"
+            )
+        found[name] = LoadedBenchmark(collection, benchmark.provenance())
     if not found:
         raise InputError(
             f"no data is at hand for benchmark=[{','.join(nodes)}]; benchmark=held_out scores the training set's own test part"
