@@ -68,9 +68,7 @@ def load_benchmarks(
             continue
         collection = benchmark.load()
         if not len(collection.query):
-            raise InputError(
-                f"benchmark.{name}: no judgement is above 0, so nothing can be scored: correct its judgements"
-            )
+            raise InputError(f"benchmark.{name}: no judgement is above 0, so nothing can be scored: correct its judgements")
         found[name] = LoadedBenchmark(collection, benchmark.provenance())
     if not found:
         raise InputError(

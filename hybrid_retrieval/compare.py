@@ -86,6 +86,9 @@ def compare(chosen: argparse.Namespace) -> None:
     """
     if chosen.replicates < 1:
         raise InputError(f"--replicates={chosen.replicates}; expected 1 or more")
+    for name, most in (("replicates", 1_000_000), ("seed", 2**32 - 1)):
+        if not 0 <= getattr(chosen, name) <= most:
+            raise InputError(f"--{name}={getattr(chosen, name)} is outside 0..{most}")
     systems = find_systems(chosen.systems)
     resampling = {"replicates": chosen.replicates, "seed": chosen.seed}
     results = PerQuery.read([run.path for system in systems for run in system.runs])
