@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.figures import BASELINES, PER_QUERY, Figures
 from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, evaluate
 from hybrid_retrieval.evaluation.retrievers.dense import Dense, OverDense
+from hybrid_retrieval.evaluation.retrievers.post_hoc import PostHoc
 from hybrid_retrieval.evaluation.retrievers.retriever import LearnsFromText, Retriever
 from hybrid_retrieval.evaluation.scoring.embeddings import embedding_store
 from hybrid_retrieval.evaluation.scoring.search import search
@@ -41,22 +43,32 @@ class LoadedBenchmark:
     provenance: dict[str, Any]
 
 
+def configured(nodes: Mapping[str, Any], config: EvaluationConfig, paths: PathsConfig) -> dict[str, Benchmark]:
+    """The benchmarks that are chosen, with their options; nothing is read yet.
+
+    Raises:
+        InputError: an option of one, or what is asked of them, is not known.
+    """
+    chosen(config.bias)
+    return {name: build(node, f"benchmark.{name}", paths=paths) for name, node in nodes.items()}
+
+
 def load_benchmarks(
     nodes: Mapping[str, Any], config: EvaluationConfig, paths: PathsConfig, asked_by_name: bool
 ) -> dict[str, LoadedBenchmark]:
     """The chosen benchmarks; what is not at hand is left out with a notice, unless it was asked for by name.
 
     Raises:
-        InputError: a benchmark that was asked for cannot be had, or none is left; what is asked of them is not known.
+        InputError: a benchmark that was asked for cannot be had, or none is left.
     """
-    chosen(config.bias)
     found: dict[str, LoadedBenchmark] = {}
-    for name, node in nodes.items():
-        benchmark: Benchmark = build(node, f"benchmark.{name}", paths=paths)
+    for name, benchmark in configured(nodes, config, paths).items():
         if not asked_by_name and not benchmark.at_hand():
             log.warning("benchmark %s is left out: its data is not at hand (benchmark=%s fetches it or says how)", name, name)
             continue
         collection = benchmark.load()
+        if not len(collection.query):
+            raise InputError(f"benchmark.{name}: no judgement is above 0, so nothing can be scored: correct its judgements")
         found[name] = LoadedBenchmark(collection, {**benchmark.provenance(), "fingerprint": collection.fingerprint})
     if not found:
         raise InputError(
@@ -88,13 +100,13 @@ def check_retrievers(
     benchmarks: Mapping[str, LoadedBenchmark],
     config: EvaluationConfig,
     source: Source | None,
-    encoder: bool,
+    encoder: Encoder | None,
 ) -> None:
     """Before anything is trained or encoded: what the retrievers need is there.
 
     Args:
         source: the training text.
-        encoder: there is, or will be, one to score.
+        encoder: the one to score, trained or not.
 
     Raises:
         InputError: it is not.
@@ -105,9 +117,11 @@ def check_retrievers(
         raise InputError(f"{over[0]} works on an encoder's embeddings: give checkpoint=RUN_DIR or model=NAME too")
     if over and config.documents != "whole":
         raise InputError(f"{over[0]} needs an embedding a document: evaluation.documents=whole")
+    if encoder:
+        Dense(encoder, documents=config.documents, overlap=config.overlap).check()
     if learns and source is None:
         raise InputError(f"{learns[0]} is estimated on training text: name it with dataset=")
-    text = training_passages(source, 1) if learns and source else {}
+    text = _passage_counts(source) if learns and source else {}
     for collection in [benchmark.collection for benchmark in benchmarks.values()] if learns else []:
         missing = [name for name in collection.languages if name not in text]
         if missing:
@@ -117,6 +131,18 @@ def check_retrievers(
                 f"{learns[0]}: dataset= has no training text in {', '.join(missing)}, which {collection.name} has; "
                 f"expected text in every language: add them to dataset.languages{restrict}"
             )
+        for one in retrievers.values():
+            if isinstance(one, PostHoc) and (dimensions := getattr(encoder, "dimensions", None)):
+                one.check([min(one.texts, text[name]) for name in collection.languages], dimensions)
+
+
+def _passage_counts(source: Source) -> Counter[str]:
+    """The training passages of each language that has any."""
+    found: Counter[str] = Counter()
+    for pairs in source.sets():
+        languages = np.bincount(pairs.passages.languages[pairs.split_rows("train")[1]], minlength=len(pairs.languages))
+        found += Counter(dict(zip(pairs.languages, languages.tolist(), strict=True)))
+    return found
 
 
 def training_passages(source: Source, count: int) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.errors import InputError, choice, outlive_readers
 from hybrid_retrieval.evaluation.measures import SETTINGS, Floats, measure
 from hybrid_retrieval.evaluation.statistics.significance import holm, paired_difference, significance_clusters, system_mean
 from hybrid_retrieval.files import write_text
@@ -84,6 +84,9 @@ def compare(chosen: argparse.Namespace) -> None:
     """
     if chosen.replicates < 1:
         raise InputError(f"--replicates={chosen.replicates}; expected 1 or more")
+    for name, most in (("replicates", 1_000_000), ("seed", 2**32 - 1)):
+        if not 0 <= getattr(chosen, name) <= most:
+            raise InputError(f"--{name}={getattr(chosen, name)} is outside 0..{most}")
     systems = find_systems(chosen.systems)
     resampling = {"replicates": chosen.replicates, "seed": chosen.seed}
     results = PerQuery.read([run.path for system in systems for run in system.runs])
@@ -254,4 +257,5 @@ def _plain(value: Any) -> Any:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(main())

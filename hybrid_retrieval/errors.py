@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 import signal
-from collections.abc import Iterable
-from typing import NoReturn
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TextIO
 
 
 class InputError(Exception):
@@ -33,6 +36,45 @@ def exit_on_sigterm() -> None:
         raise Terminated
 
     signal.signal(signal.SIGTERM, end)
+
+
+class Lasting:
+    """An output stream whose reader may leave, as ``| head`` does: what is written then is dropped, and the work goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        with self._unread():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._unread():
+            self.stream.flush()
+
+    @contextmanager
+    def _unread(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+def outlive_readers() -> None:
+    """Go on when nobody reads this process's output any more, or never did (``>&-``)."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: no other file is written to by mistake
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, Lasting):
+            setattr(sys, name, Lasting(stream or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")))
 
 
 def nearest(value: object, options: Iterable[object]) -> str:

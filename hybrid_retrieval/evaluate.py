@@ -65,7 +65,7 @@ def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, 
     benchmarks = benchmarking.load_benchmarks(config.benchmark, evaluation, paths, asked_by_name("benchmark"))
     learns = config.dataset and benchmarking.learn_from_text(retrievers)
     source = build(config.dataset, "dataset", paths=paths) if learns else None
-    benchmarking.check_retrievers(retrievers, benchmarks, evaluation, source, encoder is not None)
+    benchmarking.check_retrievers(retrievers, benchmarks, evaluation, source, encoder)
     run_record.remove_evaluation(directory)
     _write_record(directory, config, trained, saved)
     seen = None

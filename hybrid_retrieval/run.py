@@ -67,6 +67,7 @@ def launch(
     from hybrid_retrieval.training import exact, fit
 
     job = fit.settled(run_record.continued(run_dir, job))
+    check_config(job)
     joined = exact.joined_ranks(job.devices, job.nodes)
     if joined is not None:
         os.environ |= joined
@@ -79,6 +80,16 @@ def launch(
             return run(*arguments)
     exact.start_ranks(run_rank, arguments, job.devices, job.nodes)
     return _best_score(run_dir)
+
+
+def check_config(job: JobConfig) -> None:
+    """Refuse what any group of the config says wrongly, before anything is read, written or started."""
+    from hybrid_retrieval import benchmarking
+    from hybrid_retrieval.training import fit
+
+    fit.configured(job)
+    benchmarking.configured(job.benchmark, job.evaluation, job.paths)
+    benchmarking.load_retrievers(job.retriever)
 
 
 def _best_score(run_dir: Path) -> float | None:
@@ -185,7 +196,7 @@ def run(
     if state == "unfinished":
         run_record.check_data(run_dir, facts)
     retrievers = benchmarking.load_retrievers(job.retriever)
-    benchmarking.check_retrievers(retrievers, benchmarks, job.evaluation, prepared.source, encoder=True)
+    benchmarking.check_retrievers(retrievers, benchmarks, job.evaluation, prepared.source, prepared.module.encoder)
     if job.strict:
         benchmarking.check_texts(prepared.module.encoder, benchmarks)
     collections = {name: benchmark.collection for name, benchmark in benchmarks.items()}

@@ -22,8 +22,8 @@ from typing import Any
 import yaml
 
 from hybrid_retrieval.command import with_exit_code
-from hybrid_retrieval.config import config_directory, construct, fits
-from hybrid_retrieval.errors import InputError, choice, exit_on_sigterm
+from hybrid_retrieval.config import config_directory, construct, fault
+from hybrid_retrieval.errors import InputError, choice, exit_on_sigterm, outlive_readers
 from hybrid_retrieval.evaluation.figures import BASELINES
 from hybrid_retrieval.evaluation.measures import SETTINGS
 from hybrid_retrieval.files import write_text
@@ -322,10 +322,11 @@ def _check_numbers(key: str, values: Mapping[str, Any]) -> None:
     if not values:
         raise InputError(f"{key} is empty; expected numbers by name")
     for name, value in values.items():
-        if not isinstance(name, str) or not fits(value, float) or not abs(value) < float("inf"):
+        if not isinstance(name, str) or fault(value, float):
             raise InputError(f"{key}.{name}={value!r}; expected a number")
 
 
 if __name__ == "__main__":
+    outlive_readers()
     exit_on_sigterm()
     sys.exit(main())

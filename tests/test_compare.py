@@ -200,6 +200,7 @@ def test_what_cannot_be_compared_is_said_in_one_line(
     twice = [write_run(name, config=config_of("hybrid", 4)) for name in ("one", "two")]
     assert "the same seed=4" in refused(capsys, a, f"b={twice[0]},{twice[1]}")
     assert "--replicates=0" in refused(capsys, a, strangers, "--replicates", 0)
+    assert "--seed=-1 is outside" in refused(capsys, a, strangers, "--seed", -1)
     (a / "metrics.json").write_text("[")
     assert "metrics.json cannot be read" in refused(capsys, a, strangers)
 

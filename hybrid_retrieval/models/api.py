@@ -28,7 +28,7 @@ import numpy.typing as npt
 import openai
 
 from hybrid_retrieval.cache import Cache, digest
-from hybrid_retrieval.config import PathsConfig, not_negative, positive
+from hybrid_retrieval.config import Count, NotNegative, Number, PathsConfig, Positive, Processes, check
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.encoder import Role
 from hybrid_retrieval.progress import track
@@ -46,30 +46,25 @@ class ApiEncoder:
     name: str
     base_url: str = "https://api.openai.com/v1"
     key_variable: str | None = "OPENAI_API_KEY"
-    dimensions: int | None = None
+    dimensions: Count | None = None
     normalize: bool = True
     query_prefix: str = ""
     passage_prefix: str = ""
-    max_characters: int | None = None
-    batch_size: int = 128
-    batch_characters: int = 200_000
-    concurrency: int = 4
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    price_per_million_tokens: float = 0.0
-    max_cost: float | None = None
-    timeout: float = 60.0
-    retries: int = 8
+    max_characters: Count | None = None
+    batch_size: Count = 128
+    batch_characters: Count = 200_000
+    concurrency: Processes = 4
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    price_per_million_tokens: NotNegative = 0.0
+    max_cost: NotNegative | None = None
+    timeout: Positive = 60.0
+    retries: Number = 8
     strict: bool = field(default=False, init=False)
     """Make an error of texts that are cut, instead of a line in the log."""
 
     def __post_init__(self) -> None:
-        limits = ["batch_size", "batch_characters", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout"]
-        for key in (*limits, "max_characters", "dimensions"):
-            if getattr(self, key) is not None:
-                positive(f"model.{key}", getattr(self, key))
-        for key in ("price_per_million_tokens", "retries"):
-            not_negative(f"model.{key}", getattr(self, key))
+        check(type(self), vars(self), "model")
         if self.max_cost is not None and not self.price_per_million_tokens:
             raise InputError(f"model.max_cost={self.max_cost} needs model.price_per_million_tokens")
         parts = urlsplit(self.base_url)

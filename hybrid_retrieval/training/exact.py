@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import socket
@@ -24,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import lightning
 import torch
@@ -37,7 +36,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.multiprocessing import get_context
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, spawn
 
-from hybrid_retrieval.config import describe, fits
+from hybrid_retrieval.config import LARGEST, Count, NotNegative, Number, Processes, Range, check
 from hybrid_retrieval.errors import InputError, Terminated, choice, exit_on_sigterm, nearest
 from hybrid_retrieval.files import replaced
 from hybrid_retrieval.training.checkpoint import LAST
@@ -66,6 +65,22 @@ REFUSED = {
 }
 """Arguments of Lightning's Trainer that are not the user's, and why or what to use instead."""
 
+Limit = Number | Annotated[float, Range(0, 1)] | None
+NUMBERS: Mapping[str, Any] = {
+    "max_steps": Count,
+    "min_steps": Count | None,
+    "accumulate_grad_batches": Count,
+    "gradient_clip_val": NotNegative | None,
+    "log_every_n_steps": Number | None,
+    "val_check_interval": Count | float | str | None,
+    "num_sanity_val_steps": Annotated[int, Range(-1, LARGEST)] | None,
+    "limit_train_batches": Limit,
+    "limit_val_batches": Limit,
+    "overfit_batches": Number | Annotated[float, Range(0, 1)],
+    "num_nodes": Processes,
+}
+"""The ranges that Lightning does not state."""
+
 
 class WholeFiles(TorchCheckpointIO):
     """Checkpoints that appear whole or not at all."""
@@ -73,13 +88,15 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         final = Path(path)
         final.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with replaced(final) as part:
-                torch.save(checkpoint, part)
-        except RuntimeError as error:  # what torch makes of a failed write
-            if "writ" not in str(error):
-                raise
-            raise OSError(errno.ENOSPC, f"cannot be written ({str(error).splitlines()[0]})", str(final)) from error
+        with replaced(final) as part:
+            try:
+                with part.open("wb") as file:
+                    torch.save(checkpoint, file)
+            except (OSError, RuntimeError) as error:
+                failed = error if isinstance(error, OSError) else error.__context__  # which torch hides behind its own
+                if not isinstance(failed, OSError):
+                    raise
+                raise OSError(failed.errno, failed.strerror, str(final)) from error
 
 
 class Boundary(Callback):
@@ -207,18 +224,17 @@ def check_trainer(values: Mapping[str, Any]) -> None:
     Raises:
         InputError: with the name, and what to use instead.
     """
-    known = get_type_hints(lightning.Trainer.__init__)
+    known = {**get_type_hints(lightning.Trainer.__init__), **NUMBERS}
     for name, value in values.items():
         if name not in known:
             raise InputError(f"unknown config key trainer.{name}{nearest(name, known)}")
         if name in REFUSED:
             raise InputError(f"trainer.{name}={value} cannot be set: {REFUSED[name]}")
-        if not fits(value, known[name]):
-            raise InputError(f"trainer.{name}={value!r} has the wrong type; expected {describe(known[name])}")
-    if values.get("max_steps", -1) < 1:
-        raise InputError(f"trainer.max_steps={values.get('max_steps')} must be above 0: batches have no epoch")
+    check(known, values, "trainer")
+    if "max_steps" not in values:
+        raise InputError("config key trainer.max_steps is missing: batches have no epoch")
     interval = values.get("val_check_interval")
-    if interval is not None and (type(interval) is not int or interval < 1):
+    if interval is not None and type(interval) is not int:
         raise InputError(
             f"trainer.val_check_interval={interval}; expected a number of batches (a share of those that are left, or a time, "
             "would be another one after a resume), or null: at the end"

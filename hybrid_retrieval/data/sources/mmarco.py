@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from hybrid_retrieval.cache import Cache, file_state
-from hybrid_retrieval.config import share
+from hybrid_retrieval.config import Share, check
 from hybrid_retrieval.data.parallel import PairsWriter
 from hybrid_retrieval.data.records import read_lines
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, find_folder, split_of
@@ -61,14 +61,14 @@ class Mmarco(BuiltSource):
     languages: list[str] = field(kw_only=True)
     revision: str = field(kw_only=True)
     path: str | None = None
-    validation_share: float = 0.001
+    validation_share: Share = 0.001
 
     name = kind = "mmarco"
     version = 1
     hub: ClassVar[Hub] = Hub()
 
     def __post_init__(self) -> None:
-        share("dataset.validation_share", self.validation_share)
+        check(type(self), vars(self), "dataset")
         self.languages = choose_languages(self.languages, list(NAMES))
         self._folder = find_folder(self.path, self.paths.data, "dataset.path") if self.path is not None else None
 

@@ -11,7 +11,7 @@ import logging
 from typing import Any
 
 from hybrid_retrieval.cache import Cache, folder_state
-from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.config import Name, PathsConfig
 from hybrid_retrieval.data.records import BeirFolder, read_qrels
 from hybrid_retrieval.data.source import choose_languages, find_folder
 from hybrid_retrieval.data.stored_texts import Passages
@@ -30,9 +30,9 @@ class BeirParallel(Benchmark):
         self,
         paths: PathsConfig,
         path: str | None = None,
-        split: str = "test",
+        split: Name = "test",
         languages: list[str] | None = None,
-        name: str = "beir_parallel",
+        name: Name = "beir_parallel",
     ) -> None:
         """
         Args:
