@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hybrid_retrieval.config import config_directory
-from hybrid_retrieval.errors import InputError, Terminated, exit_on_sigterm, nearest
+from hybrid_retrieval.errors import InputError, Terminated, exit_on_sigterm, nearest, printable, without_secret
 
 STORAGE_FAULTS = {
     errno.ENOSPC: "the disk is full",
@@ -55,6 +55,8 @@ def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) 
         return None
 
     def start() -> None:
+        for item in sys.argv[1:]:  # Hydra writes them to a file before anything is checked
+            without_secret(*item.partition("=")[::2])
         hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=config_name)(job)()
 
     try:
@@ -106,7 +108,7 @@ def with_exit_code(action: Callable[[], object], full: bool = False) -> None:
 
 def stop(message: str, code: int = 2) -> NoReturn:
     """Print one line and end."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(code)
 
 
