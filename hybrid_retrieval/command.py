@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hybrid_retrieval.config import config_directory
-from hybrid_retrieval.errors import InputError, Terminated, exit_on_sigterm, nearest, outlive_readers
+from hybrid_retrieval.errors import InputError, Terminated, exit_on_sigterm, nearest, outlive_readers, printable, without_secret
 
 MULTIRUN = {"-m", "--multirun"}
 ELSEWHERE = re.compile("hydra/launcher=|-[cihs]|--(?!multirun)")
@@ -69,6 +69,8 @@ def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) 
         return None
 
     def start() -> None:
+        for item in sys.argv[1:]:  # Hydra writes them to a file before anything is checked
+            without_secret(*item.partition("=")[::2])
         hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=config_name)(job)()
 
     try:
@@ -123,8 +125,8 @@ def with_exit_code(action: Callable[[], object], full: bool = False) -> None:
 
 
 def stop(message: str, code: int = 2) -> NoReturn:
-    """Print one line and end; what a terminal would obey, and the middle of what nobody would read, is left out."""
-    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(message.split()))
+    """Print one line and end; the middle of what nobody would read is left out."""
+    line = printable(message)
     print(f"error: {line if len(line) <= LONGEST else f'{line[: LONGEST - 300]} ... {line[-300:]}'}", file=sys.stderr)
     sys.exit(code)
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import difflib
+import multiprocessing
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TextIO
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl: the signal that a process gets when its parent ends."""
 
 
 class InputError(Exception):
@@ -75,6 +81,31 @@ def outlive_readers() -> None:
         stream = getattr(sys, name)
         if not isinstance(stream, Lasting):
             setattr(sys, name, Lasting(stream or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")))
+
+
+def end_with_parent() -> None:
+    """Kill this process when the one that started it by `multiprocessing` is gone: at this call, and on Linux from then on."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if not parent.is_alive():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def printable(text: str) -> str:
+    """One line of text that no terminal obeys: control characters, surrogates and marks of direction as their escapes."""
+    line = " ".join(text.split())
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+
+
+def without_secret(key: str, url: str) -> None:
+    """Refuse a URL that may hold a secret, which would go to files and logs; the message does not hold it."""
+    if re.search(r"://[^/?#\s]*@", url) or (key.endswith("url") and re.search("[?#]", url)):
+        raise InputError(
+            f"{key}: expected http(s)://HOST/PATH without a password or a query; keys come from model.key_variable"
+        )
 
 
 def nearest(value: object, options: Iterable[object]) -> str:

@@ -6,10 +6,12 @@ import json
 import logging
 import os
 import shutil
+import ssl
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,12 @@ from omegaconf import DictConfig
 from hybrid_retrieval.command import asked_by_name, hydra_command, stop
 from hybrid_retrieval.config import JobConfig, job_config
 from hybrid_retrieval.errors import DivergenceError, InputError, Terminated
+from hybrid_retrieval.hub import greet
+
+log = logging.getLogger(__name__)
+
+REACHED_SECONDS = 5.0
+"""Time that the service of a logger has to answer."""
 
 
 def main(composed: DictConfig) -> float | None:
@@ -186,7 +194,7 @@ def run(
     if start_from:
         check_checkpoint(start_from, prepared.module.encoder)
     chosen = fit.callbacks(job, run_dir, prepared.data)
-    loggers = {name: fit.instantiated(node, f"logger.{name}", Logger) for name, node in job.logger.items()}
+    loggers = {name: fit.instantiated(reached(name, node), f"logger.{name}", Logger) for name, node in job.logger.items()}
     if not first:
         fit.fit(job, run_dir, prepared, start_from, chosen, [])
         exact.leave_group()
@@ -205,10 +213,11 @@ def run(
     else:
         loss = prepared.module.loss
         overlap = audit.audit(job.audit, prepared.source.sets(), collections, run_dir, loss.hard_negatives if loss else 0)
-    step = int(read_checkpoint(start_from)["global_step"]) if start_from else 0
-    run_record.write_environment(run_dir, {"world_size": job.world_size, "start_step": step, **facts})
-    run_record.write_config(run_dir, job, choices)  # the last of the two: from here on the run may be gone on with
+    # The directory is a run's only then: where a logger cannot start, the same command may be given again.
     with opened(loggers, {**asdict(job), "choices": dict(choices), "sweep": sweep}):
+        step = int(read_checkpoint(start_from)["global_step"]) if start_from else 0
+        run_record.write_environment(run_dir, {"world_size": job.world_size, "start_step": step, **facts})
+        run_record.write_config(run_dir, job, choices)  # the last of the two: from here on the run may be gone on with
         try:
             figures = fit.fit(job, run_dir, prepared, start_from, chosen, list(loggers.values()))
         except DivergenceError as error:
@@ -252,6 +261,21 @@ def opened(loggers: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[No
             logger.finalize("success" if code == 0 else "failed")
             if hasattr(getattr(logger, "experiment", None), "finish"):  # Weights & Biases: else the next job goes into this run
                 logger.experiment.finish(exit_code=code)
+
+
+def reached(name: str, node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config node of a logger; of W&B's an offline one where the service, which it would wait for, cannot be reached."""
+    online = str(node.get("_target_")).endswith("WandbLogger") and not node.get("offline")
+    if not online or os.environ.get("WANDB_MODE", "online") != "online":
+        return node
+    try:
+        greet(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai", REACHED_SECONDS)
+    except (ConnectionError, HTTPException, ValueError) as error:
+        if not isinstance(getattr(error.__cause__, "reason", None), ssl.SSLError):  # it answers, and W&B may trust it
+            sync = f"wandb sync {node.get('save_dir')}/wandb/offline-run-*-{node.get('id')}"
+            log.warning("logger=%s: %s; the run is logged offline: %s sends it", name, error, sync)
+            return {**node, "offline": True}
+    return node
 
 
 def close(run_dir: Path) -> None:

@@ -307,6 +307,40 @@ def test_an_endpoint_is_scored_like_any_encoder_and_asked_once(
     assert metrics[0] == metrics[1]
 
 
+def nowhere_below(folder: Path, secret: str) -> None:
+    assert not any(secret.encode() in file.read_bytes() for file in folder.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize("url", ["http://host/v1?key={}", "http://me:{}@host/v1", "http://{}@host/v1", "http://host/v1#{}"])
+def test_a_key_in_the_address_of_an_endpoint_is_refused_and_written_nowhere(
+    in_process: Command, benchmark: str, tmp_path: Path, url: str
+) -> None:
+    done = in_process("evaluate", "model=api", f"model.base_url={url.format(KEY)}", benchmark, *FLAGS)
+    assert_one_line(done, "model.base_url: expected", "model.key_variable")
+    assert KEY not in done.stderr + done.stdout
+    nowhere_below(tmp_path, KEY)
+
+
+def test_a_key_with_a_line_break_and_an_endpoint_with_control_characters_are_one_plain_line(
+    in_process: Command, benchmark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = EndpointServer()
+    arguments = ["model=api", f"model.base_url={server.url}", "model.key_variable=SOME_KEY", benchmark, *FLAGS]
+    monkeypatch.setenv("SOME_KEY", f"{KEY}\n{KEY}")
+    broken = in_process("evaluate", *arguments)
+    assert_one_line(broken, "model.key_variable=SOME_KEY", "line break")
+    assert KEY not in broken.stderr + broken.stdout
+    assert not server.bodies
+    monkeypatch.setenv("SOME_KEY", KEY)
+    server.faults = [(400, {}, json.dumps({"error": {"message": "\x1b[2J\x1b]0;title\x07 \u202e no \r\n\udc80"}}))] * 9
+    done = in_process("evaluate", *arguments, "hydra.run.dir=other")
+    server.close()
+    assert_one_line(done, "400", r"\x1b[2J", r"\u202e", r"\udc80")
+    assert not [sign for sign in done.stderr + done.stdout if not sign.isprintable() and sign != "\n"]
+    nowhere_below(tmp_path, KEY)
+
+
 def test_a_project_folder_is_no_place_for_an_evaluation(in_process: Command, benchmark: str, tmp_path: Path) -> None:
     """Nothing in it is touched, above all no run that is to be scored."""
     run = tmp_path / "runs" / "mine"

@@ -9,7 +9,9 @@
   collective operation in the middle of the rank's work, and asks all devices before every step.
 - **Files are whole** (`WholeFiles`): a kill or a full disk leaves the checkpoint of before.
 - **Ranks are started from the resolved config** (`start_ranks`): Lightning's launcher replays the command line, which under
-  ``--multirun`` starts the sweep anew (Hydra issue 2070).
+  ``--multirun`` starts the sweep anew (Hydra issue 2070). They end with the process that started them.
+- **Loader processes end with training** (`ended`): Lightning forgets them where an error follows another, a logger's
+  on a full disk, and Python waits for them for ever.
 - **Trainer arguments that would break one of these are refused** (`trainer_arguments`).
 """
 
@@ -20,7 +22,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -37,13 +41,13 @@ from torch.multiprocessing import get_context
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, spawn
 
 from hybrid_retrieval.config import LARGEST, Count, NotNegative, Number, Processes, Range, check
-from hybrid_retrieval.errors import InputError, Terminated, choice, exit_on_sigterm, nearest
+from hybrid_retrieval.errors import InputError, Terminated, choice, end_with_parent, exit_on_sigterm, nearest
 from hybrid_retrieval.files import replaced
 from hybrid_retrieval.training.checkpoint import LAST
 from hybrid_retrieval.training.strategies import STRATEGIES, Replicas, Shards
 
-GRACE_SECONDS = 30.0
-"""Time that ranks have to leave after the first one has."""
+GRACE_SECONDS, GRACE_AFTER_FAULT = 30.0, 8.0
+"""Time that ranks have to leave after the first one has, on SIGTERM and otherwise; twice that if they ignore it."""
 PORTS = range(20_000, 30_000)
 """Ports of Slurm jobs: a function of the job's number, so that two jobs on one machine rarely clash."""
 
@@ -201,6 +205,8 @@ class LastCheckpoint(Callback):
             raise Terminated
 
     def _step_boundary(self, trainer: lightning.Trainer, due: bool) -> None:
+        if self._group is not None:
+            end_with_parent()
         terminated = self._asked_on_any_rank()
         if due or terminated:
             trainer.save_checkpoint(self.folder / LAST)
@@ -216,6 +222,44 @@ class LastCheckpoint(Callback):
         asked = torch.tensor(int(self._asked))
         dist.all_reduce(asked, dist.ReduceOp.MAX, group=self._group)
         return bool(asked)
+
+
+@contextmanager
+def ended(loaders: Sequence[BaseProcess]) -> Iterator[None]:
+    """However training ends, leave none of its loader processes, and let its end be what it ended for.
+
+    The processes hold nothing that needs an orderly end.
+
+    Raises:
+        KeyboardInterrupt, Terminated, InputError: also where another error came on the way out.
+        InputError: a loader process was killed, and training failed for it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        for reason in contexts(error):
+            if isinstance(reason, KeyboardInterrupt | Terminated | InputError):
+                raise reason from None
+        for code in [one.exitcode for one in loaders if one.exitcode and one.exitcode < 0]:
+            raise InputError(
+                f"training.workers={len(loaders)}: a loader process was killed by {signal.Signals(-code).name}, out of memory? "
+                "Lower training.workers (0: none); resume=auto goes on from the last checkpoint"
+            ) from error
+        raise
+    finally:
+        before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's would raise for what is killed here
+        for one in loaders:
+            if one.is_alive():
+                one.kill()
+                one.join()
+        signal.signal(signal.SIGCHLD, before)
+
+
+def contexts(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came on the way out of."""
+    while error is not None:
+        yield error
+        error = error.__context__
 
 
 def check_trainer(values: Mapping[str, Any]) -> None:
@@ -355,7 +399,7 @@ def start_ranks(run: Callable[..., object], arguments: tuple[Any, ...], devices:
         ranks = spawn(_spawned, (run, arguments, devices, given, messages), devices, join=False)  # type: ignore[no-untyped-call]
         if asked:  # while they were started
             pass_on()
-        while not ranks.join(grace_period=GRACE_SECONDS):
+        while not ranks.join(timeout=1.0, grace_period=GRACE_SECONDS if asked else GRACE_AFTER_FAULT):
             pass
         if asked:  # when their last step was done
             raise Terminated
@@ -364,6 +408,11 @@ def start_ranks(run: Callable[..., object], arguments: tuple[Any, ...], devices:
             raise Terminated from end
         if not messages.empty():
             raise InputError(messages.get()) from end
+        if end.exit_code < 0:
+            raise InputError(
+                f"trainer.devices={devices}: a process of the run was killed by {signal.Signals(-end.exit_code).name}, out of "
+                "memory? resume=auto goes on from the last checkpoint"
+            ) from end
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -381,6 +430,7 @@ def _spawned(
     messages: SimpleQueue[str],
 ) -> None:
     exit_on_sigterm()
+    end_with_parent()
     rank = int(given["GROUP_RANK"]) * devices + local_rank
     os.environ |= given | {"LOCAL_RANK": str(local_rank), "RANK": str(rank)}
     try:

@@ -32,7 +32,7 @@ from hybrid_retrieval.training.callbacks import BatchManifest, Clock, Publish
 from hybrid_retrieval.training.checkpoint import scoring_device
 from hybrid_retrieval.training.collate import PairBatch
 from hybrid_retrieval.training.datamodule import HybridDataModule
-from hybrid_retrieval.training.exact import LastCheckpoint, check_trainer, trainer_arguments
+from hybrid_retrieval.training.exact import LastCheckpoint, check_trainer, ended, trainer_arguments
 from hybrid_retrieval.training.module import BiEncoderModule
 from hybrid_retrieval.training.optimizers import AdamW
 from hybrid_retrieval.training.strategies import check_shardable
@@ -307,12 +307,8 @@ def fit(
         trainer = lightning.Trainer(**arguments, callbacks=watching, logger=loggers, default_root_dir=run_dir)
     except (MisconfigurationException, ValueError) as error:
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
-    try:
+    with ended(data.loaders):
         trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
-    except SystemExit as end:  # what Lightning makes of an interrupt
-        if isinstance(end.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from end
-        raise
     drawn = manifest.manifest.summary()
     log.info(
         "drawn: %s pairs in %s batches, %.1f%% of the pairs monolingual, %s to %s pairs of each of %s language pairs",

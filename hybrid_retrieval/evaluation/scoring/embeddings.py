@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from hybrid_retrieval.cache import Cache, scratch
 from hybrid_retrieval.data.stored_texts import text_digest
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, end_with_parent
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 from hybrid_retrieval.files import write_text
 from hybrid_retrieval.models.encoder import Encoder, Lost, Role
@@ -205,6 +205,7 @@ def encode_together(devices: int, job: EncodingJob, folder: Path, blocks: Sequen
 def _on_device(rank: int, threads: int, job: EncodingJob, folder: Path, blocks: Sequence[int]) -> None:
     import torch
 
+    end_with_parent()
     torch.set_num_threads(threads)
     if torch.cuda.is_available() and isinstance(job.encoder, torch.nn.Module):
         job.encoder.to(f"cuda:{rank % torch.cuda.device_count()}")
