@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.figures import BASELINES, PER_QUERY, Figures
 from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, evaluate
 from hybrid_retrieval.evaluation.retrievers.dense import Dense, OverDense
+from hybrid_retrieval.evaluation.retrievers.post_hoc import PostHoc
 from hybrid_retrieval.evaluation.retrievers.retriever import LearnsFromText, Retriever
 from hybrid_retrieval.evaluation.scoring.embeddings import embedding_store
 from hybrid_retrieval.evaluation.scoring.search import search
@@ -41,22 +43,33 @@ class LoadedBenchmark:
     provenance: dict[str, Any]
 
 
+def configured(nodes: Mapping[str, Any], config: EvaluationConfig, paths: PathsConfig) -> dict[str, Benchmark]:
+    """The benchmarks that are chosen, with their options; nothing is read yet.
+
+    Raises:
+        InputError: an option of one, or what is asked of them, is not known.
+    """
+    chosen(config.bias)
+    return {name: build(node, Benchmark, f"benchmark.{name}", paths=paths) for name, node in nodes.items()}
+
+
 def load_benchmarks(
     nodes: Mapping[str, Any], config: EvaluationConfig, paths: PathsConfig, asked_by_name: bool
 ) -> dict[str, LoadedBenchmark]:
     """The chosen benchmarks; what is not at hand is left out with a notice, unless it was asked for by name.
 
     Raises:
-        InputError: a benchmark that was asked for cannot be had, or none is left; what is asked of them is not known.
+        InputError: a benchmark that was asked for cannot be had, or none is left.
     """
-    chosen(config.bias)
     found: dict[str, LoadedBenchmark] = {}
-    for name, node in nodes.items():
-        benchmark: Benchmark = build(node, Benchmark, f"benchmark.{name}", paths=paths)
+    for name, benchmark in configured(nodes, config, paths).items():
         if not asked_by_name and not benchmark.at_hand():
             log.warning("benchmark %s is left out: its data is not at hand (benchmark=%s fetches it or says how)", name, name)
             continue
-        found[name] = LoadedBenchmark(benchmark.load(), benchmark.provenance())
+        collection = benchmark.load()
+        if not len(collection.query):
+            raise InputError(f"benchmark.{name}: no judgement is above 0, so nothing can be scored: correct its judgements")
+        found[name] = LoadedBenchmark(collection, {**benchmark.provenance(), "fingerprint": collection.fingerprint})
     if not found:
         raise InputError(
             f"no data is at hand for benchmark=[{','.join(nodes)}]; benchmark=held_out scores the training set's own test part"
@@ -87,13 +100,13 @@ def check_retrievers(
     benchmarks: Mapping[str, LoadedBenchmark],
     config: EvaluationConfig,
     source: Source | None,
-    encoder: bool,
+    encoder: Encoder | None,
 ) -> None:
     """Before anything is trained or encoded: what the retrievers need is there.
 
     Args:
         source: the training text.
-        encoder: there is, or will be, one to score.
+        encoder: the one to score, trained or not.
 
     Raises:
         InputError: it is not.
@@ -104,9 +117,11 @@ def check_retrievers(
         raise InputError(f"{over[0]} works on an encoder's embeddings: give checkpoint=RUN_DIR or model=NAME too")
     if over and config.documents != "whole":
         raise InputError(f"{over[0]} needs an embedding a document: evaluation.documents=whole")
+    if encoder:
+        Dense(encoder, documents=config.documents, overlap=config.overlap).check()
     if learns and source is None:
         raise InputError(f"{learns[0]} is estimated on training text: name it with dataset=")
-    text = training_passages(source, 1) if learns and source else {}
+    text = _passage_counts(source) if learns and source else {}
     for collection in [benchmark.collection for benchmark in benchmarks.values()] if learns else []:
         missing = [name for name in collection.languages if name not in text]
         if missing:
@@ -116,6 +131,18 @@ def check_retrievers(
                 f"{learns[0]}: dataset= has no training text in {', '.join(missing)}, which {collection.name} has; "
                 f"expected text in every language: add them to dataset.languages{restrict}"
             )
+        for one in retrievers.values():
+            if isinstance(one, PostHoc) and (dimensions := getattr(encoder, "dimensions", None)):
+                one.check([min(one.texts, text[name]) for name in collection.languages], dimensions)
+
+
+def _passage_counts(source: Source) -> Counter[str]:
+    """The training passages of each language that has any."""
+    found: Counter[str] = Counter()
+    for pairs in source.sets():
+        languages = np.bincount(pairs.passages.languages[pairs.split_rows("train")[1]], minlength=len(pairs.languages))
+        found += Counter(dict(zip(pairs.languages, languages.tolist(), strict=True)))
+    return found
 
 
 def training_passages(source: Source, count: int) -> dict[str, list[str]]:
@@ -138,6 +165,7 @@ def score_benchmarks(
     paths: PathsConfig,
     directory: Path,
     source: Source | None = None,
+    trained_on: Sequence[str] | None = None,
 ) -> dict[str, float]:
     """Score an encoder, if there is one, and the retrievers on all benchmarks; the flat figures.
 
@@ -146,12 +174,13 @@ def score_benchmarks(
 
     Args:
         source: whose training passages retrievers learn from.
+        trained_on: the languages of the text that the encoder was trained on, where that is known.
     """
     figures: dict[str, float] = {}
     with embedding_store(paths.cache, config.dtype, config.devices, config.cache_embeddings) as store:
         if encoder is not None:
             dense = Dense(encoder, store, config.documents, config.overlap)
-            figures |= _score(dense, benchmarks, config, directory)
+            figures |= _score(dense, benchmarks, config, directory, trained_on=trained_on)
         for name, retriever in retrievers.items():
             if isinstance(retriever, OverDense):
                 retriever.dense = dense
@@ -159,7 +188,8 @@ def score_benchmarks(
                 retriever.text = training_passages(source, retriever.texts)
             folder = directory / BASELINES / name
             folder.mkdir(parents=True, exist_ok=True)
-            found = _score(retriever, benchmarks, config, folder, f" ({name})")
+            of_text = trained_on if isinstance(retriever, OverDense) else None
+            found = _score(retriever, benchmarks, config, folder, f" ({name})", of_text)
             record = yaml.safe_dump(_record(directory, name, retriever), sort_keys=False, allow_unicode=True)
             write_text(folder / run_record.CONFIG, record)
             run_record.write_metrics(folder, found)
@@ -181,10 +211,11 @@ def _score(
     config: EvaluationConfig,
     directory: Path,
     suffix: str = "",
+    trained_on: Sequence[str] | None = None,
 ) -> dict[str, float]:
     figures: list[Figures] = []
     tables: list[pa.Table] = []
-    wanted = Wanted(chosen(config.bias), config.replicates)
+    wanted = Wanted(chosen(config.bias), config.replicates, trained_on=trained_on)
     for name, benchmark in benchmarks.items():
         result = evaluate(retriever, benchmark.collection, f"{name}{suffix}", wanted)
         figures.append(result.figures)

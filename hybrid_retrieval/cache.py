@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.files import input_state, sha256
+
+SCRATCH = ".unfinished-"
+"""How the names of folders begin that are being built."""
+SHA256 = "sha256.txt"
+LARGE = 1 << 26
+"""Bytes from which a file's checksum is kept."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +37,11 @@ class Cache:
         root = Path(path).expanduser()
         try:
             root.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=root):
+            with tempfile.TemporaryFile(dir=root):
                 pass
         except OSError as error:
             raise InputError(f"paths.cache={root} cannot be written ({error.strerror}); choose another folder") from error
+        sweep_once(root.resolve())
         return cls(root)
 
     def directory(self, kind: str, key: Any) -> Path:
@@ -46,8 +57,7 @@ class Cache:
         if final.exists():
             return final
         final.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
-        try:
+        with scratch(final.parent) as work:
             make(work)
             (work / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True, default=str))
             try:
@@ -55,15 +65,85 @@ class Cache:
             except OSError:
                 if not final.exists():
                     raise
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
         return final
+
+    def checksum(self, file: Path, large: int = LARGE) -> str:
+        """SHA-256 of a file; one of `large` bytes or more is read again only when it has changed."""
+        state = file_state(file)
+        if state[1] < large:
+            return sha256(file)
+        place = self.build("checksums", state, lambda directory: _write_checksum(directory, sha256(file)))
+        return (place / SHA256).read_text()
+
+    def check_pinned(self, origin: Sequence[str], file: Path, published: str | None = None) -> None:
+        """Refuse a download whose content is not the `published` one or, where that is not known, the one that came first.
+
+        Args:
+            origin: where it is from, revision and path included.
+        """
+        found = self.checksum(file)
+        place = None if published else self.build("pinned", list(origin), lambda folder: _write_checksum(folder, found))
+        expected = (place / SHA256).read_text() if place else published
+        if found != expected:
+            when = f"the first time ({place})" if place else "at its publisher"
+            raise InputError(
+                f"{file} ({' '.join(origin)}) has the checksum {found[:12]}, which {when} was {str(expected)[:12]}: "
+                f"delete {file.resolve()}, so that it is fetched again"
+            )
+
+
+def _write_checksum(directory: Path, checksum: str) -> None:
+    (directory / SHA256).write_text(checksum)
+
+
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """A folder in `parent` that is gone at the end; after a kill, when a process next opens the cache.
+
+    A lock of the kernel's holds it, which ends with this process however that ends.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    folder, lock = _held_folder(parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _held_folder(parent: Path) -> tuple[Path, int]:
+    """A new folder and the descriptor that holds it; another one where it was swept before it was held."""
+    folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=parent))
+    with suppress(FileNotFoundError):
+        lock = os.open(folder, os.O_RDONLY)
+        with suppress(OSError):  # a file system without locks, on which nothing is swept either
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, lock
+        os.close(lock)
+    return _held_folder(parent)
+
+
+def sweep(root: Path) -> None:
+    """Remove what killed processes left of what they were building."""
+    for depth in ("", "*/", "*/*/"):
+        for folder in root.glob(f"{depth}{SCRATCH}*"):
+            with suppress(OSError):
+                lock = os.open(folder, os.O_RDONLY)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+                finally:
+                    os.close(lock)
+
+
+sweep_once = functools.cache(sweep)
 
 
 def digest(key: Any) -> str:
     """A short name for any JSON value."""
     text = json.dumps(key, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 
 def folder_state(path: Path) -> list[Any]:
@@ -73,5 +153,5 @@ def folder_state(path: Path) -> list[Any]:
 
 def file_state(path: Path) -> list[Any]:
     """A local file's resolved name, size and modification time: it changes when the file does."""
-    state = path.stat()
+    state = input_state(path)
     return [str(path.resolve()), state.st_size, state.st_mtime_ns]

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -18,15 +19,23 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hybrid_retrieval.config import config_directory
-from hybrid_retrieval.errors import InputError, Terminated, exit_on_sigterm, nearest
+from hybrid_retrieval.errors import InputError, Terminated, exit_on_sigterm, nearest, outlive_readers, printable, without_secret
 
+MULTIRUN = {"-m", "--multirun"}
+ELSEWHERE = re.compile("hydra/launcher=|-[cihs]|--(?!multirun)")
+"""Arguments with which no job starts in this process."""
 STORAGE_FAULTS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "it would be larger than a file may be",
+    errno.EIO: "the disk fails",
     errno.EROFS: "the disk is read-only",
     errno.EACCES: "permission denied",
     errno.ENOTDIR: "a part of its path is no folder",
 }
+
+LONGEST = 900
+"""Characters of an error's line."""
 
 
 def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) -> None:
@@ -35,9 +44,10 @@ def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) 
     What `task` returns is what a sweeper that searches (optuna) goes by.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    outlive_readers()
     set_up_process()
     # Hydra's parser takes no overrides after a flag, and a trailing -m is what people type.
-    arguments = sorted(sys.argv[1:], key=lambda item: item not in ("-m", "--multirun"))
+    arguments = sorted(sys.argv[1:], key=lambda item: item not in MULTIRUN)
     # Any argument of Lightning's Trainer can be set, and few stand in conf/trainer: they are checked against its signature.
     sys.argv[1:] = [f"++{item}" if item.startswith("trainer.") else item for item in arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
@@ -49,12 +59,18 @@ def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) 
         nonlocal started
         started = True
         # A single job ends here; of a sweep's jobs the others go on, and the error comes out at the end.
-        if HydraConfig.get().mode == RunMode.MULTIRUN or full:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return task(composed)
+        if swept := HydraConfig.get().sweeper.get("params"):
+            stop(f"{', '.join(f'{key}={value}' for key, value in swept.items())} is a sweep: add -m")
+        if full:
             return task(composed)
         with_exit_code(lambda: task(composed), full)
         return None
 
     def start() -> None:
+        for item in sys.argv[1:]:  # Hydra writes them to a file before anything is checked
+            without_secret(*item.partition("=")[::2])
         hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=config_name)(job)()
 
     try:
@@ -63,10 +79,13 @@ def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) 
         if full:
             raise
         stop(explain(error, config_name))
-    except (ValueError, OSError) as error:  # before any job: a choice or a directory that Hydra cannot make sense of
+    except Exception as error:  # before any job: a choice or a directory that Hydra cannot make sense of
         if full or started:
             raise
-        stop(f"the command line cannot be composed: {str(error).splitlines()[0]}")
+        stop(f"the command line cannot be composed: {(str(error) or type(error).__name__).splitlines()[0]}")
+    # Launchers but Hydra's own start jobs elsewhere.
+    if not started and MULTIRUN & {*arguments} and not any(map(ELSEWHERE.match, arguments)):
+        stop("the sweep has no job: a range, a choice or a glob on the command line is empty")
 
 
 def set_up_process() -> None:
@@ -95,18 +114,20 @@ def with_exit_code(action: Callable[[], object], full: bool = False) -> None:
         if full or error.errno not in STORAGE_FAULTS:
             raise
         stop(f"{error.filename2 or error.filename or 'a file'} cannot be written: {STORAGE_FAULTS[error.errno]}")
+    except (MemoryError, RuntimeError) as error:
+        if full or not (isinstance(error, MemoryError) or re.search(r"can't allocate memory|out of memory", str(error))):
+            raise
+        stop(f"there is not enough memory: {textwrap.shorten(str(error), 200)}; choose smaller sizes or batches")
     except KeyboardInterrupt:
         stop("interrupted", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except Terminated:
         stop("terminated", 143)
 
 
 def stop(message: str, code: int = 2) -> NoReturn:
-    """Print one line and end."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    """Print one line and end; the middle of what nobody would read is left out."""
+    line = printable(message)
+    print(f"error: {line if len(line) <= LONGEST else f'{line[: LONGEST - 300]} ... {line[-300:]}'}", file=sys.stderr)
     sys.exit(code)
 
 

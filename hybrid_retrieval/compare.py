@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.errors import InputError, choice, outlive_readers
 from hybrid_retrieval.evaluation.measures import SETTINGS, Floats, measure
 from hybrid_retrieval.evaluation.statistics.significance import holm, paired_difference, significance_clusters, system_mean
 from hybrid_retrieval.files import write_text
+from hybrid_retrieval.reporting.contest import LEVEL, LEVELS, QUESTIONS, SEEDS_TOO
 from hybrid_retrieval.reporting.pairwise import (
     LEGEND,
-    LEVELS,
     Difference,
     Ranked,
     difference_table,
@@ -30,23 +30,19 @@ from hybrid_retrieval.reporting.pairwise import (
 )
 from hybrid_retrieval.reporting.per_query import CommonQuestions, PerQuery
 from hybrid_retrieval.reporting.systems import System, find_systems
-from hybrid_retrieval.reporting.tables import Table, console, rich_table
+from hybrid_retrieval.reporting.tables import Table, console, p_value, show
 
 DESCRIPTION = """Compare the per-query values of two or more systems on the questions that all of them have.
-A difference is the later system minus the earlier one; its interval and p respect that the translations of one question belong
-together, and that seeds vary where a system has several."""
+A difference is the new system minus the reference, which is named first; its interval and p respect that the translations of
+one question belong together, and that seeds vary where a system has several."""
 EPILOG = """SYSTEM is [NAME=]PATH[,PATH ...]: run directories, folders of them, or quoted patterns. With a NAME, all its runs
 are seeds of one system; without, runs that differ in more than their seed are different systems."""
-
-LEVEL = 0.05
-QUESTIONS = "cluster bootstrap and randomisation over clusters of questions"
-SEEDS_TOO = "random effects of seeds and clusters of questions"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare what the command line names; the exit code is 2 where it cannot be compared."""
     parser = argparse.ArgumentParser("python -m hybrid_retrieval.compare", description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("systems", metavar="SYSTEM", nargs="+", help="two or more, the baseline first")
+    parser.add_argument("systems", metavar="SYSTEM", nargs="+", help="two or more, the reference first")
     parser.add_argument("--benchmark", metavar="NAME", help="one benchmark (default: all that every system has)")
     parser.add_argument("--setting", choices=tuple(SETTINGS), help="one setting (default: all)")
     parser.add_argument("--measure", metavar="NAME[,NAME ...]", help="measures, or 'all' (default: mAP, or nDCG@10, or MRR)")
@@ -69,6 +65,7 @@ class Question:
 
     Attributes:
         values: by system, float64 [seeds, questions, pairs].
+        seen: whether it leaves out the languages that an encoder was never trained on.
     """
 
     benchmark: str
@@ -76,6 +73,7 @@ class Question:
     measure: str
     common: CommonQuestions
     values: dict[str, Floats]
+    seen: bool = False
 
 
 def compare(chosen: argparse.Namespace) -> None:
@@ -86,6 +84,9 @@ def compare(chosen: argparse.Namespace) -> None:
     """
     if chosen.replicates < 1:
         raise InputError(f"--replicates={chosen.replicates}; expected 1 or more")
+    for name, most in (("replicates", 1_000_000), ("seed", 2**32 - 1)):
+        if not 0 <= getattr(chosen, name) <= most:
+            raise InputError(f"--{name}={getattr(chosen, name)} is outside 0..{most}")
     systems = find_systems(chosen.systems)
     resampling = {"replicates": chosen.replicates, "seed": chosen.seed}
     results = PerQuery.read([run.path for system in systems for run in system.runs])
@@ -99,17 +100,19 @@ def compare(chosen: argparse.Namespace) -> None:
     whole = _corrected([one for one in found if one.query_language is None], lambda one: one.benchmark)
     pairs = [one for one in found if one.query_language is not None]
     matrix = _corrected(pairs, lambda one: (one.benchmark, one.measure, one.systems))
-    ranked = [place for one in questions for place in _ranking(one, whole, resampling)] if len(systems) > 2 else []
+    several = [question for question in questions if not question.seen] if len(systems) > 2 else []
+    ranked = [place for one in several for place in _ranking(one, whole, resampling)]
     single = [one.name for one in systems if len(one.runs) == 1 and one.runs[0].config.get("seed") is not None]  # not BM25
     cells = max(Counter((one.benchmark, one.measure, one.systems) for one in pairs).values(), default=0)
     if chosen.matrix and (least := cells / (chosen.replicates + 1)) >= LEVELS[-1]:
         enough = round(2 * cells / LEVELS[-1])
-        notes.append(f"{cells} language pairs: no corrected p is below {least:.4f}; --replicates={enough} tells smaller ones.")
+        notes.append(
+            f"{cells} language pairs: no corrected p is below {p_value(least)}; --replicates={enough} tells smaller ones."
+        )
     if single and len(single) < len(systems):
         notes.insert(0, f"{', '.join(single)}: one run; how it varies with its seed is not in the intervals.")
     screen = console()
-    for table in _tables(whole, ranked, matrix if chosen.matrix else []):
-        screen.print(rich_table(table))
+    show(screen, *_tables(whole, ranked, matrix if chosen.matrix else [], systems))
     for line in [LEGEND, *sorted({one.method for one in whole}), *notes]:
         screen.print(line, markup=False, soft_wrap=True)
     if chosen.out is not None:
@@ -138,6 +141,7 @@ def _questions(results: PerQuery, systems: Sequence[System], chosen: argparse.Na
         if scored[benchmark] < results.runs:
             notes.append(f"{benchmark}: not compared, for it is not scored by every run.")
             continue
+        never = {language for system in systems for run in system.runs for language in run.figures.never_seen(benchmark)}
         for name in _measures(results, benchmark, chosen.measure):
             for setting in [chosen.setting] if chosen.setting else SETTINGS:
                 common = results.common(benchmark, setting, name)
@@ -146,8 +150,9 @@ def _questions(results: PerQuery, systems: Sequence[System], chosen: argparse.Na
                 if common.left_out:
                     where = f"{benchmark}/{setting}/{name}"
                     notes.append(f"{where}: {common.left_out:,} queries are not in every run and are left out.")
-                values = dict(zip(names, np.split(common.values, ends), strict=True))
-                questions.append(Question(benchmark, setting, name, common, values))
+                for part in filter(None, [common, common.without(never) if never else None]):
+                    values = dict(zip(names, np.split(part.values, ends), strict=True))
+                    questions.append(Question(benchmark, setting, name, part, values, seen=part is not common))
     if not questions:
         raise InputError(f"{', '.join(names)} have no query in common; expected runs that were scored on the same benchmark")
     return questions, notes
@@ -163,7 +168,7 @@ def _measures(results: PerQuery, benchmark: str, asked: str | None) -> list[str]
 
 
 def _differences(question: Question, baseline: str, system: str, resampling: dict[str, int]) -> Iterator[Difference]:
-    """`system` minus `baseline`, of each language pair, and last the macro mean."""
+    """`system` minus `baseline`, of each language pair, and last the macro mean; over the languages seen, this alone."""
     ours, theirs = question.values[system], question.values[baseline]
     found = paired_difference(ours, theirs, **resampling, clusters=question.common.clusters)
     method = QUESTIONS if len(ours) == len(theirs) == 1 else SEEDS_TOO
@@ -173,7 +178,8 @@ def _differences(question: Question, baseline: str, system: str, resampling: dic
     rows = zip(*(column.tolist() for column in columns), strict=True)
     where = (question.benchmark, question.setting, question.measure, baseline, system)
     for pair, (mean, other, value, low, high, p), count in zip(languages, rows, asked, strict=True):
-        yield Difference(*where, *pair, mean, other, value, low, high, p, count, method)
+        if pair == (None, None) or not question.seen:
+            yield Difference(*where, *pair, mean, other, value, low, high, p, count, method, seen=question.seen)
 
 
 def _means(runs: Floats) -> Floats:
@@ -202,7 +208,7 @@ def _ranking(question: Question, differences: Sequence[Difference], resampling: 
     where = (question.benchmark, question.setting, question.measure)
     significant = np.zeros((len(order), len(order)), bool)
     for one in differences:
-        if (one.benchmark, one.setting, one.measure) == where:
+        if (one.benchmark, one.setting, one.measure) == where and not one.seen:
             first, second = order.index(one.system), order.index(one.baseline)
             significant[first, second] = significant[second, first] = one.corrected < LEVEL
     return [
@@ -212,15 +218,19 @@ def _ranking(question: Question, differences: Sequence[Difference], resampling: 
     ]
 
 
-def _tables(differences: Sequence[Difference], ranked: Sequence[Ranked], matrix: Sequence[Difference]) -> Iterator[Table]:
+def _tables(
+    differences: Sequence[Difference], ranked: Sequence[Ranked], matrix: Sequence[Difference], systems: Sequence[System]
+) -> Iterator[Table]:
     for benchmark in dict.fromkeys(one.benchmark for one in differences):
-        yield difference_table([one for one in differences if one.benchmark == benchmark])
+        never = {system.name: system.runs[0].figures.never_seen(benchmark) for system in systems}
+        yield difference_table([one for one in differences if one.benchmark == benchmark], never)
         places = [place for place in ranked if place.benchmark == benchmark]
         if places:
             yield ranking_table(places)
         pairs = [one for one in matrix if one.benchmark == benchmark]
-        for key in dict.fromkeys((one.measure, one.systems) for one in pairs):
-            yield matrix_table([one for one in pairs if (one.measure, one.systems) == key])
+        for key in dict.fromkeys((one.measure, one.baseline, one.system) for one in pairs):
+            mine = [one for one in pairs if (one.measure, one.baseline, one.system) == key]
+            yield matrix_table(mine, {name: never[name] for name in key[1:]})
 
 
 def _origin(system: System) -> dict[str, Any]:
@@ -247,4 +257,5 @@ def _plain(value: Any) -> Any:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(main())

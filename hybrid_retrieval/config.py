@@ -11,6 +11,7 @@ Nothing heavy is imported at the top: ``--cfg job`` must answer at once.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import inspect
@@ -21,9 +22,10 @@ import platform
 import re
 import types
 import typing
+import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from hydra.core.hydra_config import HydraConfig
@@ -33,6 +35,62 @@ from omegaconf import DictConfig, OmegaConf
 from hybrid_retrieval.errors import InputError, choice, nearest
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers that a key may have, beside its type: from `low` to `high`, which `above` and `below` leave out."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def fault(self, value: float) -> str | None:
+        """What is wrong with a number; None where nothing is."""
+        if self.above and not value > self.low:
+            return f"must be above {self.low}"
+        if self.below and value == self.high:
+            return f"must be below {self.high}"
+        if self.low <= value <= self.high:
+            return None
+        if self.high < LARGEST:
+            return f"is outside {self.low}..{self.high}"
+        return f"must be at most {self.high}" if value > self.high else f"must be {self.low} or more"
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """The texts that a key may have: none with a character that a file or a terminal cannot take."""
+
+    file_name: bool = False
+    """Nor one that cannot be the name of a file."""
+
+    def fault(self, value: str) -> str | None:
+        """As of `Range`."""
+        spaces = "" if self.file_name else "\t\n\r"
+        if any(unicodedata.category(letter) in ("Cc", "Cs") and letter not in spaces for letter in value):
+            return "holds a control character, or one that is no text"
+        if self.file_name and (value in ("", ".", "..") or set(value) & set("/\\") or value != value.strip()):
+            return "cannot be used in names of files; expected one without slashes, and not empty"
+        return None
+
+
+LARGEST = 2**31 - 1
+"""Of counts: rows and positions are numbers of 32 bits."""
+TEXT = Text()
+
+Count = Annotated[int, Range(0, LARGEST, above=True)]
+Number = Annotated[int, Range(0, LARGEST)]
+Positive = Annotated[float, Range(0, above=True)]
+NotNegative = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+Part = Annotated[float, Range(0, 1, above=True)]
+Dropout = Annotated[float, Range(0, 1, below=True)]
+Temperature = Annotated[float, Range(1)]
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+Processes = Annotated[int, Range(0, 1024, above=True)]
+Name = Annotated[str, Text(file_name=True)]
 
 
 def _sweep_name() -> str | None:
@@ -87,25 +145,20 @@ class TrainingConfig:
 
     grad_cache: bool = False
     """Encode every chunk twice and keep the activations of one: for batches that do not fit (GradCache)."""
-    chunk_tokens: int | None = None
+    chunk_tokens: Count | None = None
     """Tokens, padding included, that a transformer encodes at once; by default settled once for the device."""
     monitor: str = "val/loss"
     """Chooses the best checkpoint and stops early: val/loss, or val/<setting>/map."""
-    validation_batches: int = 8
+    validation_batches: Number = 8
     """Batches of the validation stream behind ``val/loss``."""
-    validation_queries: int = 200
+    validation_queries: Number = 200
     """Held-out query groups behind the validation mAP (0: skip it)."""
-    checkpoint_every: int = 500
+    checkpoint_every: Count = 500
     """Steps between writes of the last checkpoint."""
-    workers: int = 0
+    workers: Annotated[int, Range(0, 1024)] = 0
     """Loader processes; 0 composes batches in the training process."""
 
     def __post_init__(self) -> None:
-        positive("training.checkpoint_every", self.checkpoint_every)
-        if self.chunk_tokens is not None:
-            positive("training.chunk_tokens", self.chunk_tokens)
-        for name in ("validation_batches", "validation_queries", "workers"):
-            not_negative(f"training.{name}", getattr(self, name))
         settings = ["monolingual", "crosslingual", "multilingual"]
         choice("training.monitor", self.monitor, ["val/loss", *(f"val/{setting}/map" for setting in settings)])
         if self.monitor != "val/loss" and self.validation_queries == 0:
@@ -126,31 +179,27 @@ class EvaluationConfig:
     """Write embeddings/<benchmark>/*.npy with ids and judgements."""
     save_runs: bool = False
     """Write runs/*.trec."""
-    run_depth: int = 1000
+    run_depth: Count = 1000
     """Documents per query in the written TREC runs."""
     dtype: str = "float16"
     """float16 or float32: of stored embeddings of documents and queries; scores are computed in float32."""
-    devices: int = 1
+    devices: Processes = 1
     """Processes that encode together, one a device."""
     cache_embeddings: bool = False
     """Keep embeddings under paths.cache, for the next evaluation of the same weights on the same texts."""
     documents: str = "whole"
     """whole: what the encoder cannot read is cut off; chunks: a document scores as its best chunk."""
-    overlap: int = 0
+    overlap: Number = 0
     """Tokens that neighbouring chunks share."""
     bias: str | list[str] = "rank_distance"
     """The measures of language bias to report: names as in metrics.json, a list of them, all, or none."""
-    replicates: int = 1000
+    replicates: Annotated[int, Range(0, 1_000_000)] = 1000
     """Bootstrap replicates behind the 95% intervals; 0: no intervals."""
 
     def __post_init__(self) -> None:
         choice("evaluation.checkpoint", self.checkpoint, ["best", "last"])
-        not_negative("evaluation.replicates", self.replicates)
         choice("evaluation.dtype", self.dtype, ["float16", "float32"])
         choice("evaluation.documents", self.documents, ["whole", "chunks"])
-        positive("evaluation.run_depth", self.run_depth)
-        positive("evaluation.devices", self.devices)
-        not_negative("evaluation.overlap", self.overlap)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,13 +207,8 @@ class AuditConfig:
     """Limits on what training text shares with the benchmarks; ``conf/audit/default.yaml`` explains the keys."""
 
     allow: bool = False
-    ngram: int = 8
-    threshold: float = 0.7
-
-    def __post_init__(self) -> None:
-        positive("audit.ngram", self.ngram)
-        positive("audit.threshold", self.threshold)
-        share("audit.threshold", self.threshold)
+    ngram: Count = 8
+    threshold: Part = 0.7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,24 +236,21 @@ class JobConfig:
     evaluation: EvaluationConfig
     audit: AuditConfig
     paths: PathsConfig
-    benchmark: dict[str, Any]
-    retriever: dict[str, Any]
-    callbacks: dict[str, Any]
-    logger: dict[str, Any]
-    seed: int = 1
+    benchmark: dict[Name, Any]
+    retriever: dict[Name, Any]
+    callbacks: dict[Name, Any]
+    logger: dict[Name, Any]
+    seed: Seed = 1
     resume: str = "never"
     strict: bool = False
-    name: str | None = None
+    name: Name | None = None
 
     def __post_init__(self) -> None:
         choice("resume", self.resume, ["never", "auto"])
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed={self.seed} is outside 0..{2**32 - 1}")
+        check({"devices": Processes | list[Number] | str, "num_nodes": Processes}, self.trainer, "trainer")
         devices = self.trainer.get("devices", 1)
-        if not (devices == "auto" or isinstance(devices, list) or (fits(devices, int) and devices >= 1)):
+        if devices == [] or (isinstance(devices, str) and devices != "auto"):
             raise InputError(f"trainer.devices={devices!r}; expected a number from 1 up, a list of device numbers, or auto")
-        if not fits(self.nodes, int) or self.nodes < 1:
-            raise InputError(f"trainer.num_nodes={self.nodes!r}; expected a number from 1 up")
 
     @property
     def devices(self) -> int:
@@ -264,19 +305,16 @@ def job_config(composed: DictConfig) -> JobConfig:
 def construct(target: type[T], values: Mapping[str, Any], key: str, **runtime: Any) -> T:
     """Call `target` with config `values` (checked against its signature) and `runtime` objects (not checked)."""
     signature = inspect.signature(target)
-    # A dataclass says its types field by field, each in the module of the class that states it.
-    hints = typing.get_type_hints(target if dataclasses.is_dataclass(target) else target.__init__)
     known = {
         name
         for name, parameter in signature.parameters.items()
         if name not in runtime and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     }
     prefix = f"{key}." if key else ""
-    for name, value in values.items():
+    for name in values:
         if name not in known:
             raise InputError(f"unknown config key {prefix}{name}{nearest(name, known)}")
-        if name in hints and not fits(value, hints[name]):
-            raise InputError(f"{prefix}{name}={value!r} has the wrong type; expected {describe(hints[name])}")
+    check(target, values, key)
     required = {name for name in known if signature.parameters[name].default is inspect.Parameter.empty and name not in values}
     if required:
         raise InputError(f"config key {prefix}{sorted(required)[0]} is missing")
@@ -285,16 +323,15 @@ def construct(target: type[T], values: Mapping[str, Any], key: str, **runtime: A
 
 def build(node: Mapping[str, Any], kind: type | tuple[type, ...], key: str, **runtime: Any) -> Any:
     """The object of a `kind` that an open config node names with ``_target_``; `runtime` is what no config file can hold."""
-    target = target_of(node, kind, key)
-    values = {name: value for name, value in node.items() if name not in ("_target_", "recipe")}
-    return construct(target, values, key, **runtime)
+    return construct(*named(node, kind, key), key, **runtime)
 
 
-def target_of(node: Any, kind: type | tuple[type, ...], key: str) -> type:
-    """The class of a `kind` that an open config node names; the user typed it, or chose it."""
+def named(node: Any, kind: type | tuple[type, ...], key: str) -> tuple[type, dict[str, Any]]:
+    """The class of a `kind` that an open config node names, and the values for it; the user typed the name, or chose it."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise InputError(f"{key} names no _target_: choose a config of the group, as in {key}=NAME")
-    return locate(str(node["_target_"]), kind, f"{key}._target_")
+    values = {name: value for name, value in node.items() if name not in ("_target_", "recipe")}
+    return locate(str(node["_target_"]), kind, f"{key}._target_"), values
 
 
 def locate(path: str, kind: type | tuple[type, ...], key: str, read: bool = False) -> type:
@@ -346,41 +383,82 @@ def check_read(node: Any, kind: type, key: str) -> None:
         raise InputError(f"{key}={node!r} is not a plain value")
 
 
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a plain config `value` is of the annotated type; annotations that are not of a config's types pass."""
+def check(target: type | Mapping[str, Any], values: Mapping[str, Any], key: str) -> None:
+    """Refuse config `values` that are not what the annotations of a constructor (or some by name) state: type, range, name.
+
+    A class calls it for its own fields too, ``check(type(self), vars(self), "loss")``, where scripts make its objects.
+    """
+    stated = target if isinstance(target, Mapping) else annotated(target)
+    for name, value in values.items():
+        said = fault(value, stated.get(name, Any))
+        if said is not None:
+            raise InputError(f"{key}{'.' * bool(key)}{name}{said}")
+
+
+@functools.cache
+def annotated(target: type) -> Mapping[str, Any]:
+    """The annotations of a constructor's arguments; those of a dataclass each in the module of the class that states it."""
+    stated: Any = target if dataclasses.is_dataclass(target) else target.__init__  # type: ignore[misc]
+    try:
+        return typing.get_type_hints(stated, include_extras=True)
+    except (NameError, TypeError):  # of another package, which states them for its type checker alone
+        return {}
+
+
+def fault(value: Any, hint: Any) -> str | None:
+    """What is wrong with a plain config `value` of the annotated type, as in ``=0 must be above 0``; None where nothing is.
+
+    Annotations that are not of a config's types pass.
+    """
     kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    wrong_type = f"={shown(value)} {WRONG_TYPE}; expected {describe(hint)}"
+    if kind is Annotated:
+        said = fault(value, inner[0])
+        limits = () if said and WRONG_TYPE in said else inner[1:]
+        return next((f"={shown(value)} {over}" for limit in limits if (over := limit.fault(value))), said)
     if kind in (typing.Union, types.UnionType):
-        return any(fits(value, option) for option in inner)
-    if kind in (list, tuple):
-        return isinstance(value, (list, tuple)) and (not inner or all(fits(item, inner[0]) for item in value))
+        found = [fault(value, option) for option in inner]
+        of_its_type = (said for said in found if said and WRONG_TYPE not in said)
+        return None if None in found else next(of_its_type, wrong_type)
+    if kind in (list, tuple, dict):
+        if not isinstance(value, dict if kind is dict else (list, tuple)):
+            return wrong_type
+        parts = [fault(item, inner[0]) for item in value] if inner else []
+        if inner and isinstance(value, dict):
+            parts += [said and f".{name}{said}" for name, item in value.items() for said in [fault(item, inner[1])]]
+        return next(filter(None, parts), None)
     if kind in (int, float):
-        return isinstance(value, (int, kind)) and not isinstance(value, bool)
-    if kind in (str, bool, dict, types.NoneType):
-        return isinstance(value, kind)
-    return True
+        if not isinstance(value, (int, kind)) or isinstance(value, bool):
+            return wrong_type
+        finite = math.isfinite(value) if isinstance(value, float) else -(2**63) <= value < 2**63
+        return None if finite else f"={shown(value)} is not a finite number of 64 bits"
+    if kind is str and isinstance(value, str):
+        said = TEXT.fault(value)
+        return said and f"={shown(value)} {said}"
+    return wrong_type if kind in (str, bool, types.NoneType) and not isinstance(value, kind) else None
+
+
+WRONG_TYPE = "has the wrong type"
 
 
 def describe(hint: Any) -> str:
     """An annotation as a reader would say it."""
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+    kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind is Annotated:
+        return describe(inner[0])
+    if kind in (typing.Union, types.UnionType):
+        return " | ".join(map(describe, inner))
+    if kind is types.NoneType:
+        return "null"
+    if kind in (list, tuple, dict) and inner:
+        return f"{kind.__name__}[{', '.join(map(describe, inner))}]"
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
-def positive(key: str, value: float) -> None:
-    """Refuse a value that is not above zero."""
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{key}={value} must be above 0")
-
-
-def not_negative(key: str, value: float) -> None:
-    """Refuse a value below zero."""
-    if not (math.isfinite(value) and value >= 0):
-        raise InputError(f"{key}={value} must be 0 or more")
-
-
-def share(key: str, value: float) -> None:
-    """Refuse a value outside 0..1."""
-    if not 0 <= value <= 1:
-        raise InputError(f"{key}={value} is outside 0..1")
+def shown(value: Any) -> str:
+    """A value in an error: on one line, and not the whole of a long one."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:76]} ..."
 
 
 def divides(key: str, whole: int, by_key: str, parts: int) -> None:

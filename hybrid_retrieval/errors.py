@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import difflib
+import multiprocessing
+import os
+import re
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl: the signal that a process gets when its parent ends."""
 
 
 class InputError(Exception):
@@ -55,7 +63,72 @@ def reading(what: str, whole: bool = False) -> Iterator[None]:
 
 def first_line(error: Exception) -> str:
     """Another library's complaint, short enough for a one-line error."""
-    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)[:160]
+    said = getattr(error, "strerror", None) or str(error)
+    return next(filter(None, map(str.strip, said.splitlines())), type(error).__name__)[:160]
+
+
+class Lasting:
+    """An output stream whose reader may leave, as ``| head`` does: what is written then is dropped, and the work goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        with self._unread():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._unread():
+            self.stream.flush()
+
+    @contextmanager
+    def _unread(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+def outlive_readers() -> None:
+    """Go on when nobody reads this process's output any more, or never did (``>&-``)."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: no other file is written to by mistake
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, Lasting):
+            setattr(sys, name, Lasting(stream or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")))
+
+
+def end_with_parent() -> None:
+    """Kill this process when the one that started it by `multiprocessing` is gone: at this call, and on Linux from then on."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if not parent.is_alive():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def printable(text: str) -> str:
+    """One line of text that no terminal obeys: control characters, surrogates and marks of direction as their escapes."""
+    line = " ".join(text.split())
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+
+
+def without_secret(key: str, url: str) -> None:
+    """Refuse a URL that may hold a secret, which would go to files and logs; the message does not hold it."""
+    if re.search(r"://[^/?#\s]*@", url) or (key.endswith("url") and re.search("[?#]", url)):
+        raise InputError(
+            f"{key}: expected http(s)://HOST/PATH without a password or a query; keys come from model.key_variable"
+        )
 
 
 def nearest(value: object, options: Iterable[object]) -> str:

@@ -66,16 +66,18 @@ def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, 
     benchmarks = benchmarking.load_benchmarks(config.benchmark, evaluation, paths, asked_by_name("benchmark"))
     learns = config.dataset and benchmarking.learn_from_text(retrievers)
     source = build(config.dataset, Source, "dataset", paths=paths) if learns else None
-    benchmarking.check_retrievers(retrievers, benchmarks, evaluation, source, encoder is not None)
+    benchmarking.check_retrievers(retrievers, benchmarks, evaluation, source, encoder)
     run_record.remove_evaluation(directory)
     _write_record(directory, config, trained, saved)
+    seen = None
     facts: dict[str, Any] = {"benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()}}
     if trained:
-        from hybrid_retrieval.training.checkpoint import checkpoint_path
+        from hybrid_retrieval.training.checkpoint import checkpoint_path, trained_on
 
+        seen = trained_on(trained, saved.get("model"))
         facts["checkpoint"] = str(checkpoint_path(trained, evaluation.checkpoint))
     run_record.write_environment(directory, facts)
-    figures = benchmarking.score_benchmarks(encoder, retrievers, benchmarks, evaluation, paths, directory, source)
+    figures = benchmarking.score_benchmarks(encoder, retrievers, benchmarks, evaluation, paths, directory, source, seen)
     run_record.write_metrics(directory, figures)
     report_run(directory)
     print(f"run directory: {directory}")

@@ -1,9 +1,12 @@
-"""Files that appear whole or not at all, their checksums, and what they hold in short."""
+"""Files that appear whole or not at all, their checksums, what they hold in short, and the one door for input files."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,35 @@ from hybrid_retrieval.errors import InputError, reading
 
 CHECKSUMS = "checksums.json"
 """The record of a folder: by name of a file, the SHA-256 of its content; of two, while a new one takes the place of an old."""
+
+NO_FILES = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_input(path: Path) -> io.BufferedReader:
+    """An input file's bytes. What is no file, and might never end or answer, is not opened.
+
+    Raises:
+        InputError: it is not a file, or cannot be read.
+    """
+    input_state(path)
+    with reading(f"{path} cannot be read"):
+        return path.open("rb")
+
+
+def input_state(path: Path) -> os.stat_result:
+    """Size and times of an input file; an InputError where it is none."""
+    with reading(f"{path} cannot be read"):
+        state = path.stat()
+    kind = stat.S_IFMT(state.st_mode)
+    if kind in NO_FILES:
+        raise InputError(f"{path} is {NO_FILES[kind]}; expected a file")
+    return state
 
 
 @contextmanager
@@ -72,15 +104,13 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file.
+    """The text of an input file.
 
     Raises:
-        InputError: it is none, or not in UTF-8.
+        InputError: it is not a file, or not in UTF-8.
     """
-    if not path.is_file():
-        raise InputError(f"{path} is not {'a file' if path.exists() else 'there'}")
-    with reading(f"{path} cannot be read"):
-        return path.read_text(encoding="utf-8")
+    with reading(f"{path} cannot be read"), io.TextIOWrapper(open_input(path), encoding="utf-8") as file:
+        return file.read()
 
 
 def read_plain(path: Path) -> Any:
@@ -108,5 +138,5 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 def sha256(path: Path) -> str:
     """The checksum of a file's content."""
-    with path.open("rb") as file:
+    with open_input(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -109,14 +109,22 @@ def _greet(endpoint: str | None, patience: float) -> None:
 
     if constants.HF_HUB_OFFLINE:
         raise ConnectionError("HF_HUB_OFFLINE is set")
-    endpoint = endpoint or constants.ENDPOINT
-    request = urllib.request.Request(endpoint, method="HEAD")  # noqa: S310 (the user's own HF_ENDPOINT)
+    greet(endpoint or constants.ENDPOINT, patience)
+
+
+def greet(url: str, patience: float) -> None:
+    """Ask a service for any answer.
+
+    Raises:
+        ConnectionError: there is none; its cause says why.
+    """
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 (the user's own)
     try:
         urllib.request.urlopen(request, timeout=patience).close()  # noqa: S310
     except urllib.error.HTTPError as answer:
         answer.close()
     except OSError as error:
-        raise ConnectionError(f"{endpoint} cannot be reached: {getattr(error, 'reason', error)}") from error
+        raise ConnectionError(f"{url} cannot be reached: {getattr(error, 'reason', error)}") from error
 
 
 def _why_not(error: Exception) -> str:

@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hybrid_retrieval.command import hydra_command
-from hybrid_retrieval.config import construct, job_config, positive, share
+from hybrid_retrieval.config import Count, Part, check, construct, job_config
 from hybrid_retrieval.errors import choice
 
 if TYPE_CHECKING:
@@ -35,14 +35,11 @@ class PlanConfig:
     """The config group ``plan``, explained in ``conf/plan.yaml``."""
 
     device: str = "cpu"
-    share: float | None = None
-    batches: int = 8
+    share: Part | None = None
+    batches: Count = 8
 
     def __post_init__(self) -> None:
-        positive("plan.batches", self.batches)
-        if self.share is not None:
-            share("plan.share", self.share)
-            positive("plan.share", self.share)
+        check(type(self), vars(self), "plan")
 
 
 def main(composed: DictConfig, planned: dict[tuple[str, ...], Plan]) -> None:

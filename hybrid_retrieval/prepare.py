@@ -13,7 +13,7 @@ from hybrid_retrieval.command import with_exit_code
 from hybrid_retrieval.config import PathsConfig, build, config_directory
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.sources.libreoffice_help import refresh_package_lists
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, outlive_readers
 
 
 def main() -> None:
@@ -40,4 +40,5 @@ def prepare() -> None:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     main()

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, outlive_readers
 
 DESCRIPTION = "Show one run (its table, figures/ and report.html), or compare several."
 EPILOG = "A single PATH with several runs below it is a sweep: its comparison is written into it."
@@ -45,4 +45,5 @@ def report(paths: Sequence[Path], out: Path | None = None) -> None:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(main())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import ssl
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,12 @@ from omegaconf import DictConfig
 from hybrid_retrieval.command import asked_by_name, hydra_command, stop
 from hybrid_retrieval.config import JobConfig, job_config
 from hybrid_retrieval.errors import DivergenceError, InputError, Terminated
+from hybrid_retrieval.hub import greet
+
+log = logging.getLogger(__name__)
+
+REACHED_SECONDS = 5.0
+"""Time that the service of a logger has to answer."""
 
 
 def main(composed: DictConfig) -> float | None:
@@ -66,6 +74,7 @@ def launch(
     from hybrid_retrieval.training import exact, fit
 
     job = fit.settled(run_record.continued(run_dir, job))
+    check_config(job)
     joined = exact.joined_ranks(job.devices, job.nodes)
     if joined is not None:
         os.environ |= joined
@@ -78,6 +87,16 @@ def launch(
             return run(*arguments)
     exact.start_ranks(run_rank, arguments, job.devices, job.nodes)
     return _best_score(run_dir)
+
+
+def check_config(job: JobConfig) -> None:
+    """Refuse what any group of the config says wrongly, before anything is read, written or started."""
+    from hybrid_retrieval import benchmarking
+    from hybrid_retrieval.training import fit
+
+    fit.configured(job)
+    benchmarking.configured(job.benchmark, job.evaluation, job.paths)
+    benchmarking.load_retrievers(job.retriever)
 
 
 def _best_score(run_dir: Path) -> float | None:
@@ -157,7 +176,7 @@ def run(
     from hybrid_retrieval.audit import audit
     from hybrid_retrieval.training import exact, fit
     from hybrid_retrieval.training.callbacks import Publish
-    from hybrid_retrieval.training.checkpoint import check_checkpoint, load_encoder, read_checkpoint
+    from hybrid_retrieval.training.checkpoint import check_checkpoint, load_encoder, read_checkpoint, trained_on
 
     state = run_record.run_state(run_dir, job) if first else run_record.state_of(run_dir)
     if state == "finished":
@@ -168,16 +187,22 @@ def run(
     prepared = fit.prepare(job)
     last = run_dir / "checkpoints" / "last.ckpt"
     start_from = last if state == "unfinished" and last.exists() else None
+    facts: dict[str, Any] = {"data": prepared.source.provenance()}
+    if state == "unfinished":
+        run_record.check_data(run_dir, facts)
     start = check_checkpoint(start_from, prepared.module.encoder, job.trainer["max_steps"]) if start_from else 0
     chosen = fit.callbacks(job, run_dir, prepared.data)
-    loggers = {name: fit.instantiated(node, f"logger.{name}", Logger) for name, node in job.logger.items()}
+    loggers = {name: fit.instantiated(reached(name, node), f"logger.{name}", Logger) for name, node in job.logger.items()}
     if not first:
         fit.fit(job, run_dir, prepared, start_from, chosen, [])
         exact.leave_group()
         return None
     benchmarks = benchmarking.load_benchmarks(job.benchmark, job.evaluation, job.paths, benchmarks_by_name)
+    facts["benchmarks"] = {name: benchmark.provenance for name, benchmark in benchmarks.items()}
+    if state == "unfinished":
+        run_record.check_data(run_dir, facts)
     retrievers = benchmarking.load_retrievers(job.retriever)
-    benchmarking.check_retrievers(retrievers, benchmarks, job.evaluation, prepared.source, encoder=True)
+    benchmarking.check_retrievers(retrievers, benchmarks, job.evaluation, prepared.source, prepared.module.encoder)
     if job.strict:
         benchmarking.check_texts(prepared.module.encoder, benchmarks)
     collections = {name: benchmark.collection for name, benchmark in benchmarks.items()}
@@ -186,17 +211,10 @@ def run(
     else:
         loss = prepared.module.loss
         overlap = audit.audit(job.audit, prepared.source.sets(), collections, run_dir, loss.hard_negatives if loss else 0)
-    run_record.write_config(run_dir, job, choices)
-    run_record.write_environment(
-        run_dir,
-        {
-            "world_size": job.world_size,
-            "start_step": start,
-            "data": prepared.source.provenance(),
-            "benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()},
-        },
-    )
+    # The directory is a run's only then: where a logger cannot start, the same command may be given again.
     with opened(loggers, {**asdict(job), "choices": dict(choices), "sweep": sweep}):
+        run_record.write_environment(run_dir, {"world_size": job.world_size, "start_step": start, **facts})
+        run_record.write_config(run_dir, job, choices)  # the last of the two: from here on the run may be gone on with
         try:
             figures = fit.fit(job, run_dir, prepared, start_from, chosen, list(loggers.values()))
         except DivergenceError as error:
@@ -205,7 +223,14 @@ def run(
         exact.leave_group()  # the others do not wait for the evaluation
         encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict, str(job.trainer.get("accelerator", "auto")))
         metrics = benchmarking.score_benchmarks(
-            encoder, retrievers, benchmarks, job.evaluation, job.paths, run_dir, prepared.source
+            encoder,
+            retrievers,
+            benchmarks,
+            job.evaluation,
+            job.paths,
+            run_dir,
+            prepared.source,
+            trained_on(run_dir, job.model),
         )
         run_record.write_metrics(run_dir, metrics | overlap | {f"train/{name}": value for name, value in figures.items()})
         close(run_dir)
@@ -233,6 +258,21 @@ def opened(loggers: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[No
             logger.finalize("success" if code == 0 else "failed")
             if hasattr(getattr(logger, "experiment", None), "finish"):  # Weights & Biases: else the next job goes into this run
                 logger.experiment.finish(exit_code=code)
+
+
+def reached(name: str, node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config node of a logger; of W&B's an offline one where the service, which it would wait for, cannot be reached."""
+    online = str(node.get("_target_")).endswith("WandbLogger") and not node.get("offline")
+    if not online or os.environ.get("WANDB_MODE", "online") != "online":
+        return node
+    try:
+        greet(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai", REACHED_SECONDS)
+    except (ConnectionError, HTTPException, ValueError) as error:
+        if not isinstance(getattr(error.__cause__, "reason", None), ssl.SSLError):  # it answers, and W&B may trust it
+            sync = f"wandb sync {node.get('save_dir')}/wandb/offline-run-*-{node.get('id')}"
+            log.warning("logger=%s: %s; the run is logged offline: %s sends it", name, error, sync)
+            return {**node, "offline": True}
+    return node
 
 
 def close(run_dir: Path) -> None:

@@ -31,6 +31,8 @@ FREE_TO_CHANGE = (
 """Config that may differ when a run is gone on with: it changes no weight, or (devices) by rounding only."""
 SETTLED = {"trainer": "precision", "training": "chunk_tokens"}
 """By group, the key that depends on the machine where the config leaves it open (null): settled once for a run (law 6)."""
+DATA = {"data": "training set", "benchmarks": "benchmark"}
+"""Keys of `ENVIRONMENT` that say what data a run is of; whoever goes on with it has the same."""
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "numpy", "pyarrow", "hydra-core")
 
 LOCK = ".lock"
@@ -114,6 +116,36 @@ def run_state(run_dir: Path, job: JobConfig) -> State:
     if changed:
         raise InputError(f"resume=auto: the config of the run in {run_dir} differs in {', '.join(changed)}")
     return state
+
+
+def check_data(run_dir: Path, facts: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run on other data than it began with: its steps and its audit would not be of one set.
+
+    Args:
+        facts: as `write_environment` takes them; ``data`` and ``benchmarks`` are compared, as far as they are there.
+
+    Raises:
+        InputError: a set has another fingerprint now, or was not there then, or is not there now.
+    """
+    path = run_dir / ENVIRONMENT
+    with reading(f"{path} does not say what data the run began with (choose another hydra.run.dir)", whole=True):
+        before = read_mapping(path) if path.exists() else {}
+        begun = {kind: _fingerprints(before.get(kind)) for kind in DATA}
+    for kind, what in DATA.items():
+        then, now = begun[kind], _fingerprints(facts.get(kind))
+        for name in sorted(then.keys() | now.keys()) if then and now else ():
+            if then.get(name) != now.get(name):
+                how = "has changed" if name in then and name in now else "is new" if name in now else "is gone"
+                raise InputError(
+                    f"resume=auto: the {what} {name} {how} since the run in {run_dir} began: restore it, or choose another "
+                    "hydra.run.dir"
+                )
+
+
+def _fingerprints(record: Any) -> dict[str, str]:
+    """The fingerprint of each set, of a list of sets with names or of a mapping of names to sets."""
+    named = record.items() if isinstance(record, Mapping) else [(one["name"], one) for one in record or ()]
+    return {str(name): one["fingerprint"] for name, one in named}
 
 
 def state_of(run_dir: Path) -> State:

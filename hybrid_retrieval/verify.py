@@ -22,8 +22,8 @@ from typing import Any
 import yaml
 
 from hybrid_retrieval.command import with_exit_code
-from hybrid_retrieval.config import config_directory, construct, fits
-from hybrid_retrieval.errors import InputError, choice, exit_on_sigterm
+from hybrid_retrieval.config import config_directory, construct, fault
+from hybrid_retrieval.errors import InputError, choice, exit_on_sigterm, outlive_readers
 from hybrid_retrieval.evaluation.figures import BASELINES
 from hybrid_retrieval.evaluation.measures import SETTINGS
 from hybrid_retrieval.files import write_text
@@ -34,6 +34,7 @@ A system that needs what not every machine has (the hub, a GPU ...) is only list
 EPILOG = """CARD is a name in the folder cards, or a file. The exit code is 0 when all that was replayed agrees, 3 when a score
 differs or a replay ended without scores, 2 when a card or an argument is at fault."""
 
+ROUNDING = 1e-12
 DISAGREES = 3
 """The exit code of scores that differ: no bug (1), and no bad input (2)."""
 PROGRAMS = ("run", "evaluate")
@@ -42,7 +43,8 @@ NEEDS = {
     "gpu": "a GPU, or days",
     "corpora": "corpora of tens of gigabytes",
     "unreleased": "the paper's translated training sets, which were not published; the command trains on a part of them",
-    "translated_squad": "SQuAD's training set in the languages of the benchmark, in BEIR's files, in ./squad-translated",
+    "translated_squad": "SQuAD's training set in the languages of the benchmark, in BEIR's files, sentences followed "
+    "by their paragraphs as passages, in ./squad-translated",
 }
 PLAIN = re.compile(r"[\w/.-]+")
 """Paths that Hydra reads without quotes."""
@@ -147,9 +149,15 @@ class Score:
     found: float | None = None
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest value that agrees."""
+        return self.expected - self.tolerance - ROUNDING, self.expected + self.tolerance + ROUNDING
+
+    @property
     def agrees(self) -> bool:
         """Whether it came out, near enough."""
-        return self.found is not None and abs(self.found - self.expected) <= self.tolerance + 1e-12
+        low, high = self.bounds
+        return self.found is not None and low <= self.found <= high
 
 
 @dataclass(frozen=True)
@@ -289,7 +297,8 @@ def table(outcomes: Sequence[Outcome]) -> Table:
             shown = [
                 [
                     score.key,
-                    *("-" if value is None else number(value, 4) for value in (score.expected, score.found)),
+                    number(score.expected, 4),
+                    "-" if score.found is None else number(score.found, 4, bounds=score.bounds),
                     f"{score.tolerance:g}",
                     AGREES if score.agrees else DIFFERS,
                 ]
@@ -313,10 +322,11 @@ def _check_numbers(key: str, values: Mapping[str, Any]) -> None:
     if not values:
         raise InputError(f"{key} is empty; expected numbers by name")
     for name, value in values.items():
-        if not isinstance(name, str) or not fits(value, float) or not abs(value) < float("inf"):
+        if not isinstance(name, str) or fault(value, float):
             raise InputError(f"{key}.{name}={value!r}; expected a number")
 
 
 if __name__ == "__main__":
+    outlive_readers()
     exit_on_sigterm()
     sys.exit(main())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import socket
 import threading
 import time
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -35,8 +38,23 @@ def answer_to(body: dict[str, Any]) -> dict[str, Any]:
     return {"data": data, "model": body["model"], "usage": {"total_tokens": sum(len(t.split()) for t in body["input"])}}
 
 
+@dataclass
+class Dripped:
+    """An answer that never ends: its head, then the same drop again and again."""
+
+    head: bytes
+    drop: bytes
+
+    def send(self, connection: socket.socket) -> None:
+        connection.sendall(self.head)
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            connection.sendall(self.drop)
+            time.sleep(0.02)
+
+
 class EndpointServer:
-    """`faults` are used up first: each (status, headers, text), "drop", None, or a function from a body to such a triple."""
+    """`faults` are used up first: (status, headers, text) or a function from a body to that, "drop", a `Dripped`, or None."""
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
@@ -73,6 +91,11 @@ class EndpointServer:
         if fault == "drop":
             request.close_connection = True
             request.connection.close()
+            return
+        if isinstance(fault, Dripped):
+            request.close_connection = True
+            with contextlib.suppress(OSError):
+                fault.send(request.connection)
             return
         status, headers, text = fault(body) if callable(fault) else fault or (200, {}, json.dumps(answer_to(body)))
         request.send_response(status)

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from hybrid_retrieval.cache import Cache, file_state, folder_state
+from hybrid_retrieval.cache import Cache, file_state, folder_state, scratch, sweep
 from hybrid_retrieval.errors import InputError
 
-KILLED_BUILD = """
-import os, signal, sys
+BUILD = """
+import sys
 from hybrid_retrieval.cache import Cache
 
 def make(directory):
     (directory / "half").write_text("written")
-    os.kill(os.getpid(), signal.SIGKILL)
+    print("building", flush=True)
+    sys.stdin.read()
 
-Cache.at(sys.argv[1]).build("kind", {"key": 1}, make)
+Cache.at(sys.argv[1]).build(sys.argv[2], {"key": 1}, make)
 """
 
 
@@ -40,13 +41,54 @@ def test_a_thing_is_built_once_for_a_key(tmp_path: Path) -> None:
     assert len(calls) == 2
 
 
-def test_a_killed_build_leaves_nothing_under_its_name(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED_BUILD, str(tmp_path)], check=False)
-    assert done.returncode == -signal.SIGKILL
-    cache = Cache.at(tmp_path)
-    assert not cache.directory("kind", {"key": 1}).exists()
-    built = cache.build("kind", {"key": 1}, lambda directory: (directory / "whole").touch())
+@pytest.mark.parametrize("kind", ["kind", "datasets/kind"])
+def test_what_a_build_left_is_swept_at_the_next_start_once_its_process_is_dead(kind: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BUILD, str(tmp_path), kind]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as builder:
+        assert builder.stdout is not None
+        assert builder.stdout.readline() == "building\n"
+        sweep(tmp_path)
+        cache = Cache.at(tmp_path)
+        assert [file.read_text() for file in tmp_path.rglob("half")] == ["written"]
+        builder.kill()
+    assert not cache.directory(kind, {"key": 1}).exists()
+    assert list(tmp_path.rglob("half"))
+    start = "import sys; from hybrid_retrieval.cache import Cache; Cache.at(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", start, str(tmp_path)], check=True)
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert not list((tmp_path / kind).iterdir())
+    built = cache.build(kind, {"key": 1}, lambda directory: (directory / "whole").touch())
     assert sorted(file.name for file in built.iterdir()) == ["key.json", "whole"]
+
+
+def test_a_folder_that_is_swept_before_it_is_held_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = tempfile.mkdtemp
+
+    def swept(**given: str) -> str:
+        folder = make(**given)
+        monkeypatch.setattr(tempfile, "mkdtemp", make)
+        sweep(tmp_path)
+        return folder
+
+    monkeypatch.setattr(tempfile, "mkdtemp", swept)
+    with scratch(tmp_path) as folder:
+        sweep(tmp_path)
+        assert list(tmp_path.iterdir()) == [folder]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_download_is_the_published_one_or_the_one_that_came_first(tmp_path: Path) -> None:
+    cache, file = Cache.at(tmp_path / "cache"), tmp_path / "file"
+    file.write_text("first")
+    origin, known = ("address", "revision", "path"), cache.checksum(file)
+    for _ in range(2):
+        cache.check_pinned(origin, file)
+        cache.check_pinned(origin, file, known)
+    file.write_text("second")
+    for published, when in ((None, "the first time"), (known, "at its publisher")):
+        with pytest.raises(InputError, match=rf"file \(address revision path\) has .*, which {when}.* was {known[:12]}: "):
+            cache.check_pinned(origin, file, published)
+    cache.check_pinned(("address", "another revision", "path"), file)
 
 
 def test_a_finished_build_is_moved_into_place_in_one_step(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_two_runs(write_run: Write, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert row["corrected"] == pytest.approx(3 / 501)
         assert (row["baseline"], row["system"], row["questions"], row["measure"]) == ("a", "b", 60, "map")
     shown = capsys.readouterr().out
-    for text in ("toy: b - a", "Mo.", "Cr.", "Mul.", "**", "+0.10", "randomisation over clusters of questions"):
+    for text in ("toy: b minus a", "Mo.", "Cr.", "Mul.", "**", "+0.10", "randomisation over clusters of questions"):
         assert text in shown
     assert content["ranking"] == []
 
@@ -200,6 +200,7 @@ def test_what_cannot_be_compared_is_said_in_one_line(
     twice = [write_run(name, config=config_of("hybrid", 4)) for name in ("one", "two")]
     assert "the same seed=4" in refused(capsys, a, f"b={twice[0]},{twice[1]}")
     assert "--replicates=0" in refused(capsys, a, strangers, "--replicates", 0)
+    assert "--seed=-1 is outside" in refused(capsys, a, strangers, "--seed", -1)
     (a / "metrics.json").write_text("[")
     assert "metrics.json cannot be read" in refused(capsys, a, strangers)
 

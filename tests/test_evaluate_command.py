@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,7 +240,7 @@ def test_a_baseline_is_compared_like_a_run(
     folder = tmp_path / "scored" / "baselines"
     out = tmp_path / "difference.json"
     assert main([str(folder / "random"), str(folder / "bm25"), "--replicates=50", f"--out={out}"]) == 0
-    assert "beir_parallel: bm25 - random" in capsys.readouterr().out
+    assert "beir_parallel: bm25 minus random" in capsys.readouterr().out
     figures = json.loads((tmp_path / "scored" / "metrics.json").read_text())
     (row,) = [one for one in json.loads(out.read_text())["differences"] if one["setting"] == "monolingual"]
     assert row["system_mean"] == pytest.approx(figures["baselines/bm25/beir_parallel/monolingual/map"])
@@ -251,6 +252,35 @@ def test_a_run_scores_its_baselines_too(in_process: Command, tmp_path: Path) -> 
     assert "Cr. · bm25" in done.stdout
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["baselines/bm25/held_out/monolingual/queries"] == metrics["held_out/monolingual/queries"]
+
+
+def test_languages_that_a_run_never_drew_are_left_out_of_a_second_mean(
+    in_process: Command, weights: Path, benchmark: str, tmp_path: Path
+) -> None:
+    """The same when a run is evaluated again; nobody knows what an encoder saw that was published."""
+    there = Path(benchmark.partition("=")[2])
+    for language, name in (("de", "s0"), ("en", "s1"), ("ru", "xx")):
+        shutil.copytree(there / language, tmp_path / "set" / name)
+    chosen = ["benchmark=beir_parallel", f"benchmark.beir_parallel.path={tmp_path / 'set'}", "retriever=[bm25]"]
+    small = [override for override in SMALL if not override.startswith(("benchmark=", "model."))]
+    done = in_process("run", *small, *chosen, "model=static", "model.vocabulary=800", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert "† Never in the training text: xx." in done.stdout
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    seen = {key: value for key, value in metrics.items() if "/seen" in key}
+    assert not [key for key in seen if not key.startswith("beir_parallel/")]
+    for setting, parts in (("monolingual", ["s0", "s1"]), ("crosslingual", ["s0-s1", "s1-s0"]), ("multilingual", ["s0", "s1"])):
+        expected = np.mean([metrics[f"beir_parallel/{setting}/map/{part}"] for part in parts])
+        assert seen[f"beir_parallel/{setting}/map/seen"] == pytest.approx(expected)
+        assert seen[f"beir_parallel/{setting}/map/seen.low"] <= expected <= seen[f"beir_parallel/{setting}/map/seen.high"]
+    again = in_process("evaluate", "checkpoint=run", *chosen, "hydra.run.dir=again")
+    assert again.returncode == 0, again.stderr
+    metrics = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert {key: value for key, value in metrics.items() if "/seen" in key} == seen
+    done = in_process("run", *small, *chosen, *LENGTHS, "model=xlmr", f"model.path={weights}", "hydra.run.dir=published")
+    assert done.returncode == 0, done.stderr
+    assert not [key for key in json.loads((tmp_path / "published" / "metrics.json").read_text()) if "/seen" in key]
+    assert "†" not in done.stdout
 
 
 def test_an_endpoint_is_scored_like_any_encoder_and_asked_once(
@@ -275,6 +305,40 @@ def test_an_endpoint_is_scored_like_any_encoder_and_asked_once(
     assert KEY not in done.stderr + done.stdout
     metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("scored", "again")]
     assert metrics[0] == metrics[1]
+
+
+def nowhere_below(folder: Path, secret: str) -> None:
+    assert not any(secret.encode() in file.read_bytes() for file in folder.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize("url", ["http://host/v1?key={}", "http://me:{}@host/v1", "http://{}@host/v1", "http://host/v1#{}"])
+def test_a_key_in_the_address_of_an_endpoint_is_refused_and_written_nowhere(
+    in_process: Command, benchmark: str, tmp_path: Path, url: str
+) -> None:
+    done = in_process("evaluate", "model=api", f"model.base_url={url.format(KEY)}", benchmark, *FLAGS)
+    assert_one_line(done, "model.base_url: expected", "model.key_variable")
+    assert KEY not in done.stderr + done.stdout
+    nowhere_below(tmp_path, KEY)
+
+
+def test_a_key_with_a_line_break_and_an_endpoint_with_control_characters_are_one_plain_line(
+    in_process: Command, benchmark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = EndpointServer()
+    arguments = ["model=api", f"model.base_url={server.url}", "model.key_variable=SOME_KEY", benchmark, *FLAGS]
+    monkeypatch.setenv("SOME_KEY", f"{KEY}\n{KEY}")
+    broken = in_process("evaluate", *arguments)
+    assert_one_line(broken, "model.key_variable=SOME_KEY", "line break")
+    assert KEY not in broken.stderr + broken.stdout
+    assert not server.bodies
+    monkeypatch.setenv("SOME_KEY", KEY)
+    server.faults = [(400, {}, json.dumps({"error": {"message": "\x1b[2J\x1b]0;title\x07 \u202e no \r\n\udc80"}}))] * 9
+    done = in_process("evaluate", *arguments, "hydra.run.dir=other")
+    server.close()
+    assert_one_line(done, "400", r"\x1b[2J", r"\u202e", r"\udc80")
+    assert not [sign for sign in done.stderr + done.stdout if not sign.isprintable() and sign != "\n"]
+    nowhere_below(tmp_path, KEY)
 
 
 def test_a_project_folder_is_no_place_for_an_evaluation(in_process: Command, benchmark: str, tmp_path: Path) -> None:
@@ -321,3 +385,105 @@ def test_the_figures_are_those_of_ir_measures_on_the_written_runs(in_process: Co
         for language in ("de", "en"):
             expected = float(np.mean(values[str(measure), language]))
             assert metrics[f"beir_parallel/multilingual/{name}/{language}"] == pytest.approx(expected, abs=1e-6)
+
+
+def lareqa_set(folder: Path, rng: np.random.Generator) -> None:
+    """Files in LAReQA's layout, of random words: sentences and whole paragraphs occur twice; languages differ in size."""
+    words = [f"{one}{other}" for one in "bdfgklmnpr" for other in "aeiou"]
+    folder.mkdir(parents=True)
+    for language, most in (("de", 9), ("en", 12), ("th", 6)):
+        paragraphs: list[dict[str, Any]] = []
+        for number in range(most):
+            if number % 4 == 3:  # the text of another paragraph, asked something else
+                context, breaks = (paragraphs[-1][key] for key in ("context", "sentence_breaks"))
+            else:
+                sentences = [f"{' '.join(rng.choice(words, 3))}." for _ in range(3)]
+                sentences.append(sentences[0])
+                context, ends = " ".join(sentences), np.cumsum([len(one) + 1 for one in sentences]).tolist()
+                breaks = [[end - len(one) - 1, end - 1] for one, end in zip(sentences, ends, strict=True)]
+            starts = [breaks[place][0] for place in rng.choice(len(breaks), 2)]
+            asked = [
+                {
+                    "id": f"q{number}.{n}",
+                    "question": " ".join(rng.choice(words, 2)),
+                    "answers": [{"answer_start": at, "text": ""}],
+                }
+                for n, at in enumerate(starts)
+            ]
+            paragraphs.append({"context": context, "sentence_breaks": breaks, "qas": asked})
+        (folder / f"{language}.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_so_are_those_of_any_set_in_lareqas_layout(in_process: Command, weights: Path, tmp_path: Path, seed: int) -> None:
+    """In each setting: the written run holds every sentence, so that it is the run of each language, too."""
+    lareqa_set(tmp_path / "set", np.random.default_rng(seed))
+    chosen = ["benchmark=lareqa", f"benchmark.lareqa.path={tmp_path / 'set'}", "benchmark.lareqa.candidate=sentence_in_context"]
+    kept = ["evaluation.save_runs=true", "evaluation.save_embeddings=true", "evaluation.run_depth=1000"]
+    systems = ["retriever=[bm25]", "model=xlmr", f"model.path={weights}", "evaluation.dtype=float32", *LENGTHS]
+    done = in_process("evaluate", *chosen, *kept, *systems, "evaluation.replicates=0", "hydra.run.dir=scored")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "scored" / "metrics.json").read_text())
+    theirs = {"map": ir_measures.AP, "mrr": ir_measures.RR, "ndcg@10": ir_measures.nDCG @ 10, "recall@10": ir_measures.R @ 10}
+    for system, folder in (("", tmp_path / "scored"), ("baselines/bm25/", tmp_path / "scored" / "baselines" / "bm25")):
+        qrels = list(ir_measures.read_trec_qrels(str(folder / "runs" / "lareqa.qrels.tsv")))
+        found = list(ir_measures.read_trec_run(str(folder / "runs" / "lareqa.trec")))
+        assert len({(one.query_id, one.score) for one in found}) < 0.8 * len(found), "few ties"
+        corpora = ("de", "en", "th", "") if not system else ("",)  # BM25's words weigh otherwise in the pool
+        for answered in corpora:
+            parts = [[one for one in rows if one.doc_id.startswith(answered)] for rows in (qrels, found)]
+            values: dict[tuple[str, str], list[float]] = {}
+            for one in ir_measures.iter_calc(list(theirs.values()), *parts):
+                values.setdefault((str(one.measure), one.query_id.partition(":")[0]), []).append(one.value)
+            for name, measure in theirs.items():
+                for asked in ("de", "en", "th"):
+                    setting = "multilingual" if not answered else "monolingual" if asked == answered else "crosslingual"
+                    languages = f"{asked}-{answered}" if setting == "crosslingual" else asked
+                    expected = float(np.mean(values[str(measure), asked]))
+                    assert metrics[f"{system}lareqa/{setting}/{name}/{languages}"] == pytest.approx(expected, abs=1e-6)
+                if not answered:
+                    every = [value for asked in ("de", "en", "th") for value in values[str(measure), asked]]
+                    assert metrics[f"{system}lareqa/multilingual/micro_{name}"] == pytest.approx(np.mean(every), abs=1e-6)
+    by_hand = mean_over_questions(tmp_path / "set", tmp_path / "scored" / "embeddings" / "lareqa")
+    assert metrics["lareqa/multilingual/micro_map"] == pytest.approx(by_hand, abs=1e-6)
+
+
+def mean_over_questions(files: Path, embeddings: Path) -> float:
+    """XTREME's mAP of LAReQA: over all questions of all languages; a sentence is relevant in each language that has the id."""
+    sentences, answers, questions = [], [], []
+    for file in sorted(files.iterdir()):
+        queries, corpus = (np.load(embeddings / f"{side}.{file.stem}.npy") for side in ("queries", "corpus"))
+        numbers, asked = iter(range(len(corpus))), iter(queries)
+        for paragraph in json.loads(file.read_text())["data"][0]["paragraphs"]:
+            rows = [
+                (f"{file.stem}:{number}", corpus[number])
+                for _, number in zip(paragraph["sentence_breaks"], numbers, strict=False)
+            ]
+            sentences += rows
+            for one in paragraph["qas"]:
+                starts = [start for start, _ in paragraph["sentence_breaks"]]
+                answers.append((one["id"], rows[starts.index(one["answers"][0]["answer_start"])][0]))
+                questions.append((one["id"], next(asked)))
+    precision = []
+    for id_, question in questions:
+        wanted = {sentence for other, sentence in answers if other == id_}
+        ranked = sorted(sentences, key=lambda row: (np.float32(row[1] @ question), row[0]), reverse=True)
+        places = [place for place, (name, _) in enumerate(ranked, 1) if name in wanted]
+        precision.append(np.mean([number / place for number, place in enumerate(places, 1)]))
+    return float(np.mean(precision))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([], "benchmark.lareqa.path is missing"),
+        (["path=nowhere"], "nowhere"),
+        (["path=."], "holds no file LANGUAGE.json"),
+        (["path=.", "candidate=paragraph"], "benchmark.lareqa.candidate='paragraph'"),
+        (["path=set", "languages=[fr]"], "'fr'"),
+    ],
+)
+def test_a_folder_that_is_no_such_set_is_refused(in_process: Command, tmp_path: Path, arguments: list[str], part: str) -> None:
+    lareqa_set(tmp_path / "set", np.random.default_rng(0))
+    options = (f"benchmark.lareqa.{argument}" for argument in arguments)
+    assert_one_line(in_process("evaluate", "retriever=random", "benchmark=lareqa", *options), part)

@@ -27,11 +27,13 @@ FOUNDATION = {"errors", "config", "cache", "files", "hashing", "hub", "progress"
 
 FIGURES = {"evaluation.figures", "evaluation.measures"}
 """What of evaluation a room may use that knows no torch: figures as objects, and measures."""
+STATISTICS = {"evaluation.statistics.resampling", "evaluation.statistics.significance"}
+"""And what reporting tests differences by."""
 
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
-    "cache": {"errors"},
+    "cache": {"errors", "files"},
     "files": {"errors"},
     "hashing": set(),
     "hub": {"errors"},
@@ -43,7 +45,7 @@ MAY_IMPORT = {
     "losses": FOUNDATION,
     "evaluation": FOUNDATION | {"data", "models"},
     "training": FOUNDATION | {"data", "sampling", "models", "losses", "evaluation", "reporting"},
-    "reporting": {"errors", "config", "files"} | FIGURES,
+    "reporting": {"errors", "config", "files"} | FIGURES | STATISTICS,
     "audit": FOUNDATION | {"data", "evaluation"},
     "benchmarking": FOUNDATION | {"run_record", "data", "evaluation", "models"},
     "planning": FOUNDATION | {"data", "sampling", "models", "losses", "training", "reporting"},

@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hybrid_retrieval.data.stored_texts import StoredTexts, open_table, write_rows
+from hybrid_retrieval.data.stored_texts import StoredTexts, fingerprint, open_table, write_rows
+from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.hashing import text_hash
 from hybrid_retrieval.ragged import Ragged
 
@@ -165,7 +166,9 @@ class PairsWriter:
 
     def __init__(self, directory: Path, name: str, languages: Sequence[str], chunk: int = CHUNK) -> None:
         if len(languages) > MAX_LANGUAGES:
-            raise ValueError(f"{len(languages)} languages; at most {MAX_LANGUAGES} fit an availability pattern")
+            raise InputError(
+                f"{name} has {len(languages)} languages; at most {MAX_LANGUAGES} fit: choose with dataset.languages"
+            )
         self.directory = directory
         self.name = name
         self.languages = tuple(languages)
@@ -222,11 +225,14 @@ class PairsWriter:
         }
         for name, values in arrays.items():
             np.save(self.directory / f"{name}.npy", values)
+        sides = [_open_side(self.directory, side, self.languages) for side in SIDES]
+        texts = [side.column(name) for side in sides for name in ("id", "text")]
+        known = fingerprint(self.languages, *texts, query_rows, passage_rows, every, kind[0])
         for reason, dropped in sorted(meta.get("dropped", {}).items()):
             by_language = isinstance(dropped, Mapping)
             said = ", ".join(f"{name} {count:,}" for name, count in sorted(dropped.items())) if by_language else f"{dropped:,}"
             log.info("left out of %s, %s: %s", self.name, reason, said)
-        record = {"name": self.name, "languages": self.languages, "counts": counts, **meta}
+        record = {"name": self.name, "languages": self.languages, "counts": counts, "fingerprint": known, **meta}
         (self.directory / "meta.json").write_text(json.dumps(record, indent=1, ensure_ascii=False))
 
     def _row_index(self, side: str, least: int) -> npt.NDArray[np.int32]:

@@ -11,67 +11,206 @@ is damaged.
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import re
 import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, first_line
+from hybrid_retrieval.files import open_input
 
 CHUNK = 4096
 """Rows of a Parquet file that are decoded together."""
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+LANGUAGE = re.compile(r"[^\W_][\w.-]{0,39}")
+GRADE = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]*)?")
+KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
+
+
+@dataclass(slots=True)
+class Record:
+    """A JSON object or a row. Its fields are had by the type that is expected of them, and refused by their place.
+
+    Attributes:
+        place: file and line, for errors.
+    """
+
+    values: Mapping[str, Any]
+    place: str
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A text; the `default`, where there is one, for what is missing or null."""
+        value = self.values.get(name)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, str):
+            raise self.error(name, "a text")
+        check_characters(value, f"{self.place}: {name}")
+        return value
+
+    def id(self, *names: str, default: str | None = None) -> str:
+        """An id, of the first of `names` that is there: a text of one line, or a whole number."""
+        name = next((name for name in names if name in self.values), names[-1])
+        value = self.values.get(name, default)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if not isinstance(value, str):
+            raise self.error(name, "an id")
+        return check_id(value, f"{self.place}: {name}")
+
+    def whole(self, name: str) -> int:
+        """A whole number of 64 bits."""
+        value = self.values.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 1 << 63:
+            raise self.error(name, "a whole number")
+        return value
+
+    def items(self, name: str) -> Sequence[Any]:
+        """A list, of anything."""
+        value = self.values.get(name)
+        if not isinstance(value, list):
+            raise self.error(name, "a list")
+        return value
+
+    def record(self, name: str) -> Record:
+        """An object in this one."""
+        value = self.values.get(name)
+        if not isinstance(value, dict):
+            raise self.error(name, "an object")
+        return Record(value, f"{self.place}, {name}")
+
+    def records(self, name: str) -> Sequence[Record]:
+        """A list of objects."""
+        return [_object(value, f"{self.place}, {name}[{number}]") for number, value in enumerate(self.items(name))]
+
+    def error(self, name: str, expected: str) -> InputError:
+        """To raise where a field is not what is `expected`."""
+        if name not in self.values:
+            return InputError(f"{self.place}: {name} is missing; expected {expected}")
+        return InputError(f"{self.place}: {name} is {_said(self.values[name])}; expected {expected}")
+
+
+def _object(value: Any, place: str) -> Record:
+    if not isinstance(value, dict):
+        raise InputError(f"{place}: not a JSON object but {_said(value)}")
+    return Record(value, place)
+
+
+def _said(value: Any) -> str:
+    """A value by its kind, and itself where it is short."""
+    kind = KINDS.get(type(value), "a text" if isinstance(value, str) else f"a {type(value).__name__}")
+    return f"{kind} ({value!r})" if isinstance(value, (bool, float, int)) and len(repr(value)) < 30 else kind
+
+
+def check_characters(text: str, place: str) -> None:
+    """Refuse a text that is not Unicode: JSON can spell halves of surrogate pairs."""
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{place} holds half of a surrogate pair (character {error.start + 1}), which is no text") from error
+
+
+def check_id(value: str, place: str) -> str:
+    """The id again, if it is one: it stands in lines of tab-separated fields."""
+    if value.isascii() and value.isprintable() and value.strip():
+        return value
+    check_characters(value, place)
+    if not value.strip() or CONTROL.search(value):
+        raise InputError(f"{place} is {value[:60]!r}; expected an id without tabs, line breaks or other control characters")
+    return value
+
+
+def read_grade(value: str, place: str) -> int:
+    """The whole part of a grade."""
+    if not GRADE.fullmatch(value.strip(" ")):
+        raise InputError(f"{place}: {value[:30]!r} is not a grade; expected a number of at most 9 digits, such as 0 or 1")
+    return int(float(value))
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines, ends included, of a text file, gzip or plain; only a newline ends a line.
 
     Raises:
-        InputError: it is damaged, with the line that the damage follows.
+        InputError: it is empty, or damaged or not UTF-8, with the line.
     """
     number = 0
-    opened = gzip.open if file.suffix == ".gz" else open
     try:
-        with opened(file, "rt", encoding="utf-8", newline="\n") as lines:
+        with open_input(file) as raw:
+            lines: Iterable[bytes] = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if file.suffix == ".gz" else raw
             for number, line in enumerate(lines, 1):
-                yield number, line
-    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
+                yield number, line.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}, line {number}: not UTF-8 (byte {error.start + 1} of the line)") from error
+    except (EOFError, zlib.error, OSError) as error:
         raise InputError(f"{file}: damaged or truncated after line {number} ({error})") from error
+    if number == 0:
+        raise InputError(f"{file} is empty; expected lines")
 
 
-def read_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Numbered records of a ``.jsonl``, a ``.jsonl.gz`` or a ``.parquet``."""
+def read_rows(file: Path) -> Iterator[Record]:
+    """The records of a ``.jsonl``, a ``.jsonl.gz`` or a ``.parquet``, of which there must be one."""
     return read_parquet(file) if file.suffix == ".parquet" else read_json(file)
 
 
-def read_json(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Numbered JSON objects, one a line, of a ``.jsonl`` or ``.jsonl.gz``."""
+def read_json(file: Path) -> Iterator[Record]:
+    """The JSON objects, one a line, of a ``.jsonl`` or ``.jsonl.gz``."""
     for number, line in read_lines(file):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{file}, line {number}: not JSON (truncated?)") from error
-        if not isinstance(record, dict):
-            raise InputError(f"{file}, line {number}: not a JSON object")
-        yield number, record
+        place = f"{file}, line {number}"
+        yield _object(_parsed(line, place), place)
 
 
-def read_parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Numbered rows of a Parquet file."""
+def read_document(file: Path) -> Record:
+    """The one JSON object of a file."""
+    with open_input(file) as raw:
+        content = raw.read()
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{file}, line {line}: not UTF-8") from error
+    return _object(_parsed(text, str(file)), str(file))
+
+
+def _parsed(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise InputError(f"{place}: JSON that is nested too deep") from error
+    except ValueError as error:
+        raise InputError(f"{place}: not JSON (truncated? {str(error)[:80]})") from error
+
+
+def read_parquet(file: Path) -> Iterator[Record]:
+    """The rows of a Parquet file."""
     import datasets
     import pyarrow as pa
 
+    open_input(file).close()
     number = 0
     try:
-        rows = datasets.load_dataset("parquet", data_files=str(file), split="train", streaming=True)
+        rows = datasets.load_dataset("parquet", data_files=escape(str(file)), split="train", streaming=True)
         for batch in rows.with_format("arrow").iter(CHUNK):
-            for record in batch.to_pylist():
+            for values in batch.to_pylist():
                 number += 1
-                yield number, record
-    except (pa.ArrowException, datasets.exceptions.DatasetsError, OSError) as error:
-        raise InputError(f"{file}: not a readable Parquet file ({str(error).splitlines()[0][:120]})") from error
+                yield Record(values, f"{file}, row {number}")
+    except (pa.ArrowException, datasets.exceptions.DatasetsError, OSError, ValueError, OverflowError) as error:
+        raise InputError(f"{file}: not a readable Parquet file after row {number} ({first_line(error)})") from error
+    if number == 0:
+        raise InputError(f"{file} is empty; expected rows")
+
+
+def only_one(files: Iterable[Path]) -> Path | None:
+    """The one of `files` that is there, if any is."""
+    found = [file for file in files if file.exists() or file.is_symlink()]
+    if len(found) > 1:
+        raise InputError(f"{found[0]} lies beside {found[1].name}: keep one of them")
+    return found[0] if found else None
 
 
 @dataclass(frozen=True)
@@ -97,12 +236,16 @@ class BeirFolder:
         found = sorted(folder.name for folder in self.path.iterdir() if any(self.file(folder.name, stem) for stem in stems))
         if not found:
             raise InputError(f"{self.key}={self.path} has no sub-folder with queries.jsonl or corpus.jsonl in it")
+        if odd := [name for name in found if not LANGUAGE.fullmatch(name)]:
+            raise InputError(
+                f"{self.key}={self.path} has a sub-folder {odd[0]!r}, which is no name of a language; "
+                "expected at most 40 letters, digits, dots, hyphens and underscores"
+            )
         return found
 
     def file(self, language: str, stem: str) -> Path | None:
         """The file ``queries`` or ``corpus`` of a language in whichever form it is there."""
-        files = (self.path / language / f"{stem}{suffix}" for suffix in SUFFIXES)
-        return next((file for file in files if file.is_file()), None)
+        return only_one(self.path / language / f"{stem}{suffix}" for suffix in SUFFIXES)
 
     def records(self, language: str, stem: str) -> Iterator[tuple[str, str]]:
         """(id, text) of the ``queries`` or the ``corpus`` of a language; none without a file."""
@@ -110,9 +253,14 @@ class BeirFolder:
         return read_records(file) if file else iter(())
 
     def qrels(self, language: str) -> dict[str, Path]:
-        """The file of judgements of each split of a language; the plain one where there is a compressed one too."""
-        files = sorted((self.path / language / "qrels").glob("*.tsv*"), reverse=True)
-        return {file.name.split(".")[0]: file for file in files}
+        """The file of judgements of each split of a language."""
+        folder = self.path / language / "qrels"
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is not a folder; expected qrels/<split>.tsv in it")
+        forms: dict[str, list[Path]] = {}
+        for file in sorted((*folder.glob("*.tsv"), *folder.glob("*.tsv.gz"))):
+            forms.setdefault(file.name.removesuffix(".gz").removesuffix(".tsv"), []).append(file)
+        return {split: found for split, files in forms.items() if (found := only_one(files))}
 
 
 def read_records(file: Path) -> Iterator[tuple[str, str]]:
@@ -122,23 +270,14 @@ def read_records(file: Path) -> Iterator[tuple[str, str]]:
         InputError: an empty file, a damaged record, an empty text or an id that occurs twice, with file and line.
     """
     seen: dict[str, int] = {}
-    number = 0
-    for number, record in read_rows(file):
-        try:
-            id_, title, text = record["_id"], record.get("title") or "", record["text"]
-            if not (isinstance(id_, (str, int)) and isinstance(title, str) and isinstance(text, str)):
-                raise TypeError("a field is of the wrong type")
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{file}, line {number}: not a record with _id and text") from error
-        id_, text = str(id_), " ".join(f"{title} {text}".split())
+    for number, record in enumerate(read_rows(file), 1):
+        id_, text = record.id("_id"), " ".join(f"{record.text('title', '')} {record.text('text')}".split())
         if not text:
-            raise InputError(f"{file}, line {number}: the text of {id_!r} is empty")
+            raise InputError(f"{record.place}: the text of {id_!r} is empty")
         if id_ in seen:
-            raise InputError(f"{file}, line {number}: id {id_!r} is already on line {seen[id_]}")
+            raise InputError(f"{record.place}: id {id_!r} is already in record {seen[id_]}")
         seen[id_] = number
         yield id_, text
-    if number == 0:
-        raise InputError(f"{file} is empty; expected one record a line")
 
 
 def read_qrels(file: Path, queries: Container[str], passages: Container[str] | None = None) -> Iterator[tuple[str, str, int]]:
@@ -151,24 +290,18 @@ def read_qrels(file: Path, queries: Container[str], passages: Container[str] | N
     Raises:
         InputError: an empty file, no header, a damaged line or an unknown id, with file and line.
     """
-    number = 0
     for number, line in read_lines(file):
         fields = line.rstrip("\r\n").split("\t")
         if number == 1:
             if fields[:2] != ["query-id", "corpus-id"]:
                 raise InputError(f"{file}, line 1: {line.strip()!r} is not the header query-id, corpus-id, score")
             continue
-        try:
-            query, passage, score = fields
-            grade = int(float(score))
-        except (ValueError, OverflowError) as error:
-            raise InputError(
-                f"{file}, line {number}: not three tab-separated fields with a number last (truncated?)"
-            ) from error
+        if len(fields) != 3:
+            raise InputError(f"{file}, line {number}: not three tab-separated fields (truncated?)")
+        query, passage, score = fields
+        grade = read_grade(score, f"{file}, line {number}")
         if query not in queries:
             raise InputError(f"{file}, line {number}: query {query!r} is in no language's queries.jsonl")
         if passages is not None and passage not in passages:
             raise InputError(f"{file}, line {number}: passage {passage!r} is not in {file.parents[1].name}/corpus.jsonl")
         yield query, passage, grade
-    if number == 0:
-        raise InputError(f"{file} is empty; expected a header line and judgements")

@@ -17,7 +17,7 @@ from hybrid_retrieval.data.parallel import SPLITS, PairsWriter, ParallelPairs
 from hybrid_retrieval.errors import InputError, nearest
 from hybrid_retrieval.hashing import text_hash
 
-FORMAT = 2
+FORMAT = 3
 """Version of the files that `PairsWriter` writes."""
 
 
@@ -48,8 +48,9 @@ class Source(ABC):
         return SourceText(self.sets())
 
     def provenance(self) -> list[dict[str, Any]]:
-        """The origin of each set: path, or revision or version and checksum."""
-        return [{"name": pairs.name, **pairs.meta["provenance"]} for pairs in self.sets()]
+        """The fingerprint of each set, and its origin: path, or revision or version and checksum."""
+        known = [(pairs.name, pairs.meta["fingerprint"], pairs.meta["provenance"]) for pairs in self.sets()]
+        return [{"name": name, "fingerprint": content, **origin} for name, content, origin in known]
 
 
 @dataclass(frozen=True)
@@ -149,13 +150,23 @@ def components(links: Sequence[tuple[int, int]] | npt.NDArray[Any], count: int) 
     return labels
 
 
-def find_folder(path: str, data: str | None) -> Path:
-    """`path` as given, or under ``paths.data`` (`data`) where only that is a folder."""
-    given = Path(path).expanduser()
-    if data and not given.is_absolute() and not given.is_dir():
-        below = Path(data).expanduser() / given
-        if below.is_dir():
-            return below
+def find_folder(path: str, data: str | None, key: str) -> Path:
+    """`path`, of the config's `key`, as given, or under ``paths.data`` (`data`) where only that is a folder.
+
+    Raises:
+        InputError: no folder can have that name, or none whose name can be written down.
+    """
+    try:
+        given = Path(path).expanduser()
+        if data and not given.is_absolute() and not given.is_dir():
+            below = Path(data).expanduser() / given
+            given = below if below.is_dir() else given
+        name = given.resolve().name
+        given.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{key}={path[:80]!r} is no path ({getattr(error, 'strerror', None) or error})") from error
+    if not (name.isprintable() and str(given).isprintable()):
+        raise InputError(f"{key}={path[:80]!r} holds control characters, or bytes that are not UTF-8; rename the folder")
     return given
 
 

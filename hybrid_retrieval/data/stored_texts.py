@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -157,6 +158,28 @@ def write_passages(directory: Path, rows: Iterable[tuple[str, str]], source: str
         again = np.setdiff1d(np.arange(count), np.unique(every, return_index=True)[1])[0]
         raise InputError(f"{source}: id {Passages.open(directory).ids[int(again)]!r} occurs twice")
     return count
+
+
+def text_digest(texts: Sequence[str]) -> str:
+    """SHA-256 of the texts and where each ends."""
+    found = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        found.update(len(data).to_bytes(8, "little"))
+        found.update(data)
+    return found.hexdigest()
+
+
+def fingerprint(*parts: Sequence[str] | npt.NDArray[Any]) -> str:
+    """A checksum of texts and numbers in their order, wherever they lie."""
+    found = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            found.update(f"{part.dtype.str}{part.shape}".encode())
+            found.update(np.ascontiguousarray(part).data)
+        else:
+            found.update(text_digest(part).encode())
+    return found.hexdigest()
 
 
 Rows = Sequence[tuple[str, str]] | Passages

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hybrid_retrieval.data.source import components
-from hybrid_retrieval.data.stored_texts import Passages, Rows, as_column, by_language
+from hybrid_retrieval.data.stored_texts import Passages, Rows, as_column, by_language, fingerprint
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.measures import check_measures
 from hybrid_retrieval.ragged import spans
@@ -156,6 +156,12 @@ class RetrievalCollection:
         names = pc.unique(keys)
         query, place = join(_place(as_column(sides[0].ids), names), _place(pa.chunked_array([keys]), names))
         return cls(name, languages, *sides, *_in_order(name, sides[1], query, document[place], grade[place]), measures)
+
+    @property
+    def fingerprint(self) -> str:
+        """A checksum of all that figures depend on."""
+        sides = [part for side in (self.queries, self.corpus) for part in (side.ids, side.texts, side.language)]
+        return fingerprint(self.languages, *sides, self.query, self.document, self.grade, self.excluded, self.clusters)
 
     @property
     def clusters(self) -> Sequence[str]:

@@ -22,10 +22,13 @@ PER_QUERY_KEYS = ("benchmark", "setting", "query_language", "corpus_language", "
 """The columns that name a row of the values per query."""
 CLUSTER = "cluster"
 """The column of what a query's values depend on; each other column is a measure."""
+SEEN = "seen"
+"""In the place of languages in a key: the mean over those that the encoder was trained on."""
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("benchmark", "setting", "measure", "query_language", "corpus_language")),
         *((name, pa.float64()) for name in ("value", "low", "high")),
+        ("seen", pa.list_(pa.string())),
     ]
 )
 NEEDED = ("benchmark", "setting", "measure", "value")
@@ -39,6 +42,7 @@ class Figure:
     Attributes:
         query_language: None for the macro mean over language pairs.
         corpus_language: None for the pool.
+        seen: of a macro mean over the languages that the encoder was trained on, these languages of the benchmark; else None.
     """
 
     benchmark: str
@@ -49,10 +53,13 @@ class Figure:
     value: float
     low: float | None = None
     high: float | None = None
+    seen: tuple[str, ...] | None = None
 
     @property
     def languages(self) -> str | None:
-        """The language, or ``query-corpus`` across languages."""
+        """The language, or ``query-corpus`` across languages; `SEEN` of the mean over these."""
+        if self.seen is not None:
+            return SEEN
         pair = f"{self.query_language}-{self.corpus_language}"
         return pair if self.query_language and self.setting == "crosslingual" else self.query_language or self.corpus_language
 
@@ -100,7 +107,14 @@ class Figures:
     def by_languages(self, benchmark: str, setting: str, name: str) -> dict[str, Figure]:
         """A measure by language or language pair."""
         wanted = (benchmark, setting, name)
-        return {key[3]: one for key, one in self._found.items() if key[:3] == wanted and key[3] is not None}
+        return {key[3]: one for key, one in self._found.items() if key[:3] == wanted and key[3] not in (None, SEEN)}
+
+    def never_seen(self, benchmark: str) -> tuple[str, ...]:
+        """The languages of a benchmark that the encoder was not trained on; none where that is not known."""
+        mine = [one for one in self.every if one.benchmark == benchmark]
+        seen = next((one.seen for one in mine if one.seen is not None), None)
+        every = {language for one in mine for language in (one.query_language, one.corpus_language) if language}
+        return () if seen is None else tuple(sorted(every - {*seen}))
 
     @cached_property
     def benchmarks(self) -> tuple[str, ...]:
@@ -135,7 +149,14 @@ class Figures:
             return cls()
         check_recorded(path)
         with reading(f"{path} holds no figures"):
-            rows = pq.read_table(path).select(SCHEMA.names).cast(SCHEMA).to_pylist()
+            table = pq.read_table(path)
+            if "seen" not in table.column_names:  # written before it was asked which languages were
+                table = table.append_column("seen", pa.nulls(len(table), SCHEMA.field("seen").type))
+            rows = table.select(SCHEMA.names).cast(SCHEMA).to_pylist()
             if any(row[name] is None for row in rows for name in NEEDED) or {row["setting"] for row in rows} - set(SETTINGS):
                 raise ValueError(f"a row lacks one of {', '.join(NEEDED)}, or its setting is unknown")
-            return cls(tuple(Figure(**{**row, "measure": measure(row["measure"])}) for row in rows))
+            for row in rows:
+                row |= {"measure": measure(row["measure"]), "seen": None if row["seen"] is None else tuple(row["seen"])}
+                if None in (row["seen"] or ()):
+                    raise ValueError("a row was seen in a language without a name")
+            return cls(tuple(Figure(**row) for row in rows))

@@ -2,7 +2,8 @@
 
 Mo.: macro mean over languages with query and corpus in that language. Cr.: macro mean over ordered pairs of different
 languages. Mul.: the pooled corpus, every translation of the answer relevant; mean over query languages.
-(arXiv 2408.10536, section 4.)
+(arXiv 2408.10536, section 4.) Beside these, ``.../seen``: the mean without languages that the encoder was not trained on, in
+Mo. and Mul. those of queries (the pool is the same), in Cr. those of either side; ``multilingual/micro_map``: over all queries.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
-from hybrid_retrieval.evaluation.figures import Figure
-from hybrid_retrieval.evaluation.measures import SETTINGS, Floats, Relevant, measure
+from hybrid_retrieval.evaluation.figures import SEEN, Figure
+from hybrid_retrieval.evaluation.measures import MICRO, POOLED, SETTINGS, Floats, Relevant, measure
 from hybrid_retrieval.evaluation.scoring.ranks import Ranks
 from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals
 
@@ -48,6 +49,16 @@ class LanguagePair:
     def name(self) -> str:
         """The language, or ``query-corpus`` across languages."""
         return f"{self.query_language}-{self.corpus_language}" if self.setting == "crosslingual" else self.query_language
+
+    def within(self, languages: Sequence[str]) -> bool:
+        """Whether it is of some languages alone; a pool may hold others."""
+        return self.query_language in languages and self.corpus_language in (None, *languages)
+
+    def mean(self, name: str) -> float | None:
+        """Of a measure, over the queries for which it is defined; None where there is none."""
+        values = self.values.get(name, np.empty(0))
+        known = values[~np.isnan(values)]
+        return float(known.mean()) if len(known) else None
 
     def adding(self, columns: Mapping[str, Floats]) -> LanguagePair:
         """The same with more values, of [queries of the collection]."""
@@ -94,6 +105,42 @@ def aggregate(name: str, pairs: Sequence[LanguagePair]) -> Iterator[Figure]:
         yield from (Figure(name, setting, measure(one), None, None, float(count)) for one, count in counts.items())
 
 
+def over_seen(figures: Sequence[Figure], pairs: Sequence[LanguagePair], trained_on: Sequence[str]) -> Iterator[Figure]:
+    """The macro means that are means of `pairs`, without those in languages that the encoder was not trained on.
+
+    A language is seen where text in it was, of whichever region or script: ``pt`` where ``pt_br`` was. Nothing where all are.
+    Of each setting the queries are counted, if only to say that there are none.
+    """
+    known = {primary(language) for language in trained_on}
+    every = {language for pair in pairs for language in (pair.query_language, pair.corpus_language) if language}
+    seen = tuple(sorted(language for language in every if primary(language) in known))
+    if len(seen) == len(every):
+        return
+    for figure in figures:
+        if figure.query_language is None and figure.corpus_language is None:
+            judged = [pair for pair in pairs if pair.setting == figure.setting and len(pair.queries) and pair.within(seen)]
+            name = figure.measure.name
+            if name == "queries":
+                yield replace(figure, value=float(sum(len(pair.queries) for pair in judged)), seen=seen)
+            elif means := [value for pair in judged if (value := pair.mean(name)) is not None]:
+                yield replace(figure, value=float(np.mean(means)), seen=seen)
+
+
+def over_queries(name: str, pairs: Sequence[LanguagePair]) -> Iterator[Figure]:
+    """Measures in the pool as means over all queries, where languages have different numbers of them."""
+    judged = [pair for pair in pairs if pair.setting in POOLED and len(pair.queries)]
+    if len({len(pair.queries) for pair in judged}) > 1:
+        for one in judged[0].values:
+            if measure(one).of_ranks:
+                value = float(np.concatenate([pair.values[one] for pair in judged]).mean())
+                yield Figure(name, *POOLED, measure(f"{MICRO}{one}"), None, None, value)
+
+
+def primary(language: str) -> str:
+    """A language without its region or script."""
+    return language.partition("_")[0]
+
+
 def with_intervals(
     figures: Sequence[Figure],
     collection: RetrievalCollection,
@@ -118,11 +165,25 @@ def with_intervals(
             continue
         asked, panels = _panels(judged, questions)
         clusters = None if collection.cluster is None else of_question[asked]
-        suffixes = [*(f"/{pair.name}" for pair in judged), ""]
-        intervals = bootstrap_intervals(list(panels.values()), replicates, seed, confidence, clusters=clusters)
-        for one, found in zip(panels, intervals, strict=True):
-            keys = [f"{collection.name}/{setting}/{one}{suffix}" for suffix in suffixes]
-            bounds |= {key: (low, high) for key, low, high in zip(keys, *found.tolist(), strict=True) if np.isfinite(low)}
+        seen = next((one.seen for one in figures if one.setting == setting and one.seen is not None), ())
+        part = np.array([pair.within(seen) for pair in judged])
+        keys = [
+            [f"{collection.name}/{setting}/{one}{end}" for end in (*(f"/{pair.name}" for pair in judged), "")] for one in panels
+        ]
+        wanted = list(panels.values())
+        if part.any():
+            keys += [[*[""] * part.sum(), f"{collection.name}/{setting}/{one}/{SEEN}"] for one in panels]
+            wanted += [panel[:, part] for panel in panels.values()]
+        found = bootstrap_intervals(wanted, replicates, seed, confidence, clusters=clusters)
+        if setting in POOLED:  # a column of all queries, drawn by the same clusters
+            of_query = np.concatenate([(questions if collection.cluster is None else names)[pair.queries] for pair in judged])
+            flat = {
+                one: np.concatenate([pair.values[one] for pair in judged])[:, None] for one in panels if measure(one).of_ranks
+            }
+            keys += [["", f"{collection.name}/{setting}/{MICRO}{one}"] for one in flat]
+            found += bootstrap_intervals(list(flat.values()), replicates, seed, confidence, clusters=of_query)
+        for names_, both in zip(keys, found, strict=True):
+            bounds |= {key: (low, high) for key, low, high in zip(names_, *both.tolist(), strict=True) if np.isfinite(low)}
     for figure in figures:
         low, high = bounds.get(figure.key, (None, None))
         yield replace(figure, low=low, high=high)

@@ -30,6 +30,8 @@ EVERY = NOT_FOUND - 1
 """A depth that holds every document that is found."""
 TIES = "ties_"
 """Before the name of a measure: how much of its value hangs on the order of ties; see `hybrid_retrieval.evaluation.ties`."""
+MICRO = "micro_"
+"""Before the name of a measure: its mean over all queries, where languages have different numbers of them."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class Measure:
             function of the ranks of a query's relevant documents.
         cut: whether it has to have a depth, or must not have one; None: as one likes.
         headline: a measure of language bias that stands beside the measures of retrieval, not in a table of its own.
+        probability: of a test: shown on its side of the levels of significance.
     """
 
     stem: str
@@ -128,6 +131,7 @@ class Measure:
     headline: bool = False
     depth: int | None = None
     cut: bool | None = None
+    probability: bool = False
 
     @property
     def name(self) -> str:
@@ -156,6 +160,25 @@ class Measure:
         return self.of_ranks(relevant, self.depth or EVERY)
 
 
+BIAS_HEADINGS = {
+    "friedman_w": "Kendall's W",
+    "friedman_mean_rank": "Mean place of a language",
+    "share": "Share of a language",
+    "share_deviation": "Shares off the sizes",
+    "share_deviation_uniform": "Shares off equal ones",
+    "own_language_preference": "Own language preferred",
+    "score_gap": "Score gap",
+    "score_gap_standardised": "Score gap in deviations",
+    "score_gap_non_relevant": "Score gap, not relevant",
+    "score_gap_non_relevant_standardised": "Score gap, not relevant, in deviations",
+    "drop_without_own_language_map": "mAP lost without own language",
+    "language_probe": "Language probe of queries",
+    "language_probe_chance": "Language probe of queries by chance",
+    "language_probe_corpus": "Language probe of the corpus",
+    "language_probe_corpus_chance": "Language probe of the corpus by chance",
+    "centroid_distance": "Distance of centroids of queries",
+    "centroid_distance_corpus": "Distance of centroids of the corpus",
+}
 MEASURES = {
     one.stem: one
     for one in (
@@ -166,14 +189,18 @@ MEASURES = {
         Measure("precision", "P", "higher", of_ranks=precision, cut=True),
         Measure("knn_accuracy", "kNN", "higher"),
         Measure("rank_distance", "Rank distance", "lower", 1, POOLED, headline=True),
+        Measure("rank_distance_chance", "Rank distance by chance", None, 1, POOLED, headline=True),
         Measure("rank_distance_normalised", "Rank distance / pool", "lower", 4, POOLED),
         Measure("peer", "PEER", "higher", 4, POOLED),
         Measure("mrc", "MRC", "higher", 4, POOLED),
+        Measure("friedman", "Friedman's statistic", None, 1, POOLED),
+        Measure("friedman_p", "Friedman's p", None, 4, POOLED, probability=True),
+        *(Measure(stem, heading, None, 4, POOLED) for stem, heading in BIAS_HEADINGS.items()),
         Measure("queries", "Queries", digits=0),
         Measure("left_out", "Left out", digits=0),
     )
 }
-"""Measures by name without depth. One of language bias that is not here has its name as heading, and no good end."""
+"""Measures by name without depth. One of language bias that is not here has its name in words as heading, and no good end."""
 
 
 def check_measures(names: Sequence[str], where: str) -> None:
@@ -194,7 +221,10 @@ def measure(name: str) -> Measure:
     """The measure of a name such as ``map`` or ``precision@5``."""
     if name.startswith(TIES):
         return Measure(name, name, settings=tuple(SETTINGS))
+    if name.startswith(MICRO):
+        of_languages = measure(name.removeprefix(MICRO))
+        return replace(of_languages, stem=f"{MICRO}{of_languages.stem}", heading=f"micro-{of_languages.heading}", of_ranks=None)
     stem, at, depth = name.partition("@")
     if at and re.fullmatch(r"[1-9]\d*", depth):
-        return replace(MEASURES.get(stem) or Measure(stem, stem, settings=POOLED), depth=int(depth))
-    return MEASURES.get(name) or Measure(name, name, settings=POOLED)
+        return replace(measure(stem), depth=int(depth))
+    return MEASURES.get(name) or Measure(name, name.replace("_", " ").capitalize(), settings=POOLED)

@@ -14,7 +14,14 @@ from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.figures import CLUSTER, PER_QUERY_KEYS, Figures
 from hybrid_retrieval.evaluation.knn import with_knn
-from hybrid_retrieval.evaluation.language_pairs import LanguagePair, aggregate, language_pairs, with_intervals
+from hybrid_retrieval.evaluation.language_pairs import (
+    LanguagePair,
+    aggregate,
+    language_pairs,
+    over_queries,
+    over_seen,
+    with_intervals,
+)
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
 from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
 from hybrid_retrieval.evaluation.scoring.scorer import Checked, DenseScorer, Excluding
@@ -58,11 +65,13 @@ class Wanted:
         bias: names of `hybrid_retrieval.evaluation.bias.suite`.
         replicates: of the bootstrap that intervals come from; 0: none.
         seed: of the bootstrap.
+        trained_on: the languages of the text that the encoder was trained on; None where that is not known.
     """
 
     bias: Sequence[str] = ("rank_distance",)
     replicates: int = 0
     seed: int = 0
+    trained_on: Sequence[str] | None = None
 
 
 def evaluate(
@@ -97,6 +106,9 @@ def score(collection: RetrievalCollection, index: Index, label: str = "", wanted
             log.info(text, label, left_out)
         for note in found.notes:
             log.info("%s: %s", label, note)
+    figures += list(over_queries(collection.name, pairs))
+    if wanted.trained_on is not None:
+        figures += list(over_seen(figures, pairs, wanted.trained_on))
     if wanted.replicates:
         figures = list(with_intervals(figures, collection, pairs, wanted.replicates, wanted.seed))
     return Evaluation(collection, index, pairs, Figures(tuple(figures)))

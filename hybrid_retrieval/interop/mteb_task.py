@@ -6,9 +6,7 @@ against the whole pool. What mteb cuts at a depth is cut there: its mAP looks at
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections import defaultdict
 from functools import cached_property
 from typing import Any
@@ -23,7 +21,6 @@ from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.benchmarks.belebele import VARIANT, VARIANTS
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.measures import SETTINGS
-from hybrid_retrieval.evaluation.scoring.embeddings import text_digest
 
 SPLIT = "test"
 DEPTHS = (1, 3, 5, 10, 20, 100)
@@ -66,7 +63,7 @@ class CollectionTask(AbsTaskRetrieval):
             name=f"{collection.name}_{self.setting}",
             description=f"{collection.name}, {self.setting}: {len(collection.queries)} queries, "
             f"{len(collection.corpus)} documents in {len(collection.languages)} languages",
-            dataset={"path": f"hybrid_retrieval/{collection.name}", "revision": digest(collection)},
+            dataset={"path": f"hybrid_retrieval/{collection.name}", "revision": collection.fingerprint},
             type="Retrieval",
             category="t2t",
             modalities=["text"],
@@ -110,17 +107,6 @@ class CollectionTask(AbsTaskRetrieval):
                 )
             }
         self.data_loaded = True
-
-
-def digest(collection: RetrievalCollection) -> str:
-    """A digest of texts, ids and judgements: the revision of the task."""
-    found = hashlib.sha256(json.dumps(collection.languages).encode())
-    for side in (collection.queries, collection.corpus):
-        found.update(text_digest(side.texts).encode())
-        found.update(text_digest(collection.full_ids(side)).encode())
-    for column in (collection.query, collection.document, collection.grade):
-        found.update(column.astype("<i8").tobytes())
-    return found.hexdigest()
 
 
 def _views(collection: RetrievalCollection, setting: str) -> dict[str, tuple[int, int | None]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from hybrid_retrieval.config import positive, share
+from hybrid_retrieval.config import Positive, Share
 from hybrid_retrieval.losses.candidates import NEVER, passages_of, ranking, similarity
 from hybrid_retrieval.losses.loss import EmbeddedPairs, InBatchLoss, Scored
 
@@ -23,13 +23,11 @@ class DistillScores(InBatchLoss):
     """
 
     teacher: dict[str, Any]
-    weight: float = 1.0
-    teacher_temperature: float = 0.05
+    weight: Share = 1.0
+    teacher_temperature: Positive = 0.05
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        share("loss.weight", self.weight)
-        positive("loss.teacher_temperature", self.teacher_temperature)
+    def contrasts(self, pairs: EmbeddedPairs) -> Tensor:
+        return passages_of(pairs, slice(None)).negative.any(1)
 
     def score(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
         candidates = passages_of(pairs, rows, self.mask, self.pool)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hybrid_retrieval.config import not_negative
+from torch import Tensor
+
+from hybrid_retrieval.config import NotNegative
 from hybrid_retrieval.errors import choice
 from hybrid_retrieval.losses.candidates import passages_of, queries_of, ranking
 from hybrid_retrieval.losses.loss import EmbeddedPairs, InBatchLoss, Scored
@@ -27,12 +29,14 @@ class InfoNCE(InBatchLoss):
     """
 
     directions: str = "query"
-    margin: float = 0.0
+    margin: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         choice("loss.directions", self.directions, ["query", "both"])
-        not_negative("loss.margin", self.margin)
+
+    def contrasts(self, pairs: EmbeddedPairs) -> Tensor:
+        return passages_of(pairs, slice(None), self.mask, self.pool).negative.any(1)
 
     def score(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
         forth = ranking(passages_of(pairs, rows, self.mask, self.pool), self.divisor, self.margin)

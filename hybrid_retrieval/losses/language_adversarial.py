@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import not_negative, positive
+from hybrid_retrieval.config import Count, NotNegative
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.losses.infonce import InfoNCE
 from hybrid_retrieval.losses.loss import EmbeddedPairs, Scored
@@ -24,13 +24,11 @@ class LanguageAdversarial(InfoNCE):
     `dimensions` has its own discriminator.
     """
 
-    weight: float = 0.1
-    hidden: int = 256
+    weight: NotNegative = 0.1
+    hidden: Count = 256
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        not_negative("loss.weight", self.weight)
-        positive("loss.hidden", self.hidden)
         self.discriminators = nn.ModuleDict()
 
     def bind(self, dimensions: int, languages: Sequence[str], teacher_dimensions: int = 0) -> None:

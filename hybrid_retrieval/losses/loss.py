@@ -16,13 +16,13 @@ from typing import Any, Literal, NamedTuple, Self, cast
 import torch
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import not_negative, positive
+from hybrid_retrieval.config import Count, Number, Positive, check
 from hybrid_retrieval.errors import InputError, choice
 
 Side = Literal["query", "passage"]
 """What can stand on a side of a pair."""
 SIDES: tuple[Side, Side] = ("query", "passage")
-Dimensions = list[int] | dict[int, float] | None
+Dimensions = list[Count] | dict[Count, Positive] | None
 POOLS = ("all", "same_language", "other_languages")
 MODES = ("ignore", "positive", "keep")
 SMALLEST_TEMPERATURE = 0.01
@@ -135,13 +135,13 @@ class Loss(nn.Module, ABC):
     dimensions: Dimensions = None
 
     def __post_init__(self) -> None:
+        check(type(self), vars(self), "loss")
         super().__init__()
         if len(self.sides) != 2:
             raise InputError(f"loss.sides={list(self.sides)}; expected two of: {', '.join(SIDES)}")
         for side in self.sides:
             choice("loss.sides", side, SIDES)
         self.sides = self.sides[0], self.sides[1]
-        not_negative("loss.hard_negatives", self.hard_negatives)
         self.weight_of_width = _weights(self.dimensions)
         """Of the leading dimensions that are trained; empty where only the whole embedding is."""
         self.widths: tuple[int, ...] = ()
@@ -172,6 +172,10 @@ class Loss(nn.Module, ABC):
     def score(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
         """The same for embeddings of one width."""
 
+    def contrasts(self, pairs: EmbeddedPairs) -> Tensor | None:
+        """Bool [B], by ids alone: whether a query has a passage to be told from; None for a loss that contrasts nothing."""
+        return None
+
     def figures(self) -> dict[str, Tensor]:
         """Scalars to log beside the loss."""
         return {}
@@ -181,18 +185,13 @@ def _weights(dimensions: Dimensions) -> dict[int, float]:
     """The leading dimensions in ascending order, with weights that sum to 1.
 
     Raises:
-        InputError: nothing is asked for, or a dimension or a weight is none.
+        InputError: nothing is asked for.
     """
     if dimensions is None:
         return {}
     found = dict(dimensions) if isinstance(dimensions, dict) else dict.fromkeys(dimensions, 1.0)
     if not found or len(found) < len(dimensions):
         raise InputError(f"loss.dimensions={dimensions}; expected different numbers of dimensions, or null")
-    for width, weight in found.items():
-        if not isinstance(width, int) or isinstance(width, bool) or not isinstance(weight, (int, float)):
-            raise InputError(f"loss.dimensions={dimensions}; expected whole numbers, or a mapping of them to weights")
-        positive("loss.dimensions", width)
-        positive(f"loss.dimensions.{width}", weight)
     return {width: weight / sum(found.values()) for width, weight in sorted(found.items())}
 
 
@@ -205,13 +204,12 @@ def _cut(embeddings: Tensor, dimensions: int) -> Tensor:
 class SoftmaxLoss(Loss):
     """A loss with a temperature that divides the cosines, fixed or learned; `temperature` is where it starts."""
 
-    temperature: float = 0.05
+    temperature: Positive = 0.05
     learn_temperature: bool = False
-    hard_negatives: int = 0
+    hard_negatives: Number = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive("loss.temperature", self.temperature)
         if self.learn_temperature and self.temperature < SMALLEST_TEMPERATURE:
             raise InputError(f"loss.temperature={self.temperature} is learned, and then must be {SMALLEST_TEMPERATURE} or more")
         start = torch.tensor(math.log(self.temperature))

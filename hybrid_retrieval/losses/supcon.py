@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hybrid_retrieval.losses.candidates import answering, similarity
+from hybrid_retrieval.losses.candidates import answering, passages_of, similarity
 from hybrid_retrieval.losses.loss import EmbeddedPairs, Scored, SoftmaxLoss
 
 
@@ -20,6 +20,9 @@ class SupCon(SoftmaxLoss):
     the label of x. With s the cosine over the temperature,
     L(x) = -1/|P(x)| sum_{p in P(x)} log( exp s_xp / sum_{a in A(x)} exp s_xa ),  L_i = (L(q_i) + L(p_i)) / 2.
     """
+
+    def contrasts(self, pairs: EmbeddedPairs) -> Tensor:
+        return passages_of(pairs, slice(None)).negative.any(1)
 
     def score(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
         count = len(pairs.queries)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hybrid_retrieval.config import positive, share
+from hybrid_retrieval.config import Count, Dropout, Positive
 from hybrid_retrieval.errors import InputError, choice, first_line
 
 
@@ -17,10 +17,10 @@ from hybrid_retrieval.errors import InputError, choice, first_line
 class Lora:
     """Config of the adapters."""
 
-    rank: int = 16
-    alpha: float = 32.0
+    rank: Count = 16
+    alpha: Positive = 32.0
     """An adapter's product counts alpha / rank times."""
-    dropout: float = 0.0
+    dropout: Dropout = 0.0
     """Applied to the inputs of an adapter."""
     target_modules: list[str] | None = None
     """Names of the linear layers that get one, as in ``[q_proj, v_proj]``; by default all of them."""
@@ -28,9 +28,6 @@ class Lora:
     """Type of the frozen weights: float32, or bfloat16 in half the memory; adapters are float32."""
 
     def __post_init__(self) -> None:
-        positive("model.lora.rank", self.rank)
-        positive("model.lora.alpha", self.alpha)
-        share("model.lora.dropout", self.dropout)
         choice("model.lora.frozen", self.frozen, ["float32", "bfloat16"])
 
 

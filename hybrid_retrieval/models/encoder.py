@@ -19,7 +19,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import locate, positive
+from hybrid_retrieval.config import Count, check, locate
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.models import kernels
 from hybrid_retrieval.models.chunks import plan
@@ -152,7 +152,7 @@ class EncoderSettings:
 
     pooling: str = "mean"
     """mean, cls or last."""
-    projection: int | None = None
+    projection: Count | None = None
     """Dimensions of a linear layer after pooling; none by default."""
     activation: str = "identity"
     """After the projection: identity or tanh."""
@@ -160,17 +160,14 @@ class EncoderSettings:
     """Unit length, so that the dot product is the cosine."""
     query_prefix: str = ""
     passage_prefix: str = ""
-    max_query_length: int = 64
+    max_query_length: Count = 64
     """Tokens, special ones included."""
-    max_passage_length: int = 256
+    max_passage_length: Count = 256
 
     def __post_init__(self) -> None:
+        check(type(self), vars(self), "model")
         choice("model.pooling", self.pooling, POOLINGS)
         choice("model.activation", self.activation, ["identity", "tanh"])
-        for name in ("max_query_length", "max_passage_length"):
-            positive(f"model.{name}", getattr(self, name))
-        if self.projection is not None:
-            positive("model.projection", self.projection)
 
     @property
     def longest(self) -> int:

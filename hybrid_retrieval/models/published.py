@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from tokenizers import Tokenizer, processors
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import fits
+from hybrid_retrieval.config import Range, fault
 from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.files import read_mapping
 from hybrid_retrieval.models.kernels import forget_attention
 from hybrid_retrieval.models.tokenization import special_tokens
 
-MOST_LAYERS = 10_000
+Layers = Annotated[int, Range(0, 10_000, above=True)]
 """More are a mistake in a file, that would be counted up to for hours."""
 
 
@@ -51,8 +51,8 @@ def check_config(values: Mapping[str, Any]) -> None:
     if values.get("quantization_config") is not None:
         raise InputError("config.json says that the weights are quantised (quantization_config); expected plain ones")
     for name, value in values.items():
-        if re.fullmatch(r"(num_|n_).*layers?", name) and not (fits(value, int) and 0 < value <= MOST_LAYERS):
-            raise InputError(f"config.json: {name}={value!r}; expected a number from 1 to {MOST_LAYERS}")
+        if re.fullmatch(r"(num_|n_).*layers?", name) and (said := fault(value, Layers)):
+            raise InputError(f"config.json: {name}{said}")
 
 
 def model_of_config(config: Any) -> nn.Module:

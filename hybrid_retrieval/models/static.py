@@ -12,10 +12,10 @@ from typing import Any
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import PathsConfig, positive
+from hybrid_retrieval.config import Count, PathsConfig, check
 from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings, Model, Tokens, TrainingText
 from hybrid_retrieval.models.kernels import RowSparseEmbedding
-from hybrid_retrieval.models.trained_tokenizer import trained_tokenizer
+from hybrid_retrieval.models.trained_tokenizer import Vocabulary, trained_tokenizer
 
 INITIAL_SCALE = 0.01
 """Standard deviation of a new table: small, so that a token that training never met says little in a mean."""
@@ -56,14 +56,13 @@ class StaticModel(Model):
     """Static embeddings over a tokenizer trained on the training text."""
 
     paths: PathsConfig
-    dimensions: int = 256
-    vocabulary: int = 32_000
-    max_query_length: int = 64
-    max_passage_length: int = 256
+    dimensions: Count = 256
+    vocabulary: Vocabulary = 32_000
+    max_query_length: Count = 64
+    max_passage_length: Count = 256
 
     def __post_init__(self) -> None:
-        positive("model.dimensions", self.dimensions)
-        positive("model.vocabulary", self.vocabulary)
+        check(type(self), vars(self), "model")
         self.settings = EncoderSettings(max_query_length=self.max_query_length, max_passage_length=self.max_passage_length)
 
     def tokenizer(self, training_text: TrainingText) -> Tokenizer:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Annotated
 
 from tokenizers import Tokenizer
 
 from hybrid_retrieval.cache import Cache
-from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.config import PathsConfig, Range
 from hybrid_retrieval.models.encoder import TrainingText
 from hybrid_retrieval.models.tokenization import train_unigram
 
 log = logging.getLogger(__name__)
+
+Vocabulary = Annotated[int, Range(0, 1 << 22, above=True)]
+"""Tokens that a tokenizer is trained to have."""
 
 VERSION = 1
 CHARACTERS = 500_000

@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import PathsConfig, construct, positive
+from hybrid_retrieval.config import Count, Dropout, PathsConfig, Range, check, construct
 from hybrid_retrieval.errors import InputError, choice, first_line, reading
 from hybrid_retrieval.hub import Hub
 from hybrid_retrieval.models.adapters import Lora, add_adapters
 from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings, Model, Tokens, TrainingText
 from hybrid_retrieval.models.published import check_config, model_of_config, published_dense, published_weights, with_end
 from hybrid_retrieval.models.tokenization import load_tokenizer, pad_id
-from hybrid_retrieval.models.trained_tokenizer import trained_tokenizer
+from hybrid_retrieval.models.trained_tokenizer import Vocabulary, trained_tokenizer
 
 T = TypeVar("T")
 
@@ -143,8 +143,8 @@ class TransformerModel(Model):
     paths: PathsConfig
     _: KW_ONLY
     pooling: str = "mean"
-    max_query_length: int = 256
-    max_passage_length: int = 256
+    max_query_length: Count = 256
+    max_passage_length: Count = 256
     token_embeddings: str = "dense"
     gradient_checkpointing: bool = False
     compile: bool = False
@@ -154,17 +154,16 @@ class TransformerModel(Model):
 class ScratchTransformer(TransformerModel):
     """XLM-R's architecture with random weights, over a tokenizer trained on the training text."""
 
-    layers: int
-    hidden: int
-    heads: int
-    vocabulary: int = 32_000
-    dropout: float = 0.1
+    layers: Annotated[int, Range(0, 1000, above=True)]
+    hidden: Annotated[int, Range(0, 1 << 17, above=True)]
+    heads: Count
+    vocabulary: Vocabulary = 32_000
+    dropout: Dropout = 0.1
     """For states and for attention."""
-    projection: int | None = None
+    projection: Count | None = None
 
     def __post_init__(self) -> None:
-        for name in ("layers", "hidden", "heads", "vocabulary"):
-            positive(f"model.{name}", getattr(self, name))
+        check(type(self), vars(self), "model")
         if self.hidden % self.heads:
             raise InputError(f"model.heads={self.heads} does not divide model.hidden={self.hidden}")
         self.settings, self.options = _of(EncoderSettings, self), _of(TransformerOptions, self)
@@ -206,7 +205,7 @@ class PretrainedTransformer(TransformerModel):
     """A local directory instead; nothing is looked up on the hub then."""
     revision: str | None = None
     """A branch, tag or commit of the hub repository."""
-    projection: int | str | None = None
+    projection: Count | str | None = None
     """Dimensions of a new linear layer, or ``published``: the dense layer that the directory holds in
     sentence-transformers' layout (``2_Dense``), as LaBSE does."""
     query_prefix: str = ""

@@ -13,7 +13,7 @@ from hybrid_retrieval.reporting.comparison_figures import draw_comparison
 from hybrid_retrieval.reporting.labels import LabelledRun, label_runs
 from hybrid_retrieval.reporting.page import Picture, Section, write_page
 from hybrid_retrieval.reporting.run_directory import RunDirectory
-from hybrid_retrieval.reporting.tables import Table, comparison_table, console, markdown, rich_table
+from hybrid_retrieval.reporting.tables import Table, comparison_table, console, markdown, show
 
 
 def compare(runs: Sequence[RunDirectory], out: Path) -> None:
@@ -22,7 +22,7 @@ def compare(runs: Sequence[RunDirectory], out: Path) -> None:
     Raises:
         InputError: fewer than two runs have benchmark figures, or `out` cannot be written.
     """
-    scored = [run for run in runs if run.benchmarks]
+    scored = [run for run in runs if run.reported]
     if len(scored) < 2:
         raise InputError(f"{len(scored)} of {len(runs)} runs has benchmark figures; a comparison needs two")
     try:
@@ -30,15 +30,15 @@ def compare(runs: Sequence[RunDirectory], out: Path) -> None:
     except OSError as error:
         raise InputError(f"--out={out} cannot be written: {error.strerror}") from error
     labelled = label_runs(scored)
-    by_benchmark = {name: [one for one in labelled if name in one.run.benchmarks] for run in scored for name in run.benchmarks}
+    by_benchmark = {name: [one for one in labelled if name in one.run.benchmarks] for run in scored for name in run.reported}
     benchmarks = sorted(by_benchmark)
     tables = {name: comparison_table(labelled, name) for name in benchmarks}
     pictures = {name: draw_comparison(labelled, name, out) for name in benchmarks if len(by_benchmark[name]) > 1}
-    unscored = [run.path.name for run in runs if not run.benchmarks]
+    unscored = [run.path.name for run in runs if not run.reported]
     notes = [f"Not compared, for want of benchmark figures: {', '.join(unscored)}."] if unscored else []
     notes += [line for name in benchmarks for line in _caveats(labelled, name)]
     title = "Comparison: " + ", ".join(one.label for one in labelled)
-    under = f"{len(labelled)} runs; the best figure of each column in bold"
+    under = f"{len(labelled)} runs"
     written = [
         write_text(out / "comparison.md", _markdown(tables, pictures, notes)),
         write_text(out / "comparison.json", _json(labelled, out)),
@@ -46,15 +46,14 @@ def compare(runs: Sequence[RunDirectory], out: Path) -> None:
         *pictures.values(),
     ]
     screen = console()
-    for table in tables.values():
-        screen.print(rich_table(table))
+    show(screen, *tables.values())
     for line in [*notes, *(f"wrote {path}" for path in written)]:
         screen.print(line, markup=False, soft_wrap=True)
 
 
 def _caveats(labelled: Sequence[LabelledRun], benchmark: str) -> list[str]:
     """Warnings to a reader of the table: runs that lack the benchmark, and runs that were asked other questions."""
-    missing = [one.label for one in labelled if benchmark not in one.run.benchmarks]
+    missing = [one.label for one in labelled if benchmark not in one.run.reported]
     lines = [f"{benchmark}: not scored by {', '.join(missing)}."] if missing else []
     scored = [one.run for one in labelled if benchmark in one.run.benchmarks]
     if len({run.figures.value(benchmark, "multilingual", "queries") for run in scored}) > 1:

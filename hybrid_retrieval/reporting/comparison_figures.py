@@ -12,6 +12,7 @@ import numpy as np
 from hybrid_retrieval.evaluation.measures import SETTINGS
 from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.labels import LabelledRun, conditions, contrasts
+from hybrid_retrieval.reporting.seen import MARK, marked
 
 PANELS_A_ROW = 3
 HEADING: dict[str, Any] = {"fontsize": 12.5, "fontweight": "bold", "va": "bottom"}
@@ -35,12 +36,15 @@ def draw_comparison(labelled: Sequence[LabelledRun], benchmark: str, out: Path) 
     panel = heatmap.side(len(languages))
     figure = heatmap.new_figure(columns * panel + 1.2, (rows_of_maps + rows_below) * (panel + 0.35) + 0.5)
     above, below = figure.subfigures(2, 1, height_ratios=[rows_of_maps, rows_below])
-    figure.suptitle(f"{benchmark}: mAP by language pair (framed: monolingual)", fontsize=15, fontweight="bold")
+    never = {name: runs[0].run.figures.never_seen(benchmark) for name, runs in groups.items()}
+    legend = f"framed: monolingual; {MARK}: never in the training text" if any(never.values()) else "framed: monolingual"
+    figure.suptitle(f"{benchmark}: mAP by language pair ({legend})", fontsize=15, fontweight="bold")
 
     panels = _panels(above, rows_of_maps, columns, len(maps))
     low, high = heatmap.common_scale(list(maps.values()))
     for axes, (name, values) in zip(panels, maps.items(), strict=True):
-        image = heatmap.draw(axes, values, languages, heatmap.fraction_text, cmap=heatmap.MAP_COLOURS, vmin=low, vmax=high)
+        shown = [marked(language, never[name]) for language in languages]
+        image = heatmap.draw(axes, values, shown, heatmap.fraction_text, cmap=heatmap.MAP_COLOURS, vmin=low, vmax=high)
         seeds = f" (mean of {len(groups[name])} seeds)" if len(groups[name]) > 1 else ""
         _name(axes, f"{name}{seeds}", heatmap.headline(means[name]))
     above.colorbar(image, ax=panels, label="mAP", shrink=0.75, aspect=30)
@@ -48,7 +52,8 @@ def draw_comparison(labelled: Sequence[LabelledRun], benchmark: str, out: Path) 
     panels = _panels(below, rows_below, columns, len(pairs) + 1)
     extent = heatmap.common_scale([np.abs(one) for one in differences], 0.005)[1] if differences else 1.0
     for axes, (one, other), values in zip(panels, pairs, differences, strict=False):
-        image = heatmap.draw(axes, values, languages, heatmap.difference_text, cmap="RdBu", vmin=-extent, vmax=extent)
+        shown = [marked(language, {*never[one], *never[other]}) for language in languages]
+        image = heatmap.draw(axes, values, shown, heatmap.difference_text, cmap="RdBu", vmin=-extent, vmax=extent)
         gain = {key: means[one][key] - means[other][key] for key in means[one].keys() & means[other].keys()}
         _name(axes, f"{one} minus {other}", heatmap.headline(gain, sign="+"))
     _draw_means(panels[-1], groups, benchmark)

@@ -77,19 +77,19 @@ def conditions(labelled: Sequence[LabelledRun]) -> dict[str, list[LabelledRun]]:
 
 
 def contrasts(labelled: Sequence[LabelledRun]) -> list[tuple[str, str]]:
-    """Pairs of conditions whose difference is worth a picture, as (minuend, subtrahend).
+    """Pairs of conditions whose difference is worth a picture, as (new, reference): the reference comes first among the runs.
 
-    Hybrid minus each other sampler where all else is equal; without such a pair, each condition minus the first.
+    Hybrid and each other sampler where all else is equal; without such a pair, each condition and the first.
     """
     firsts = {name: runs[0] for name, runs in conditions(labelled).items()}
     hybrids = {name: one for name, one in firsts.items() if one.run.choices.get("sampler") == "hybrid"}
+    names = list(firsts)
     pairs = [
-        (hybrid, name)
+        (hybrid, name) if names.index(name) < names.index(hybrid) else (name, hybrid)
         for hybrid, one in hybrids.items()
         for name, other in firsts.items()
         if name not in hybrids and _alike_beside_sampler(one.parts, other.parts)
     ]
-    names = list(firsts)
     return pairs or [(name, names[0]) for name in names[1:]]
 
 

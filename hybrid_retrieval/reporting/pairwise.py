@@ -1,14 +1,18 @@
-"""Differences of systems with their intervals and p values, as tables for the terminal."""
+"""Differences of systems with their intervals and p values, as tables for the terminal.
+
+A difference is new minus reference, the reference being named first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hybrid_retrieval.evaluation.measures import SETTINGS, measure
-from hybrid_retrieval.reporting.tables import Column, Row, Table, number
+from hybrid_retrieval.reporting.contest import LEVELS
+from hybrid_retrieval.reporting.seen import SHORT, footnote, marked
+from hybrid_retrieval.reporting.tables import Column, Row, Table, number, p_value
 
-LEVELS = (0.05, 0.01, 0.001)
 LEGEND = "* p<.05, ** p<.01, *** p<.001 after Holm's correction"
 
 
@@ -22,6 +26,7 @@ class Difference:
         corrected: p after Holm: of macro means over all that are shown of the benchmark, of language pairs over those of the
             same measure and systems.
         method: how interval and p came about.
+        seen: whether it leaves out the languages that one of the systems was never trained on.
     """
 
     benchmark: str
@@ -40,11 +45,12 @@ class Difference:
     questions: int
     method: str
     corrected: float = 1.0
+    seen: bool = False
 
     @property
     def systems(self) -> str:
         """The name of the difference."""
-        return f"{self.system} - {self.baseline}"
+        return f"{self.system} minus {self.baseline}"
 
 
 @dataclass(frozen=True)
@@ -61,26 +67,26 @@ class Ranked:
     high: float
 
 
-def difference_table(rows: Sequence[Difference]) -> Table:
-    """The differences of one benchmark; with one pair of systems, the means stand under their names."""
+def difference_table(rows: Sequence[Difference], never: Mapping[str, Sequence[str]]) -> Table:
+    """The differences of one benchmark; with one pair of systems, the means stand under their names, the reference first."""
     alone = len({row.systems for row in rows}) == 1
     text = [Column(name, None) for name in ("Measure", *(() if alone else ("Systems",)))]
-    means = (rows[0].baseline, rows[0].system) if alone else ("Left", "Right")
+    means = (rows[0].baseline, rows[0].system) if alone else ("Reference", "New")
     columns = [*text, *map(Column, (*means, "Difference", "95% interval", "p", "Holm p")), Column("", None)]
     shown = []
     for row in rows:
         label, digits = measure(row.measure).label, measure(row.measure).digits
-        pair = (row.baseline_mean, row.system_mean) if alone else (row.system_mean, row.baseline_mean)
         values = [
             *(label, *(() if alone else (row.systems,))),
-            *(number(mean, digits) for mean in pair),
+            *(number(mean, digits) for mean in (row.baseline_mean, row.system_mean)),
             number(row.difference, digits, "+"),
             _interval(row.low, row.high, digits, "+"),
-            *(_p(row.p), _p(row.corrected), stars(row.corrected)),
+            *(p_value(row.p), p_value(row.corrected), stars(row.corrected)),
         ]
-        shown.append(Row(SETTINGS[row.setting], values, section=f"{row.setting} {row.measure}"))
-    title = f"{rows[0].benchmark}: {rows[0].systems}" if alone else rows[0].benchmark
-    return Table(title, "Setting", columns, shown)
+        over = f"{SETTINGS[row.setting]} · {SHORT}" if row.seen else SETTINGS[row.setting]
+        shown.append(Row(over, values, section=f"{row.setting} {row.measure}"))
+    title = f"{rows[0].benchmark}: {rows[0].systems if alone else 'new minus reference'}"
+    return Table(title, "Setting", columns, shown, footnote(never))
 
 
 def ranking_table(rows: Sequence[Ranked]) -> Table:
@@ -94,16 +100,22 @@ def ranking_table(rows: Sequence[Ranked]) -> Table:
     return Table(f"{rows[0].benchmark}: significance clusters", "Setting", columns, shown)
 
 
-def matrix_table(differences: Sequence[Difference]) -> Table:
-    """One measure and pair of systems: query languages x corpus languages, and the pool where it was measured."""
+def matrix_table(differences: Sequence[Difference], never: Mapping[str, Sequence[str]]) -> Table:
+    """One measure and pair of systems: query languages x corpus languages, and the pool where it was measured.
+
+    Args:
+        never: the languages that each of the two was never trained on.
+    """
     first = differences[0]
     cells = {(one.query_language, one.corpus_language): one for one in differences}
     asked = sorted({str(query) for query, _ in cells})
     answered = sorted({corpus for _, corpus in cells}, key=lambda name: (name is None, name))
     digits = max(1, measure(first.measure).digits - 1)
-    rows = [Row(query, [_cell(cells.get((query, corpus)), digits) for corpus in answered]) for query in asked]
-    columns = [Column(corpus or "pool", None) for corpus in answered]
-    return Table(f"{first.benchmark} · {measure(first.measure).label}: {first.systems}", "query \\ corpus", columns, rows)
+    unseen = {language for languages in never.values() for language in languages}
+    rows = [Row(marked(query, unseen), [_cell(cells.get((query, corpus)), digits) for corpus in answered]) for query in asked]
+    columns = [Column(marked(corpus, unseen) if corpus else "pool", None) for corpus in answered]
+    title = f"{first.benchmark} · {measure(first.measure).label}: {first.systems}"
+    return Table(title, "query \\ corpus", columns, rows, footnote(never, means=False))
 
 
 def stars(p: float) -> str:
@@ -120,7 +132,3 @@ def _cell(one: Difference | None, digits: int) -> str | None:
 
 def _interval(low: float, high: float, digits: int, sign: str = "") -> str:
     return f"{number(low, digits, sign)} … {number(high, digits, sign)}"
-
-
-def _p(value: float) -> str:
-    return "<.0001" if value < 0.0001 else f"{value:.4f}".removeprefix("0")

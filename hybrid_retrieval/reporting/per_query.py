@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,14 @@ class CommonQuestions:
     pairs: list[tuple[str, str | None]]
     left_out: int
 
+    def without(self, languages: Container[str]) -> CommonQuestions | None:
+        """Those asked and answered in other languages; a pool keeps what it has. None where there are none."""
+        kept = [at for at, pair in enumerate(self.pairs) if not any(language in languages for language in pair if language)]
+        values = self.values[:, :, kept]
+        asked = np.isfinite(values[0]).any(axis=1)
+        pairs = [self.pairs[at] for at in kept]
+        return CommonQuestions(values[:, asked], self.clusters[asked], pairs, self.left_out) if kept else None
+
 
 @dataclass(frozen=True)
 class PerQuery:
@@ -43,13 +51,15 @@ class PerQuery:
     runs: int
 
     @classmethod
-    def read(cls, directories: Sequence[Path]) -> PerQuery:
-        """Read the file of each run directory.
+    def read(cls, directories: Sequence[Path], benchmark: str | None = None) -> PerQuery:
+        """Read the file of each run directory; of one benchmark alone, or of all.
 
         Raises:
             InputError: one has none, or it is not of that form.
         """
-        parts = [_read(directory / PER_QUERY).assign(**{RUN: number}) for number, directory in enumerate(directories)]
+        parts = [
+            _read(directory / PER_QUERY, benchmark).assign(**{RUN: number}) for number, directory in enumerate(directories)
+        ]
         return cls(pd.concat(parts, ignore_index=True), len(directories))
 
     def benchmarks(self) -> dict[str, int]:
@@ -90,13 +100,13 @@ class PerQuery:
         return CommonQuestions(common, clusters, languages, int(present.any(axis=0).sum() - in_all.sum()))
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, benchmark: str | None) -> pd.DataFrame:
     """One run's table: its keys as text, with "" for the pool, and its measures as float64."""
     if not path.is_file():
         raise InputError(f"{path} is not there; expected a run that was evaluated")
     check_recorded(path)
     with reading(f"{path} cannot be read"):
-        table = pd.read_parquet(path)
+        table = pd.read_parquet(path, filters=[("benchmark", "==", benchmark)] if benchmark else None)
         if CLUSTER not in table and "query_id" in table:  # written before there were clusters
             table[CLUSTER] = table["query_id"]
         names = [*PER_QUERY_KEYS, CLUSTER]

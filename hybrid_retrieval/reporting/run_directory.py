@@ -90,11 +90,11 @@ class RunDirectory:
         Raises:
             InputError: it is not of the `kind` that is expected.
         """
-        from hybrid_retrieval.config import describe, fits  # with Hydra, which not every reader of runs needs
+        from hybrid_retrieval.config import check  # with Hydra, which not every reader of runs needs
 
         value = self._group(group).get(key)
-        if value is not None and not fits(value, kind):
-            raise InputError(f"{self.path / CONFIG}: {group}.{key}={value!r} has the wrong type; expected {describe(kind)}")
+        if value is not None:
+            check({key: kind}, {key: value}, f"{self.path / CONFIG}: {group}")
         return value
 
     def _group(self, name: str) -> Mapping[str, Any]:

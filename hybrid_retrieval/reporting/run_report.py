@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.measures import SETTINGS, TIES, measure
+from hybrid_retrieval.evaluation.measures import SETTINGS
 from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.page import Picture, Section, write_page
 from hybrid_retrieval.reporting.run_directory import RunDirectory
-from hybrid_retrieval.reporting.tables import bias_tables, console, rich_table, run_table
+from hybrid_retrieval.reporting.seen import MARK, marked
+from hybrid_retrieval.reporting.tables import bias_tables, console, run_table, show
 from hybrid_retrieval.reporting.training_curves import Curves, in_words, read_curves, telemetry_figure, training_figure
 
 PROVENANCE = {"data": "training data", "benchmarks": "benchmarks"}
@@ -42,11 +43,7 @@ def report_run(run_dir: Path) -> None:
     write_page(run.path / "report.html", run.title, under, list(_sections(run, pictures, curves, composition)))
     out = console()
     for benchmark in run.reported:
-        out.print(rich_table(run_table(run, benchmark)))
-        if note := _ties(run, benchmark):
-            out.print(note, markup=False)
-        for bias in bias_tables(run, benchmark, by_language=False):
-            out.print(rich_table(bias))
+        show(out, run_table(run, benchmark), *bias_tables(run, benchmark, by_language=False))
     if not run.reported:
         out.print(f"{run.title}: no benchmark figures; the pictures are in {run.path / 'report.html'}", markup=False)
 
@@ -73,11 +70,15 @@ def _map_figure(run: RunDirectory, benchmark: str) -> Any:
     figure = heatmap.new_figure(heatmap.side(len(languages)) + 0.9, heatmap.side(len(languages)))
     axes = figure.subplots()
     low, high = heatmap.common_scale([values])
-    image = heatmap.draw(axes, values, languages, heatmap.fraction_text, cmap=heatmap.MAP_COLOURS, vmin=low, vmax=high)
+    never = run.figures.never_seen(benchmark)
+    shown = [marked(language, never) for language in languages]
+    image = heatmap.draw(axes, values, shown, heatmap.fraction_text, cmap=heatmap.MAP_COLOURS, vmin=low, vmax=high)
     found = {key: run.figures.value(benchmark, *key) for key in heatmap.HEADLINE}
     headline = heatmap.headline({key: value for key, value in found.items() if value is not None})
     axes.set_title(f"{benchmark} · {run.title}\n{headline}", fontsize=10, loc="left")
-    figure.colorbar(image, ax=axes, label="mAP (framed: monolingual)", shrink=0.8)
+    figure.colorbar(
+        image, ax=axes, label=f"mAP (framed: monolingual{f'; {MARK}: never in the training text' if never else ''})", shrink=0.8
+    )
     return figure
 
 
@@ -91,7 +92,7 @@ def _sections(
     for name in run.reported:
         tables = [run_table(run, name), *bias_tables(run, name, by_language=True)]
         pairs = shown({f"{name}_map": f"{name}: mAP by language pair"}, "plain")
-        yield Section(name, tables, [_counts(run, name), *filter(None, [_ties(run, name)])], pairs)
+        yield Section(name, tables, [_counts(run, name)], pairs)
     measured = {
         key.removeprefix("train/"): f"{value:,.6g}"
         for key, value in run.metrics.items()
@@ -128,14 +129,3 @@ def _counts(run: RunDirectory, benchmark: str) -> str:
             without = f", {left_out:,.0f} left out without a relevant text" if left_out is not None else ""
             counted.append(f"{short} ({SENTENCES[setting]}): {queries:,.0f} queries{without}")
     return ". ".join(counted)
-
-
-def _ties(run: RunDirectory, benchmark: str) -> str:
-    """The figures that hang on the order of equal scores; nothing where there are none."""
-    found = [
-        f"{one.value:.0%} of {SETTINGS[one.setting]} {measure(one.measure.name.removeprefix(TIES)).label}{suffix}"
-        for suffix, system in {"": run, **{f" of {name}": one for name, one in run.baselines.items()}}.items()
-        for one in system.figures
-        if one.benchmark == benchmark and one.measure.name.startswith(TIES)
-    ]
-    return f"By the order of equal scores alone, which is trec_eval's, moves: {', '.join(found)}." if found else ""

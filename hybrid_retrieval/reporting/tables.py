@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
-from hybrid_retrieval.evaluation.measures import SETTINGS, Measure, measure
+from hybrid_retrieval.evaluation.figures import SEEN
+from hybrid_retrieval.evaluation.measures import MICRO, POOLED, SETTINGS, TIES, Measure, measure
+from hybrid_retrieval.reporting.contest import FLOOR, LEVELS, Contest
 from hybrid_retrieval.reporting.labels import LabelledRun, conditions
 from hybrid_retrieval.reporting.run_directory import RunDirectory
+from hybrid_retrieval.reporting.seen import SHORT, footnote, marked
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,20 +27,21 @@ PLAIN_WIDTH = 200
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of each row; `better` is the good end of it, `digits` None says that it is text."""
+    """A figure of each row; `digits` None says that it is text."""
 
     name: str
     digits: int | None = 4
-    better: str | None = None
 
 
 @dataclass(frozen=True)
 class Row:
     """A label and its figures.
 
-    The best of the rows of kind ``run``, and the best of kind ``mean``, stand out; rows of other kinds (``seed``, ``sd``,
-    ``baseline``, ``margin``) do not compete: where every condition was repeated, the lucky seed is not the winner. A line is
-    drawn between sections. `digits` go before those of the columns.
+    Attributes:
+        kind: what a page shows it as: run, seed, mean, sd, seen, baseline, margin.
+        section: a line is drawn between sections.
+        digits: go before those of the columns.
+        best: the columns in which it stands out.
     """
 
     label: str
@@ -44,6 +49,7 @@ class Row:
     kind: str = "run"
     section: str = ""
     digits: int | None = None
+    best: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -56,32 +62,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A titled grid of figures; in a `contest` the best of each column stands out."""
+    """A titled grid of figures, and lines to be read with it."""
 
     title: str
     corner: str
     columns: Sequence[Column]
     rows: Sequence[Row]
-    contest: bool = False
+    notes: Sequence[str] = ()
 
     def cells(self) -> Iterator[tuple[Row, list[Cell]]]:
-        """The rows as shown; figures that read the same are equally best."""
-        best = {kind: [self._best(kind, index) for index in range(len(self.columns))] for kind in ("run", "mean")}
+        """The rows as shown."""
         for row in self.rows:
-            marks = best.get(row.kind, [None] * len(self.columns))
             texts = [_shown(row, value, column) for value, column in zip(row.values, self.columns, strict=True)]
-            yield row, [Cell(text, text == mark) for text, mark in zip(texts, marks, strict=True)]
-
-    def _best(self, kind: str, index: int) -> str | None:
-        values = [row.values[index] for row in self.rows if row.kind == kind]
-        known = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
-        column = self.columns[index]
-        if not self.contest or len(known) < 2:
-            return None
-        return number(min(known) if column.better == "lower" else max(known), column.digits or 0)
+            yield row, [Cell(text, index in row.best) for index, text in enumerate(texts)]
 
 
 MARGIN = "  ± (95%)"
+ENDS = ("Lowest by language", "Highest by language")
 COMPARED = (
     ("monolingual", "map"),
     ("crosslingual", "map"),
@@ -92,34 +89,70 @@ COMPARED = (
     ("multilingual", "rank_distance"),
 )
 """The columns of a comparison on a benchmark that has mAP; on others it is every measure."""
-SPEED = Column("Pairs/s", 0, "higher")
+SPEED = Column("Pairs/s", 0)
+MOST_DIGITS = 6
+"""More than a figure has otherwise, to show on which side of a bound it lies."""
 
 
 def column_of(one: Measure, setting: str | None = None) -> Column:
     """A measure's column; named with a setting where the measure has several."""
     prefix = f"{SETTINGS[setting]} " if setting and len(one.settings) > 1 else ""
-    return Column(f"{prefix}{one.label}", one.digits, one.better)
+    return Column(f"{prefix}{one.label}", one.digits)
 
 
 def retrieval_measures(runs: Sequence[RunDirectory], benchmark: str) -> list[Measure]:
-    """The measures that any of the runs has, without counts and those of language bias that have a table of their own."""
+    """The measures that any of the runs has, without counts, means over all queries, and what has a table of its own (bias)."""
     every = {one for run in runs for one in run.figures.measures(benchmark) if one.better and not one.of_bias}
-    return sorted(every, key=lambda one: one.order)
+    return sorted((one for one in every if not one.stem.startswith(MICRO)), key=lambda one: one.order)
 
 
 def run_table(run: RunDirectory, benchmark: str) -> Table:
-    """Settings x measures of one run on one benchmark, and of its baselines under each setting; half an interval below each."""
+    """Settings x measures of one run on one benchmark, and of its baselines under each setting; half an interval below each.
+
+    Where there are languages that the encoder was never trained on, a mean without them stands below the first.
+    """
     systems = {"": run} | {f" · {name}": one for name, one in run.baselines.items()}
     measures = retrieval_measures(list(systems.values()), benchmark)
     rows: list[Row] = []
     for setting, short in SETTINGS.items():
-        for suffix, one in systems.items():
-            found = [one.figures.get(benchmark, setting, column.name) for column in measures]
+        for (suffix, one), (languages, over) in product(systems.items(), ((None, ""), (SEEN, f" · {SHORT}"))):
+            found = [one.figures.get(benchmark, setting, column.name, languages) for column in measures]
             if any(found):
-                rows.append(Row(f"{short}{suffix}", [figure.value if figure else None for figure in found]))
+                rows.append(Row(f"{short}{suffix}{over}", [figure.value if figure else None for figure in found]))
                 margins = [figure.margin if figure else None for figure in found]
                 rows += [Row(MARGIN, margins, "margin")] if any(margins) else []
-    return Table(f"{benchmark} · {run.title}", "Setting", [column_of(one) for one in measures], rows)
+    never = {suffix.removeprefix(" · ") or run.title: one.figures.never_seen(benchmark) for suffix, one in systems.items()}
+    notes = [
+        *footnote({name: languages for name, languages in never.items() if languages}),
+        *_by_chance({suffix.removeprefix(" · ") or run.title: one for suffix, one in systems.items()}, benchmark),
+        *_ties(systems, benchmark),
+    ]
+    return Table(f"{benchmark} · {run.title}", "Setting", [column_of(one) for one in measures], rows, notes)
+
+
+def _by_chance(systems: Mapping[str, RunDirectory], benchmark: str) -> list[str]:
+    """The systems whose rank distance is worse than that of a random ranking; by its interval, where it has one."""
+    worse, expected = [], 0.0
+    for name, one in systems.items():
+        found, chance = (one.figures.get(benchmark, *POOLED, f"rank_distance{end}") for end in ("", "_chance"))
+        if name != FLOOR and found and chance and (found.value if found.low is None else found.low) > chance.value:
+            worse.append(name)
+            expected = chance.value
+    return (
+        [f"Rank distance of {', '.join(worse)}: above the {number(expected, 1)} expected of a random ranking."] if worse else []
+    )
+
+
+def _ties(systems: Mapping[str, RunDirectory], benchmark: str) -> list[str]:
+    """The figures that hang on the order of equal scores; nothing where there are none."""
+    found = []
+    for suffix, system in systems.items():
+        for one in system.figures:
+            if one.benchmark == benchmark and one.measure.name.startswith(TIES):
+                part = f"{number(100 * one.value, 0, bounds=(1.0,))}%"  # more than 1, or it is not there
+                moved = f"{SETTINGS[one.setting]} {measure(one.measure.name.removeprefix(TIES)).label}"
+                found.append(f"{part} of {moved}{suffix.replace(' · ', ' of ')}")
+    return [f"By the order of equal scores alone, which is trec_eval's, moves: {', '.join(found)}."] if found else []
 
 
 def bias_tables(run: RunDirectory, benchmark: str, by_language: bool) -> list[Table]:
@@ -144,54 +177,80 @@ def _bias_table(run: RunDirectory, benchmark: str, name: str, by_language: bool)
         whole = run.figures.get(benchmark, "multilingual", one.name)
         values = {language: figure.value for language, figure in figures.items()}
         ends = [min(values.values(), default=None), max(values.values(), default=None)]
-        macro = (whole.value, whole.margin) if whole else (None, None)
-        rows.append(Row(one.label, [*macro, *(map(values.get, languages) if by_language else ends)], digits=one.digits))
-    columns = [
-        Column("All"),
-        Column("±"),
-        *map(Column, languages if by_language else ("Lowest by language", "Highest by language")),
-    ]
-    return Table(f"{benchmark} · language bias{name}", "Measure", columns, rows)
+        shown = [whole.value if whole else None, *(map(values.get, languages) if by_language else ends)]
+        if one.probability:
+            shown = [None if value is None else p_value(value) for value in shown]
+        rows.append(Row(one.label, [shown[0], whole.margin if whole else None, *shown[1:]], digits=one.digits))
+    never = run.figures.never_seen(benchmark)
+    names = [marked(language, never) for language in languages] if by_language else ENDS
+    notes = footnote({run.title: never}, means=False) if by_language else []
+    columns = [Column("All"), Column("±"), *map(Column, names)]
+    return Table(f"{benchmark} · language bias{name}", "Measure", columns, rows, notes)
 
 
 def comparison_table(labelled: Sequence[LabelledRun], benchmark: str) -> Table:
     """Runs x figures on one benchmark; where runs differ only in their seed, their mean and standard deviation too.
 
-    Baselines, which are the same whatever the run, come last.
+    Baselines, which are the same whatever the run, come last. What a test separates from the rest stands out: of conditions,
+    which are tried by all their seeds together, and of baselines.
     """
     scored = [one for one in labelled if benchmark in one.run.benchmarks]
-    measures = retrieval_measures([one.run for one in scored], benchmark)
+    groups = {name: [one.run for one in runs] for name, runs in conditions(scored).items()}
+    every_baseline = {name: one for labelled in reversed(labelled) for name, one in labelled.run.baselines.items()}
+    baselines = {name: [one] for name, one in every_baseline.items() if benchmark in one.benchmarks and name not in groups}
+    systems = groups | baselines
+    everything = [run for runs in systems.values() for run in runs]
+    measures = retrieval_measures(everything, benchmark)
     every = [(setting, one.name) for one in measures for setting in one.settings]
     wanted = COMPARED if measure("map") in measures else every
-    keys = [key for key in wanted if any(one.run.figures.get(benchmark, *key) for one in scored)]
+    keys = [key for key in wanted if any(run.figures.get(benchmark, *key) for run in everything)]
+    contest = Contest.of(systems, benchmark, keys)
 
-    def compared(run: RunDirectory) -> list[float | None]:
-        return [*(run.figures.value(benchmark, *key) for key in keys), run.metrics.get("train/pairs_per_second")]
+    def compared(run: RunDirectory, languages: str | None = None) -> list[float | None]:
+        speed = None if languages else run.metrics.get("train/pairs_per_second")
+        return [*(run.figures.value(benchmark, *key, languages) for key in keys), speed]
 
-    groups = conditions(scored)
-    repeated = {name: runs for name, runs in groups.items() if len(runs) > 1}
-    kind = "seed" if len(repeated) == len(groups) > 1 else "run"
-    rows = [Row(one.label, compared(one.run), kind) for one in scored]
-    for name, runs in repeated.items():
-        columns = [list(values) for values in zip(*(compared(one.run) for one in runs), strict=True)]
-        for word, of in (("mean", statistics.fmean), ("sd", statistics.stdev)):
-            values = [None if None in column else of(column) for column in columns]
-            rows.append(Row(f"{name}: {word} (n={len(runs)})", values, word, "mean"))
-    baselines = {name: one for labelled in reversed(scored) for name, one in labelled.run.baselines.items()}
-    for name, baseline in baselines.items():
-        if benchmark in baseline.benchmarks:
-            rows.append(Row(name, compared(baseline), "baseline", "baseline"))
+    def of_seeds(name: str, of: Callable[[list[float]], float], languages: str | None = None) -> list[float | None]:
+        columns = zip(*(compared(run, languages) for run in systems[name]), strict=True)
+        return [None if None in column else of([one for one in column if one is not None]) for column in columns]
+
+    def of_system(name: str, label: str, kind: str, section: str = "") -> list[Row]:
+        best = frozenset(index for index, key in enumerate(keys) if name in contest.best.get(key, ()))
+        seen = of_seeds(name, statistics.fmean, SEEN)
+        found = [Row(label, of_seeds(name, statistics.fmean), kind, section, best=best)]
+        return [*found, Row(f"{name} · {SHORT}", seen, "seen", section)] if any(one is not None for one in seen) else found
+
+    rows: list[Row] = []
+    alone = {id(runs[0]): name for name, runs in groups.items() if len(runs) == 1}
+    for one in scored:
+        name = alone.get(id(one.run))
+        rows += of_system(name, one.label, "run") if name else [Row(one.label, compared(one.run), "seed")]
+    for name, runs in groups.items():
+        if (count := len(runs)) > 1:
+            rows += of_system(name, f"{name}: mean (n={count})", "mean", "mean")
+            rows.append(Row(f"{name}: sd (n={count})", of_seeds(name, statistics.stdev), "sd", "mean"))
+    for name in baselines:
+        rows += of_system(name, name, "baseline", "baseline")
     columns_shown = [*(column_of(measure(name), setting) for setting, name in keys), SPEED]
-    return Table(benchmark, "Run", columns_shown, rows, contest=True)
+    never = {name: runs[0].figures.never_seen(benchmark) for name, runs in systems.items()}
+    return Table(benchmark, "Run", columns_shown, rows, [*footnote(never), *contest.notes])
 
 
 def markdown(table: Table) -> str:
-    """A Markdown table, best figures in bold, ending in a newline."""
+    """A Markdown table with its notes, what stands out in bold, ending in a newline."""
     lines = [[table.corner, *(column.name for column in table.columns)], ["---", *("---:" for _ in table.columns)]]
     for row, cells in table.cells():
         label = row.label.replace("|", "\\|")
         lines.append([label, *(f"**{cell.text}**" if cell.best else cell.text for cell in cells)])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "".join([*(f"| {' | '.join(line)} |\n" for line in lines), *(f"\n{note}\n" for note in table.notes)])
+
+
+def show(screen: Console, *tables: Table) -> None:
+    """Print tables and their notes."""
+    for table in tables:
+        screen.print(rich_table(table))
+        for note in table.notes:
+            screen.print(note, markup=False, soft_wrap=True)
 
 
 def rich_table(table: Table) -> RichTable:
@@ -222,9 +281,26 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
 
 
-def number(value: float, digits: int, sign: str = "") -> str:
-    """A figure as it is shown, large ones with one digit at most; ``+`` as `sign` for a difference."""
-    return f"{value:{sign},.{digits if abs(value) < 100 else min(digits, 1)}f}"
+def number(value: float, digits: int, sign: str = "", bounds: Sequence[float] = (0.0,)) -> str:
+    """A figure as it is shown, large ones with one digit at most; ``+`` as `sign` for a difference.
+
+    Where rounding would put it onto a bound that it is not, or beyond, it has as many digits more as it takes.
+    """
+    digits = digits if abs(value) < 100 else min(digits, 1)
+    sides = [_side(value, bound) for bound in bounds]
+    for enough in range(digits, digits + MOST_DIGITS + 1):
+        if [_side(round(value, enough), bound) for bound in bounds] == sides:
+            return f"{value:{sign},.{enough}f}"
+    return f"{value:{sign},.{digits}f}"
+
+
+def _side(value: float, bound: float) -> int:
+    return (value > bound) - (value < bound)
+
+
+def p_value(value: float) -> str:
+    """A p as it is shown, on its side of the levels of significance."""
+    return "<.0001" if value < 0.0001 else number(value, 4, bounds=LEVELS).removeprefix("0")
 
 
 def _shown(row: Row, value: float | str | None, column: Column) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from hybrid_retrieval.config import construct, share
+from hybrid_retrieval.config import Share, construct
 from hybrid_retrieval.errors import choice
 from hybrid_retrieval.sampling.availability import Availability
 from hybrid_retrieval.sampling.composer import Composer, HybridWithinBatches, MixedBatches, MixedPairs
@@ -17,12 +17,11 @@ from hybrid_retrieval.sampling.sampler import Key, Sampler, Streams
 class TwoStreams(Sampler):
     """What both samplers of two streams have; a schedule moves the ratio on from alpha."""
 
-    alpha: float = 0.5
+    alpha: Share = 0.5
     schedule: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        share("sampler.alpha", self.alpha)
         self.planned(None)
 
     def planned(self, steps: int | None) -> Schedule:

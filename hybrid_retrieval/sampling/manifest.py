@@ -26,6 +26,20 @@ SCHEMA = pa.schema(
 )
 
 
+def languages_drawn(path: Path) -> tuple[str, ...] | None:
+    """The languages of the pairs that a file says were drawn; None where there is no such file.
+
+    Raises:
+        InputError: the file is no manifest.
+    """
+    if not path.is_file():
+        return None
+    names = ["query_language", "passage_language"]
+    with reading(f"{path} is not a batch manifest"):
+        columns = pq.read_table(path, columns=names).select(names).columns
+        return tuple(sorted({str(name) for column in columns for name in pc.unique(column).to_pylist()}))
+
+
 class Manifest:
     """Grows by one global batch a step; written as ``batch_manifest.parquet``."""
 

@@ -12,12 +12,12 @@ import itertools
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_retrieval.config import not_negative, positive, share
+from hybrid_retrieval.config import NotNegative, Part, Range, Share
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.hashing import mix
 from hybrid_retrieval.sampling.permutation import uniform
@@ -143,15 +143,16 @@ class ScheduleConfig:
     """``sampler.schedule``, explained in ``conf/sampler/base/two_streams.yaml``; from `minimum` on see `Adaptive`."""
 
     kind: str = "constant"
-    end: float | None = None
-    until: float = 1.0
-    at: list[float] = dataclasses.field(default_factory=list)
-    shares: list[float] = dataclasses.field(default_factory=list)
-    minimum: float = 0.1
-    maximum: float = 0.9
-    change: float = 0.05
-    margin: float = 0.01
-    delay: int = 32
+    end: Share | None = None
+    until: Part = 1.0
+    at: list[Share] = dataclasses.field(default_factory=list)
+    shares: list[Share] = dataclasses.field(default_factory=list)
+    minimum: Share = 0.1
+    maximum: Share = 0.9
+    change: Share = 0.05
+    margin: NotNegative = 0.01
+    delay: Annotated[int, Range(LEAST_DELAY)] = 32
+    """Batches are drawn ahead."""
 
     def __post_init__(self) -> None:
         choice("sampler.schedule.kind", self.kind, OWN_KEYS)
@@ -161,17 +162,10 @@ class ScheduleConfig:
                 raise InputError(f"sampler.schedule.{key}={value} must be given for sampler.schedule.kind={self.kind}")
             if self.kind not in kinds and value not in (None, []):
                 raise InputError(f"sampler.schedule.{key}={value} is for kind={' or '.join(kinds)}, not {self.kind}")
-        for key in ("end", "until", "minimum", "maximum", "change", "shares"):
-            for value in self.shares if key == "shares" else [getattr(self, key)]:
-                share(f"sampler.schedule.{key}", 0 if value is None else value)
-        positive("sampler.schedule.until", self.until)
-        not_negative("sampler.schedule.margin", self.margin)
         if len(self.at) != len(self.shares):
             raise InputError(f"sampler.schedule.shares={self.shares} must have one value for each of at={self.at}")
         if any(not low < high for low, high in zip([0, *self.at], [*self.at, 1], strict=True)):
             raise InputError(f"sampler.schedule.at={self.at} must be increasing parts of the run between 0 and 1")
-        if self.delay < LEAST_DELAY:
-            raise InputError(f"sampler.schedule.delay={self.delay} must be {LEAST_DELAY} or more: batches are drawn ahead")
 
     def planned(self, alpha: float, steps: int | None) -> Schedule:
         """The schedule of a run of `steps` steps that starts at `alpha`; without steps, as in validation, it stays there.

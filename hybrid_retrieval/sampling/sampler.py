@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from hybrid_retrieval.config import divides, positive
+from hybrid_retrieval.config import Count, Temperature, check, divides
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.sampling.availability import Availability, Cell
 from hybrid_retrieval.sampling.composer import ITEMS, Composer, HybridBatches, MixedBatches, MixedPairs, MonolingualBatches
@@ -35,13 +35,12 @@ class Key(enum.IntEnum):
 class Sampler(ABC):
     """Config of a sampler (``conf/sampler/base/sampler.yaml``). A new one is a subclass, and a config that names it."""
 
-    batch_size: int
-    language_choice: str | float = "uniform"
-    sub_batches: int = 1
+    batch_size: Count
+    language_choice: str | Temperature = "uniform"
+    sub_batches: Count = 1
 
     def __post_init__(self) -> None:
-        positive("sampler.batch_size", self.batch_size)
-        positive("sampler.sub_batches", self.sub_batches)
+        check(type(self), vars(self), "sampler")
         divides("sampler.batch_size", self.batch_size, "sampler.sub_batches", self.sub_batches)
         probabilities([1], self.language_choice)  # refuses an unknown one before any data is read
 

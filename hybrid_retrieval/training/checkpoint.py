@@ -13,6 +13,7 @@ from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.files import check_recorded
 from hybrid_retrieval.models.adapters import merge_adapters
 from hybrid_retrieval.models.encoder import BiEncoder
+from hybrid_retrieval.sampling.manifest import languages_drawn
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 PREFIX = "encoder."
@@ -47,6 +48,15 @@ def read_checkpoint(path: Path, parts: Mapping[str, type] = CONTENT) -> dict[str
             if not isinstance(content.get(name), kind):
                 raise TypeError(f"its {name} is a {type(content.get(name)).__name__}")
     return content
+
+
+def trained_on(run_dir: Path, model: Any) -> tuple[str, ...] | None:
+    """The languages of the text that a run's encoder has seen; None where its `model` began with published weights.
+
+    Published weights have seen more than this run says. They are known by the directory or the name that the config gives.
+    """
+    from_scratch = isinstance(model, Mapping) and not (model.get("path") or model.get("name"))
+    return languages_drawn(run_dir / "batch_manifest.parquet") if from_scratch else None
 
 
 def check_checkpoint(path: Path, encoder: nn.Module, steps: int) -> int:

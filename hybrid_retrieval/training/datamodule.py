@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
 import signal
 from collections.abc import Iterator, Mapping
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import lightning
@@ -16,7 +20,7 @@ from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.config import PathsConfig, divides
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.tokens import TokenStore, tokenise
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, end_with_parent
 from hybrid_retrieval.evaluation.benchmarks.held_out import split_collection
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.losses.loss import Loss
@@ -86,6 +90,7 @@ class HybridDataModule(lightning.LightningDataModule):
         self.progress = progress
         self.start_step = 0
         self.encoder = encoder
+        self.loaders: list[BaseProcess] = []  # that were started
         self._journal: list[Any] = []
         self._collate: Collator | None = None
         self.train_batches: Composer
@@ -196,7 +201,8 @@ class HybridDataModule(lightning.LightningDataModule):
             batch_size=None,
             sampler=range(self.start_step * accumulate, batches),
             num_workers=self.workers,
-            worker_init_fn=_outlive_sigterm,
+            multiprocessing_context=_recording(self.loaders) if self.workers else None,
+            worker_init_fn=_end_with_training,
             persistent_workers=self.workers > 0,
             generator=torch.Generator(),  # a loader that starts draws a number, and must not draw it from the model's
         )
@@ -270,6 +276,20 @@ def _loader(dataset: Dataset[Any]) -> DataLoader[Any]:
     return DataLoader(dataset, batch_size=None, generator=torch.Generator())
 
 
-def _outlive_sigterm(*_: object) -> None:
+def _recording(started: list[BaseProcess]) -> BaseContext:
+    """Processes as this platform starts them, which go to `started`."""
+    context = copy.copy(multiprocessing.get_context())
+    make = context.Process
+
+    def process(*arguments: Any, **named: Any) -> BaseProcess:
+        started.append(made := make(*arguments, **named))
+        return made
+
+    context.Process = process  # type: ignore[assignment, misc]
+    return context
+
+
+def _end_with_training(*_: object) -> None:
     """A signal to the whole process group is the training process's to answer; a worker ends with it."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    end_with_parent()

@@ -9,22 +9,25 @@
   collective operation in the middle of the rank's work, and asks all devices before every step.
 - **Files are whole** (`WholeFiles`): a kill or a full disk leaves the checkpoint of before.
 - **Ranks are started from the resolved config** (`start_ranks`): Lightning's launcher replays the command line, which under
-  ``--multirun`` starts the sweep anew (Hydra issue 2070).
+  ``--multirun`` starts the sweep anew (Hydra issue 2070). They end with the process that started them.
+- **Loader processes end with training** (`ended`): Lightning forgets them where an error follows another, a logger's
+  on a full disk, and Python waits for them for ever.
 - **Trainer arguments that would break one of these are refused** (`trainer_arguments`).
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import lightning
 import torch
@@ -37,14 +40,14 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.multiprocessing import get_context
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, spawn
 
-from hybrid_retrieval.config import describe, fits
-from hybrid_retrieval.errors import InputError, Terminated, choice, exit_on_sigterm, nearest
+from hybrid_retrieval.config import LARGEST, Count, NotNegative, Number, Processes, Range, check
+from hybrid_retrieval.errors import InputError, Terminated, choice, end_with_parent, exit_on_sigterm, nearest
 from hybrid_retrieval.files import recorded
 from hybrid_retrieval.training.checkpoint import LAST
 from hybrid_retrieval.training.strategies import STRATEGIES, Replicas, Shards
 
-GRACE_SECONDS = 30.0
-"""Time that ranks have to leave after the first one has."""
+GRACE_SECONDS, GRACE_AFTER_FAULT = 30.0, 8.0
+"""Time that ranks have to leave after the first one has, on SIGTERM and otherwise; twice that if they ignore it."""
 PORTS = range(20_000, 30_000)
 """Ports of Slurm jobs: a function of the job's number, so that two jobs on one machine rarely clash."""
 
@@ -66,6 +69,22 @@ REFUSED = {
 }
 """Arguments of Lightning's Trainer that are not the user's, and why or what to use instead."""
 
+Limit = Number | Annotated[float, Range(0, 1)] | None
+NUMBERS: Mapping[str, Any] = {
+    "max_steps": Count,
+    "min_steps": Count | None,
+    "accumulate_grad_batches": Count,
+    "gradient_clip_val": NotNegative | None,
+    "log_every_n_steps": Number | None,
+    "val_check_interval": Count | float | str | None,
+    "num_sanity_val_steps": Annotated[int, Range(-1, LARGEST)] | None,
+    "limit_train_batches": Limit,
+    "limit_val_batches": Limit,
+    "overfit_batches": Number | Annotated[float, Range(0, 1)],
+    "num_nodes": Processes,
+}
+"""The ranges that Lightning does not state."""
+
 
 class WholeFiles(TorchCheckpointIO):
     """Checkpoints that appear whole or not at all, with a record of their checksums."""
@@ -73,13 +92,15 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         final = Path(path)
         final.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with recorded(final) as part:
-                torch.save(checkpoint, part)
-        except RuntimeError as error:  # what torch makes of a failed write
-            if "writ" not in str(error):
-                raise
-            raise OSError(errno.ENOSPC, f"cannot be written ({str(error).splitlines()[0]})", str(final)) from error
+        with recorded(final) as part:
+            try:
+                with part.open("wb") as file:
+                    torch.save(checkpoint, file)
+            except (OSError, RuntimeError) as error:
+                failed = error if isinstance(error, OSError) else error.__context__  # which torch hides behind its own
+                if not isinstance(failed, OSError):
+                    raise
+                raise OSError(failed.errno, failed.strerror, str(final)) from error
 
 
 class Boundary(Callback):
@@ -184,6 +205,8 @@ class LastCheckpoint(Callback):
             raise Terminated
 
     def _step_boundary(self, trainer: lightning.Trainer, due: bool) -> None:
+        if self._group is not None:
+            end_with_parent()
         terminated = self._asked_on_any_rank()
         if due or terminated:
             trainer.save_checkpoint(self.folder / LAST)
@@ -201,24 +224,61 @@ class LastCheckpoint(Callback):
         return bool(asked)
 
 
+@contextmanager
+def ended(loaders: Sequence[BaseProcess]) -> Iterator[None]:
+    """However training ends, leave none of its loader processes, and let its end be what it ended for.
+
+    The processes hold nothing that needs an orderly end.
+
+    Raises:
+        KeyboardInterrupt, Terminated, InputError: also where another error came on the way out.
+        InputError: a loader process was killed, and training failed for it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        for reason in contexts(error):
+            if isinstance(reason, KeyboardInterrupt | Terminated | InputError):
+                raise reason from None
+        for code in [one.exitcode for one in loaders if one.exitcode and one.exitcode < 0]:
+            raise InputError(
+                f"training.workers={len(loaders)}: a loader process was killed by {signal.Signals(-code).name}, out of memory? "
+                "Lower training.workers (0: none); resume=auto goes on from the last checkpoint"
+            ) from error
+        raise
+    finally:
+        before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's would raise for what is killed here
+        for one in loaders:
+            if one.is_alive():
+                one.kill()
+                one.join()
+        signal.signal(signal.SIGCHLD, before)
+
+
+def contexts(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came on the way out of."""
+    while error is not None:
+        yield error
+        error = error.__context__
+
+
 def check_trainer(values: Mapping[str, Any]) -> None:
     """Refuse Trainer arguments that Lightning does not know, and those that would break a law.
 
     Raises:
         InputError: with the name, and what to use instead.
     """
-    known = get_type_hints(lightning.Trainer.__init__)
+    known = {**get_type_hints(lightning.Trainer.__init__), **NUMBERS}
     for name, value in values.items():
         if name not in known:
             raise InputError(f"unknown config key trainer.{name}{nearest(name, known)}")
         if name in REFUSED:
             raise InputError(f"trainer.{name}={value} cannot be set: {REFUSED[name]}")
-        if not fits(value, known[name]):
-            raise InputError(f"trainer.{name}={value!r} has the wrong type; expected {describe(known[name])}")
-    if values.get("max_steps", -1) < 1:
-        raise InputError(f"trainer.max_steps={values.get('max_steps')} must be above 0: batches have no epoch")
+    check(known, values, "trainer")
+    if "max_steps" not in values:
+        raise InputError("config key trainer.max_steps is missing: batches have no epoch")
     interval = values.get("val_check_interval")
-    if interval is not None and (type(interval) is not int or interval < 1):
+    if interval is not None and type(interval) is not int:
         raise InputError(
             f"trainer.val_check_interval={interval}; expected a number of batches (a share of those that are left, or a time, "
             "would be another one after a resume), or null: at the end"
@@ -339,7 +399,7 @@ def start_ranks(run: Callable[..., object], arguments: tuple[Any, ...], devices:
         ranks = spawn(_spawned, (run, arguments, devices, given, messages), devices, join=False)  # type: ignore[no-untyped-call]
         if asked:  # while they were started
             pass_on()
-        while not ranks.join(grace_period=GRACE_SECONDS):
+        while not ranks.join(timeout=1.0, grace_period=GRACE_SECONDS if asked else GRACE_AFTER_FAULT):
             pass
         if asked:  # when their last step was done
             raise Terminated
@@ -348,6 +408,11 @@ def start_ranks(run: Callable[..., object], arguments: tuple[Any, ...], devices:
             raise Terminated from end
         if not messages.empty():
             raise InputError(messages.get()) from end
+        if end.exit_code < 0:
+            raise InputError(
+                f"trainer.devices={devices}: a process of the run was killed by {signal.Signals(-end.exit_code).name}, out of "
+                "memory? resume=auto goes on from the last checkpoint"
+            ) from end
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -365,6 +430,7 @@ def _spawned(
     messages: SimpleQueue[str],
 ) -> None:
     exit_on_sigterm()
+    end_with_parent()
     rank = int(given["GROUP_RANK"]) * devices + local_rank
     os.environ |= given | {"LOCAL_RANK": str(local_rank), "RANK": str(rank)}
     try:

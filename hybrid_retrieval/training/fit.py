@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import textwrap
 import warnings
 from collections.abc import Mapping
@@ -15,18 +16,23 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint, ProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger
+from tokenizers import Tokenizer
+from torch import nn
 
-from hybrid_retrieval.config import JobConfig, TrainingConfig, build, construct, divides, target_of
+from hybrid_retrieval.config import JobConfig, TrainingConfig, build, check, construct, divides, named
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.losses.loss import Loss
+from hybrid_retrieval.losses.loss import EmbeddedPairs, InBatchLoss, Loss
 from hybrid_retrieval.models.encoder import CHUNK_TOKENS, BiEncoder, Model
+from hybrid_retrieval.sampling.composer import Composer, HybridBatches
 from hybrid_retrieval.sampling.manifest import Manifest
+from hybrid_retrieval.sampling.ratio import always
 from hybrid_retrieval.sampling.sampler import Sampler
 from hybrid_retrieval.training.callbacks import BatchManifest, Clock, Publish
 from hybrid_retrieval.training.checkpoint import scoring_device
+from hybrid_retrieval.training.collate import PairBatch
 from hybrid_retrieval.training.datamodule import HybridDataModule
-from hybrid_retrieval.training.exact import LastCheckpoint, check_trainer, trainer_arguments
+from hybrid_retrieval.training.exact import LastCheckpoint, check_trainer, ended, trainer_arguments
 from hybrid_retrieval.training.module import BiEncoderModule
 from hybrid_retrieval.training.optimizers import AdamW
 from hybrid_retrieval.training.strategies import check_shardable
@@ -37,6 +43,25 @@ log = logging.getLogger(__name__)
 
 TOKENS_A_GIB = 512
 """On a GPU, tokens of a chunk for each GiB of its memory; rounded down to a power of two."""
+
+
+SIZES = ("name", "dimensions", "vocabulary", "layers", "hidden", "projection", "max_query_length", "max_passage_length")
+"""Keys of a model that its memory may depend on."""
+TRIED = 4
+"""Batches of a stream that are looked at before training."""
+ADAM_BYTES = 12
+"""Of a trained parameter: itself and its two moments."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Configured:
+    """What the config's groups name, each checked on its own; nothing is read yet."""
+
+    source: Source
+    sampler: Sampler
+    model: Model
+    loss: Loss
+    optimizer: AdamW
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +109,25 @@ def prepare(job: JobConfig) -> Prepared:
     parts.module.bind(parts.data)
     check_lost(parts.data, job.strict)
     check_validation(job.training, parts.data)
+    check_contrast(parts.data, parts.module)
     return parts
+
+
+def configured(job: JobConfig) -> Configured:
+    """The objects of a job's groups, at once, before any file is read or written.
+
+    Raises:
+        InputError: a key is unknown, of the wrong type or out of its range, or keys contradict each other.
+    """
+    check_trainer(job.trainer)
+    for group, kind, nodes in (("callbacks", Callback, job.callbacks), ("logger", Logger, job.logger)):
+        for name, node in nodes.items():
+            check(*named(node, kind, f"{group}.{name}"), f"{group}.{name}")
+    source: Source = build(job.dataset, Source, "dataset", paths=job.paths)
+    sampler: Sampler = build(job.sampler, Sampler, "sampler")
+    divides("sampler.batch_size", sampler.batch_size, "the number of devices", job.world_size)
+    model: Model = build(job.model, Model, "model", paths=job.paths)
+    return Configured(source, sampler, model, build(job.loss, Loss, "loss"), build(job.optimizer, AdamW, "optimizer"))
 
 
 def assemble(job: JobConfig, empty: bool = False) -> Prepared:
@@ -93,19 +136,17 @@ def assemble(job: JobConfig, empty: bool = False) -> Prepared:
     Args:
         empty: an encoder with shapes and no weights, on torch's meta device.
     """
-    source: Source = build(job.dataset, Source, "dataset", paths=job.paths)
+    parts = configured(job)
+    source, loss = parts.source, parts.loss
     bare = [pairs.name for pairs in source.sets() if not len(pairs.split_edges("train"))]
     if bare:
         raise InputError(f"{bare[0]} has no training pair left: lower dataset.validation_share and dataset.test_share")
-    sampler: Sampler = build(job.sampler, Sampler, "sampler")
-    divides("sampler.batch_size", sampler.batch_size, "the number of devices", job.world_size)
-    model: Model = build(job.model, Model, "model", paths=job.paths)
-    loss: Loss = build(job.loss, Loss, "loss")
-    optimizer: AdamW = build(job.optimizer, AdamW, "optimizer")
-    lightning.seed_everything(job.seed, verbose=False)
-    tokenizer = model.tokenizer(source.text)
-    with torch.device("meta" if empty else "cpu"):
-        encoder: BiEncoder = model.build(tokenizer)
+    tokenizer = parts.model.tokenizer(source.text)
+    encoder = shapes(parts.model, tokenizer)
+    if not empty:
+        check_memory(encoder, job)
+        lightning.seed_everything(job.seed, verbose=False)
+        encoder = parts.model.build(tokenizer)
     teacher = None
     if loss.teacher is not None and not empty:
         given = {"paths": job.paths, "accelerator": job.trainer.get("accelerator", "auto"), "strict": job.strict}
@@ -113,7 +154,7 @@ def assemble(job: JobConfig, empty: bool = False) -> Prepared:
     data = HybridDataModule(
         source,
         encoder,
-        sampler,
+        parts.sampler,
         seed=job.seed,
         steps=job.trainer["max_steps"] * job.trainer.get("accumulate_grad_batches", 1),
         loss=loss,
@@ -125,13 +166,37 @@ def assemble(job: JobConfig, empty: bool = False) -> Prepared:
         paths=job.paths,
         progress=bool(job.trainer.get("enable_progress_bar", True)),
     )
-    module = BiEncoderModule(encoder, loss, optimizer, seed=job.seed, grad_cache=job.training.grad_cache)
+    module = BiEncoderModule(encoder, loss, parts.optimizer, seed=job.seed, grad_cache=job.training.grad_cache)
     return Prepared(source, data, module)
 
 
+def shapes(model: Model, tokenizer: Tokenizer) -> BiEncoder:
+    """The encoder without weights, on torch's meta device: its size before any memory is taken."""
+    try:
+        with torch.device("meta"):
+            return model.build(tokenizer)
+    except RuntimeError as error:
+        raise InputError(f"model: {textwrap.shorten(str(error), 200)}; choose smaller sizes") from error
+
+
+def check_memory(encoder: BiEncoder, job: JobConfig) -> None:
+    """Refuse an encoder whose weights and moments are more than a device, or the machine, has memory."""
+    weights = list(encoder.parameters())
+    needed = sum(one.numel() * (ADAM_BYTES if one.requires_grad else one.element_size()) for one in weights)
+    device = scoring_device(str(job.trainer.get("accelerator", "auto")))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(0).total_memory
+    if needed > memory * (job.devices if job.trainer.get("strategy") == "fsdp" else 1):
+        sizes = ", ".join(f"model.{key}={job.model[key]}" for key in SIZES if job.model.get(key) is not None)
+        raise InputError(
+            f"{sizes}: {sum(one.numel() for one in weights):,} parameters take {needed / 2**30:,.0f} GiB to train, and this "
+            f"{'device' if device.type == 'cuda' else 'machine'} has {memory / 2**30:,.0f} GiB"
+        )
+
+
 def check_devices(job: JobConfig) -> None:
-    """Refuse Trainer arguments that break a law, devices that are not there, and a precision that they lack."""
-    check_trainer(job.trainer)
+    """Refuse devices that are not there, and a precision that they lack."""
     accelerator = str(job.trainer.get("accelerator", "auto"))
     device = scoring_device(accelerator)
     if accelerator not in ("auto", "cpu") and device.type == "cpu":
@@ -150,6 +215,40 @@ def check_lost(data: HybridDataModule, strict: bool) -> None:
                 f"strict=true: of the {side}, {cut} texts are cut to model.max_*_length and "
                 f"{unknown} tokens are unknown to the tokenizer"
             )
+
+
+def check_contrast(data: HybridDataModule, module: BiEncoderModule) -> None:
+    """Refuse batches in which no query has a passage to be told from, and warn where that is so of one stream only."""
+    loss, batches = module.loss, data.train_batches
+    assert loss is not None
+    streams: dict[str, Composer] = {"mixed": batches}
+    if isinstance(batches, HybridBatches):
+        both = {"monolingual": batches.monolingual, "cross-lingual": batches.crosslingual}
+        streams = {name: HybridBatches(one, None, always(1.0), batches.parts) for name, one in both.items() if one}
+    drawn = {name: [data.collate(0, stream.batch(number)) for number in range(TRIED)] for name, stream in streams.items()}
+    contrasts = {name: [_contrasts(loss, one) for one in some] for name, some in drawn.items()}
+    empty = [name for name, found in contrasts.items() if not any(found)]
+    pool = f" and loss.pool={loss.pool}" if isinstance(loss, InBatchLoss) else ""
+    said = f"with sampler.batch_size={data.sampler.batch_size}{pool} no query has a passage to be told from"
+    if len(empty) == len(streams):
+        raise InputError(f"{said}: there is nothing to learn")
+    if empty:
+        log.warning("%s in the %s batches: nothing is learnt from them", said, empty[0])
+    same_text = loss.sides[0] == loss.sides[1] and any(
+        bool((one.pairs.query_language == one.pairs.passage_language).any()) for some in drawn.values() for one in some
+    )
+    if same_text and not any(isinstance(part, nn.Dropout) and part.p > 0 for part in module.encoder.modules()):
+        log.warning(
+            "loss.sides=%s: in one language both are the same text, which an encoder without dropout encodes alike",
+            list(loss.sides),
+        )
+
+
+def _contrasts(loss: Loss, batch: PairBatch) -> bool:
+    """Whether a query of the batch has something to be told from, where the loss wants it to."""
+    queries, passages = (torch.zeros(len(ids.key), 1) for ids in (batch.of_queries, batch.of_passages))
+    found = loss.contrasts(EmbeddedPairs(queries, passages, batch.of_queries, batch.of_passages))
+    return found is None or bool(found.any())
 
 
 def check_validation(config: TrainingConfig, data: HybridDataModule) -> None:
@@ -208,12 +307,8 @@ def fit(
         trainer = lightning.Trainer(**arguments, callbacks=watching, logger=loggers, default_root_dir=run_dir)
     except (MisconfigurationException, ValueError) as error:
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
-    try:
+    with ended(data.loaders):
         trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
-    except SystemExit as end:  # what Lightning makes of an interrupt
-        if isinstance(end.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from end
-        raise
     drawn = manifest.manifest.summary()
     log.info(
         "drawn: %s pairs in %s batches, %.1f%% of the pairs monolingual, %s to %s pairs of each of %s language pairs",
@@ -257,7 +352,7 @@ def instantiated(node: Mapping[str, Any], key: str, kind: type) -> Any:
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    target_of(node, kind, key)  # before anything is called
+    named(node, kind, key)  # before anything is called
     try:
         made = instantiate(dict(node))
     except InstantiationException as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.distributed as dist
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from hybrid_retrieval.config import not_negative, positive, share
+from hybrid_retrieval.config import NotNegative, Part, Positive, Range, Share, check
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.models.encoder import Backbone
 from hybrid_retrieval.models.kernels import lazy_tables
@@ -119,28 +119,23 @@ def clip_gradients(parameters: Iterable[Tensor], largest: float) -> Tensor:
 class AdamW:
     """Config: AdamW with warm-up and decay; no weight decay on biases, norms and scalars."""
 
-    lr: float
+    lr: Positive
     """Peak learning rate."""
-    weight_decay: float = 0.01
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
-    eps: float = 1e-8
-    warmup: float = 0.1
+    weight_decay: NotNegative = 0.01
+    betas: list[Annotated[float, Range(0, 1, below=True)]] = field(default_factory=lambda: [0.9, 0.999])
+    eps: Positive = 1e-8
+    warmup: Share = 0.1
     """Share of the steps in which the rate rises from 0."""
     schedule: str = "linear"
     """After the warm-up: linear or cosine to 0, or constant."""
-    layer_decay: float = 1.0
+    layer_decay: Part = 1.0
     """The rate of a layer as a share of that of the layer above it (as in ELECTRA, arXiv 2003.10555, appendix A)."""
 
     def __post_init__(self) -> None:
-        positive("optimizer.lr", self.lr)
-        not_negative("optimizer.weight_decay", self.weight_decay)
-        share("optimizer.warmup", self.warmup)
-        positive("optimizer.eps", self.eps)
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise InputError(f"optimizer.betas={self.betas}; expected two numbers from 0 up and below 1")
+        check(type(self), vars(self), "optimizer")
+        if len(self.betas) != 2:
+            raise InputError(f"optimizer.betas={self.betas}; expected two numbers")
         choice("optimizer.schedule", self.schedule, SCHEDULES)
-        positive("optimizer.layer_decay", self.layer_decay)
-        share("optimizer.layer_decay", self.layer_decay)
 
     def configure(self, module: nn.Module, max_steps: int) -> tuple[RowSparseAdamW, LambdaLR]:
         """The optimizer of a module's trainable parameters, and its schedule (stepped once a step).

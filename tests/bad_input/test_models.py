@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -380,6 +381,11 @@ def folder(file: Path) -> None:
     file.mkdir()
 
 
+def pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
 OF_RUNS: dict[str, tuple[str, str, Callable[[Path], Any], str]] = {
     "an empty checkpoint": ("checkpoint", BEST, holds(b""), "checksum"),
@@ -389,6 +395,7 @@ OF_RUNS: dict[str, tuple[str, str, Callable[[Path], Any], str]] = {
     "another model": ("checkpoint", BEST, put("hyper_parameters.encoder.architecture.dimensions", 10**9), "another model"),
     "no encoder": ("checkpoint", BEST, put("hyper_parameters.encoder", None), "holds no encoder"),
     "a tensor": ("checkpoint", BEST, lambda file: edit(file, lambda one: torch.ones(3)), "not a readable"),
+    "a cut manifest to score": ("checkpoint", "batch_manifest.parquet", holds(b"PAR1"), "is not a batch manifest"),
     "read in words": ("checkpoint", "config.yaml", put("evaluation.overlap", "x"), "overlap='x'"),
     "a step below 0": ("resume", LAST, put("global_step", -1), "step -1"),
     "a step beyond": ("resume", LAST, put("global_step", 99), "step 99"),
@@ -405,7 +412,8 @@ OF_RUNS: dict[str, tuple[str, str, Callable[[Path], Any], str]] = {
     "telemetry of a step below 0": ("report", "telemetry.jsonl", holds(b'{"step": -1, "a": 1}\n'), "-1"),
     "a group of the config in words": ("report", "config.yaml", put("sampler", "x"), "sampler='x'"),
     "half a character": ("report", "environment.json", put("python", "\ud800"), "cannot be read"),
-    "a folder": ("report", "environment.json", folder, "is not a file"),
+    "a folder": ("report", "environment.json", folder, "is a folder; expected a file"),
+    "a pipe": ("report", "metrics.json", pipe, "is a pipe; expected a file"),
 }
 
 

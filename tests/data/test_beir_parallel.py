@@ -189,11 +189,11 @@ DAMAGE = {
     "empty qrels": ("de/qrels/train.tsv", "", r"train\.tsv is empty"),
     "truncated record": ("de/queries.jsonl", RECORD[:-10], r"queries\.jsonl, line 2: .*truncated"),
     "blank line": ("de/queries.jsonl", RECORD + "\n", r"queries\.jsonl, line 3: .*truncated"),
-    "no id": ("de/corpus.jsonl", '{"text": "x"}\n', r"corpus\.jsonl, line 1: not a record with _id and text"),
-    "null text": ("de/corpus.jsonl", '{"_id": "d1", "text": null}\n', r"corpus\.jsonl, line 1: not a record"),
+    "no id": ("de/corpus.jsonl", '{"text": "x"}\n', r"corpus\.jsonl, line 1: _id is missing; expected an id"),
+    "null text": ("de/corpus.jsonl", '{"_id": "d1", "text": null}\n', r"corpus\.jsonl, line 1: text is null; expected a text"),
     "not an object": ("de/corpus.jsonl", "[1]\n", r"corpus\.jsonl, line 1: not a JSON object"),
     "empty text": ("de/corpus.jsonl", '{"_id": "d1", "text": " "}\n', r"corpus\.jsonl, line 1: the text of 'd1' is empty"),
-    "duplicate id": ("de/queries.jsonl", RECORD + RECORD[:31], r"queries\.jsonl, line 3: id 'q1' is already on line 1"),
+    "duplicate id": ("de/queries.jsonl", RECORD + RECORD[:31], r"queries\.jsonl, line 3: id 'q1' is already in record 1"),
     "unknown query": (
         "de/qrels/train.tsv",
         HEADER + "q1\td1\t1\nq9\td1\t1\n",
@@ -203,7 +203,7 @@ DAMAGE = {
     "no header": ("de/qrels/train.tsv", "q1\td1\t1\n", r"train\.tsv, line 1: .* is not the header query-id, corpus-id, score"),
     "truncated qrels": ("de/qrels/train.tsv", HEADER + "q1\td1\t1\nq2\td2", r"train\.tsv, line 3: not three .*truncated"),
     "four columns": ("de/qrels/train.tsv", HEADER + "q1\t0\td1\t1\n", r"train\.tsv, line 2: not three tab-separated"),
-    "infinite grade": ("de/qrels/train.tsv", HEADER + "q1\td1\tinf\n", r"train\.tsv, line 2: not three tab-separated"),
+    "infinite grade": ("de/qrels/train.tsv", HEADER + "q1\td1\tinf\n", r"train\.tsv, line 2: 'inf' is not a grade"),
     "unknown split": ("de/qrels/trian.tsv", HEADER + "q1\td1\t1\n", r"trian\.tsv: unknown split; expected one of: train"),
     "not text": ("de/queries.jsonl.gz", None, r"queries\.jsonl\.gz: damaged or truncated"),
 }

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from hybrid_retrieval.data.parallel import SIDES, SPLITS, PairsWriter, ParallelPairs, text_key
+from hybrid_retrieval.errors import InputError
 
 LANGUAGES = ("ar", "de", "en", "zh")
 
@@ -160,7 +161,7 @@ def test_a_set_without_edges_opens(tmp_path: Path) -> None:
 
 
 def test_more_languages_than_a_mask_holds_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="65 languages"):
+    with pytest.raises(InputError, match="65 languages"):
         PairsWriter(tmp_path, "many", [f"l{i}" for i in range(65)])
 
 

@@ -10,6 +10,7 @@ import pytest
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.figures import Figure, Figures
 from hybrid_retrieval.evaluation.measures import measure
+from hybrid_retrieval.files import CHECKSUMS
 
 FIGURES = Figures(
     (
@@ -49,13 +50,20 @@ def test_figures_are_found_by_what_they_are() -> None:
 def test_the_file_gives_the_figures_back(tmp_path: Path) -> None:
     FIGURES.write(tmp_path)
     assert Figures.read(tmp_path) == FIGURES
-    names = ["benchmark", "setting", "measure", "query_language", "corpus_language", "value", "low", "high"]
+    names = ["benchmark", "setting", "measure", "query_language", "corpus_language", "value", "low", "high", "seen"]
     assert pq.read_table(tmp_path / "figures.parquet").column_names == names
     assert len(Figures.read(tmp_path / "elsewhere")) == 0
     (tmp_path / "figures.parquet").write_text("no parquet")
-    with pytest.raises(InputError, match=r"figures\.parquet"):
+    with pytest.raises(InputError, match=r"figures\.parquet is not the file that was written"):
+        Figures.read(tmp_path)
+    (tmp_path / CHECKSUMS).unlink()
+    with pytest.raises(InputError, match=r"figures\.parquet holds no figures"):
         Figures.read(tmp_path)
     FIGURES.write(tmp_path)
-    pq.write_table(pq.read_table(tmp_path / "figures.parquet").drop_columns(["low"]), tmp_path / "figures.parquet")
+    (tmp_path / CHECKSUMS).unlink()
+    table = pq.read_table(tmp_path / "figures.parquet").drop_columns(["seen"])
+    pq.write_table(table, tmp_path / "figures.parquet")
+    assert {figure.seen for figure in Figures.read(tmp_path)} == {None}
+    pq.write_table(table.drop_columns(["low"]), tmp_path / "figures.parquet")
     with pytest.raises(InputError, match="low"):
         Figures.read(tmp_path)

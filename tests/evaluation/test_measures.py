@@ -204,8 +204,8 @@ def test_a_measure_is_parsed_by_its_name() -> None:
     assert (measure("rank_distance").better, measure("rank_distance").digits) == ("lower", 1)
     for name in ("map", "ndcg@10", "share@10", "friedman_p", "x@0", "x@y", "@5"):
         assert measure(name).name == name
-    unknown = measure("friedman_p")
-    assert (unknown.label, unknown.better, unknown.of_bias) == ("friedman_p", None, True)
+    unknown = measure("some_new_bias@10")
+    assert (unknown.label, unknown.better, unknown.of_bias) == ("Some new bias@10", None, True)
     names = ["recall@10", "friedman", "rank_distance", "recall@1", "mrr", "map", "precision@5"]
     ordered = ["map", "mrr", "recall@1", "recall@10", "precision@5", "rank_distance", "friedman"]
     assert sorted(names, key=lambda name: measure(name).order) == ordered

@@ -104,6 +104,23 @@ def test_the_comparison_is_written(make_run: Make, tmp_path: Path, capsys: pytes
     assert mean in printed
 
 
+def test_a_run_that_has_only_its_baselines_figures_is_compared(
+    make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As ``evaluate retriever=bm25`` leaves it."""
+    mine, alone = make_run("mine"), tmp_path / "alone"
+    write_figures(alone / "baselines" / "bm25", [replace(one, value=one.value / 2) for one in Figures.read(mine)])
+    (alone / "metrics.json").write_text("{}")
+    assert main([str(alone), str(mine), "--out", str(tmp_path / "there")]) == 0
+    printed = capsys.readouterr().out
+    rows = [
+        line.split("|")[1].strip() for line in (tmp_path / "there" / "comparison.md").read_text().splitlines() if "|" in line
+    ]
+    assert [row.partition(" ")[0] for row in rows[2:]] == ["hybrid", "bm25"]
+    assert "Not compared" not in printed
+    assert "not scored by" not in printed
+
+
 def test_a_list_of_runs_goes_where_it_is_told(make_run: Make, tmp_path: Path) -> None:
     one, other = make_run("one", seed=1), make_run("other", seed=2)
     assert main([str(one), str(other), "--out", str(tmp_path / "there")]) == 0

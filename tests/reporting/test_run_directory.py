@@ -8,6 +8,7 @@ import pytest
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.reporting.labels import conditions, contrasts, label_runs
 from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
+from hybrid_retrieval.reporting.systems import find_systems
 
 Make = Callable[..., Path]
 
@@ -99,6 +100,16 @@ def test_hybrid_is_set_against_each_sampler_of_its_own_model(make_run: Make, tmp
         make_run(f"sweep/{number}", sampler=sampler, model=model)
     found = contrasts(label_runs(find_runs(tmp_path / "sweep")))
     assert found == [("hybrid static", "x_x_mono static"), ("hybrid tiny", "x_x_mono tiny")]
+
+
+def test_the_reference_is_the_one_that_comes_first(make_run: Make, tmp_path: Path) -> None:
+    """As in `compare`: new minus reference."""
+    for number, sampler in enumerate(["x_x_mono", "hybrid", "x_y"]):
+        make_run(f"sweep/{number}", sampler=sampler)
+    labelled = label_runs(find_runs(tmp_path / "sweep"))
+    assert contrasts(labelled) == [("hybrid", "x_x_mono"), ("x_y", "hybrid")]
+    order = [one.name for one in find_systems([str(tmp_path / "sweep")])]
+    assert all(order.index(reference) < order.index(new) for new, reference in contrasts(labelled))
 
 
 def test_without_hybrid_each_is_set_against_the_first(make_run: Make, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from hybrid_retrieval.evaluation.figures import Figure, Figures
 from hybrid_retrieval.evaluation.measures import measure
+from hybrid_retrieval.reporting.contest import LEVELS
 from hybrid_retrieval.reporting.labels import label_runs
 from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
 from hybrid_retrieval.reporting.tables import (
@@ -21,9 +22,11 @@ from hybrid_retrieval.reporting.tables import (
     comparison_table,
     console,
     markdown,
+    p_value,
     rich_table,
     run_table,
 )
+from hybrid_retrieval.reporting.tables import number as shown_number
 from tests.reporting.fake_runs import write_figures
 
 Make = Callable[..., Path]
@@ -44,24 +47,20 @@ def test_a_runs_table_shows_its_figures(make_run: Make) -> None:
     assert [row[7] for row in rows] == ["-", "-", f"{metrics['help_r/multilingual/rank_distance']:.1f}"]
 
 
-def test_the_comparison_shows_each_runs_figures_and_marks_the_best(make_run: Make, tmp_path: Path) -> None:
+def test_the_comparison_shows_each_runs_figures(make_run: Make, tmp_path: Path) -> None:
     for number, sampler in enumerate(["x_x_mono", "x_y", "hybrid"]):
         make_run(f"sweep/{number}", sampler=sampler)
     runs = find_runs(tmp_path / "sweep")
     table = comparison_table(label_runs(runs), "help_r")
-    header, _, *rows = parsed(markdown(table))
+    header, _, *rows = parsed(markdown(replace(table, notes=())))
     assert header[1:] == ["Mo. mAP", "Cr. mAP", "Mul. mAP", "Mo. R@1", "Cr. R@1", "Mul. R@10", "Rank distance", "Pairs/s"]
     keys = ["monolingual/map", "crosslingual/map", "multilingual/map", "monolingual/recall@1", "crosslingual/recall@1"]
     keys += ["multilingual/recall@10", "multilingual/rank_distance"]
     for column, key in enumerate(keys, start=1):
-        values = [run.metrics[f"help_r/{key}"] for run in runs]
-        best = values.index(min(values) if key.endswith("distance") else max(values))
         digits = 1 if key.endswith("distance") else 4
-        for index, (row, value) in enumerate(zip(rows, values, strict=True)):
-            text = f"{value:.{digits}f}"
-            assert row[column] == (f"**{text}**" if index == best else text)
-    speeds = [f"{run.metrics['train/pairs_per_second']:,.0f}" for run in runs]
-    assert [row[-1].strip("*") for row in rows] == speeds
+        for row, run in zip(rows, runs, strict=True):
+            assert row[column] == f"{run.metrics[f'help_r/{key}']:.{digits}f}"
+    assert [row[-1] for row in rows] == [f"{run.metrics['train/pairs_per_second']:,.0f}" for run in runs]
 
 
 def test_mean_and_deviation_over_seeds_are_numpys(make_run: Make, tmp_path: Path) -> None:
@@ -74,9 +73,7 @@ def test_mean_and_deviation_over_seeds_are_numpys(make_run: Make, tmp_path: Path
         seeds = np.stack([by_label[f"{name} seed={seed}"] for seed in (1, 2, 3)])
         np.testing.assert_allclose(by_label[f"{name}: mean (n=3)"], seeds.mean(axis=0))
         np.testing.assert_allclose(by_label[f"{name}: sd (n=3)"], seeds.std(axis=0, ddof=1))
-    shown = {row.kind: [cell.best for cell in cells] for row, cells in table.cells()}
-    assert not any(shown["seed"])
-    assert not any(shown["sd"])
+    assert [row.kind for row in table.rows] == ["seed"] * 6 + ["mean", "sd"] * 2
 
 
 def test_different_seeds_of_different_samplers_are_no_repetitions(make_run: Make, tmp_path: Path) -> None:
@@ -85,17 +82,50 @@ def test_different_seeds_of_different_samplers_are_no_repetitions(make_run: Make
     assert [row.kind for row in comparison_table(label_runs(find_runs(tmp_path / "sweep")), "help_r").rows] == ["run", "run"]
 
 
-def test_figures_that_read_the_same_are_equally_best() -> None:
-    rows = [Row("a", [0.50001]), Row("b", [0.50002]), Row("c", [0.4])]
-    cells = [shown[0].best for _, shown in Table("t", "Run", [Column("mAP", better="higher")], rows, contest=True).cells()]
-    assert cells == [True, True, False]
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "<.0001"),
+        (1e-9, "<.0001"),
+        (0.0001, ".0001"),
+        (0.00097, ".00097"),
+        (0.00099996, ".00099996"),
+        (0.0519, ".0519"),
+        (0.05, ".0500"),
+        (0.049999, ".049999"),
+        (0.05003, ".05003"),
+        (0.0099951, ".009995"),
+        (0.0100049, ".010005"),
+        (0.9, ".9000"),
+        (1.0, "1.0000"),
+    ],
+)
+def test_a_p_is_shown_on_its_side_of_the_levels(value: float, shown: str) -> None:
+    assert p_value(value) == shown
+    level = float(shown.lstrip("<"))
+    assert [level < bound for bound in LEVELS] == [value < bound for bound in LEVELS]
+
+
+def test_figures_are_not_rounded_onto_or_over_a_bound() -> None:
+    rng = np.random.default_rng(0)
+    for value, bound, digits in zip(
+        rng.choice([-1, 1], 500) * rng.uniform(0.1, 1, 500),
+        rng.choice([0.0, 0.05, 0.5, 1.0], 500).tolist(),
+        rng.integers(0, 5, 500),
+        strict=True,
+    ):
+        near = float(bound + value * 10.0 ** -rng.integers(0, digits + 4))
+        shown = float(shown_number(near, int(digits), bounds=(bound,)))
+        assert (shown > bound, shown < bound) == (near > bound, near < bound)
+    assert shown_number(-0.00003, 4, "+") == "-0.00003"
+    assert shown_number(0.0, 4, "+") == "+0.0000"
+    assert shown_number(0.7829, 4) == "0.7829"
+    assert shown_number(1e-15, 4) == "0.0000"
 
 
 @pytest.mark.parametrize("value", [None, float("nan")])
-def test_what_is_missing_is_a_dash_and_never_the_best(value: float | None) -> None:
-    table = Table(
-        "t", "Run", [Column("mAP", better="higher")], [Row("a|b", [value]), Row("c", [0.1]), Row("d", [0.2])], contest=True
-    )
+def test_what_is_missing_is_a_dash(value: float | None) -> None:
+    table = Table("t", "Run", [Column("mAP")], [Row("a|b", [value]), Row("c", [0.1]), Row("d", [0.2], best=frozenset({0}))])
     assert parsed(markdown(table).replace("\\|", "/"))[2:] == [["a/b", "-"], ["c", "0.1000"], ["d", "**0.2000**"]]
 
 
@@ -128,14 +158,12 @@ def test_a_runs_table_has_its_baselines_under_each_setting(make_run: Make) -> No
         assert beside.values[0] == pytest.approx(own.values[0] - 0.125)
 
 
-def test_a_comparison_ends_with_the_baselines_which_never_are_the_best(make_run: Make, tmp_path: Path) -> None:
+def test_a_comparison_ends_with_the_baselines(make_run: Make, tmp_path: Path) -> None:
     for number, sampler in enumerate(["x_y", "hybrid"]):
         with_baseline(make_run(f"sweep/{number}", sampler=sampler), 10.0)
     table = comparison_table(label_runs(find_runs(tmp_path / "sweep")), "help_r")
     assert [row.label for row in table.rows] == ["x_y", "hybrid", "bm25"]
     cells = {row.label: shown for row, shown in table.cells()}
-    assert not any(cell.best for cell in cells["bm25"])
-    assert any(cell.best for cell in cells["hybrid"])
     assert cells["bm25"][-1].text == "-"
 
 
@@ -166,7 +194,20 @@ def test_a_new_measure_stands_under_its_own_heading(tmp_path: Path) -> None:
     assert [column.name for column in run_table(runs[0], "toy").columns] == ["nDCG@10", "P@5", "P@10"]
     table = comparison_table(label_runs(runs), "toy")
     assert [column.name for column in table.columns] == ["Mo. nDCG@10", "Mo. P@5", "Mo. P@10", "Pairs/s"]
-    assert [cell.best for cell in list(table.cells())[1][1]] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(("low", "said"), [(None, True), (4001.0, True), (3999.0, False)])
+def test_a_rank_distance_that_is_worse_than_chance_is_named(tmp_path: Path, low: float | None, said: bool) -> None:
+    chance = Figure("a", "multilingual", measure("rank_distance_chance"), None, None, 4000.0)
+    path = write_figures(
+        tmp_path / "run", [Figure("a", "multilingual", measure("rank_distance"), None, None, 4100.0, low), chance]
+    )
+    for name, value in (("bm25", 3900.0), ("random", 4200.0)):
+        write_figures(
+            path / "baselines" / name, [Figure("a", "multilingual", measure("rank_distance"), None, None, value), chance]
+        )
+    notes = run_table(RunDirectory.open(path), "a").notes
+    assert notes == (["Rank distance of run: above the 4,000.0 expected of a random ranking."] if said else [])
 
 
 def test_measures_of_bias_have_a_table_of_their_own(tmp_path: Path) -> None:
@@ -183,7 +224,7 @@ def test_measures_of_bias_have_a_table_of_their_own(tmp_path: Path) -> None:
     assert [column.name for column in table.columns] == ["All", "±", "de", "th"]
     assert {row.label: list(row.values) for row in table.rows} == {
         "Rank distance": [7.0, 1.25, 4.0, 10.0],
-        "share@10": [None, None, 0.8, None],
+        "Share of a language@10": [None, None, 0.8, None],
     }
     assert [cell.text for _, cells in table.cells() for cell in cells] == ["7.0", "1.2", "4.0", "10.0", "-", "-", "0.8000", "-"]
     (short,) = bias_tables(run, "a", by_language=False)

@@ -187,8 +187,8 @@ def assert_equal(left: Any, right: Any) -> None:
         assert left == right
 
 
-def start(cache: Path, folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """The command in the background, in a process group of its own."""
+def start(cache: Path, folder: Path, *arguments: str, interrupted: bool = True, **environment: str) -> subprocess.Popen[str]:
+    """The command in the background, in a process group of its own; not `interrupted`: SIGINT is ignored, as a shell has it."""
     return subprocess.Popen(
         [sys.executable, "-m", "hybrid_retrieval.run", *arguments],
         cwd=folder,
@@ -197,7 +197,7 @@ def start(cache: Path, folder: Path, *arguments: str, **environment: str) -> sub
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs start without it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL if interrupted else signal.SIG_IGN),
     )
 
 

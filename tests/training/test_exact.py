@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -168,14 +170,28 @@ def test_what_depends_on_the_machine_is_settled_and_what_is_asked_for_is_kept(jo
     assert fit.settled(open_) == open_
 
 
-def test_whole_files_leave_nothing_behind_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(content: Any, part: Path) -> None:
-        part.write_bytes(b"half")
-        raise RuntimeError("PytorchStreamWriter failed writing file")
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("room", [10, 100_000])  # torch tells a late fault from a first one
+def test_whole_files_leave_nothing_behind_and_say_what_failed(
+    fault: int, room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, part: Any) -> int:
+            if self.tell() + len(part) > room:
+                raise OSError(fault, "no more")
+            return super().write(part)
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="cannot be written"):
-        WholeFiles().save_checkpoint({}, tmp_path / "last.ckpt")
+    monkeypatch.setattr(Path, "open", lambda path, mode: path.touch() or Full())
+    with pytest.raises(OSError, match="no more") as failed:
+        WholeFiles().save_checkpoint({"weights": torch.zeros(1000, 1000)}, tmp_path / "last.ckpt")
+    assert (failed.value.errno, failed.value.filename) == (fault, str(tmp_path / "last.ckpt"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_that_is_not_of_the_disk_is_not_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="pickle") as failed:
+        WholeFiles().save_checkpoint({"written": lambda: None}, tmp_path / "last.ckpt")
+    assert not isinstance(failed.value, OSError)
     assert not list(tmp_path.iterdir())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,9 +17,11 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from hybrid_retrieval import benchmarking, run
 from hybrid_retrieval.config import RESOLVERS
+from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.training.callbacks import Publish
 from tests.command_output import assert_one_line
 from tests.conftest import SMALL, Command
+from tests.endpoint_server import EndpointServer
 from tests.training.runs import STATIC, Compose, curve, logged, placed, train
 
 JOB = [*SMALL, "trainer.max_steps=30", "trainer.val_check_interval=10", "trainer.log_every_n_steps=10"]
@@ -173,6 +176,45 @@ def test_a_run_that_fails_is_closed_as_failed_and_goes_on_as_the_same_one(
 def test_a_logger_that_cannot_start_is_refused_in_one_line(in_process: Command) -> None:
     refused = in_process("run", *JOB, "logger=tensorboard", "hydra.run.dir=run")
     assert_one_line(refused, "logger.tensorboard", "tensorboard")
+
+
+def test_without_the_service_a_run_goes_on_offline_and_says_how_to_send_it(command: Command, tmp_path: Path) -> None:
+    service = {"WANDB_MODE": "online", "WANDB_API_KEY": "x" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    done = command("run", *SMALL, "logger=wandb", "hydra.run.dir=run", "trainer.max_steps=2", **service)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "cannot be reached" in line]
+    assert "logger=wandb: http://127.0.0.1:9 cannot be reached: " in line
+    (folder,) = tmp_path.glob(line.partition("wandb sync ")[2].partition(" ")[0].removeprefix(f"{tmp_path}/"))
+    assert list(folder.glob("*.wandb"))
+
+
+def test_a_service_that_says_nothing_is_not_waited_for_and_one_that_refuses_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = {"_target_": "lightning.pytorch.loggers.WandbLogger", "offline": False, "save_dir": "run", "id": "7"}
+    monkeypatch.setattr(run, "REACHED_SECONDS", 0.2)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("WANDB_MODE", "online")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert run.reached("wandb", node) == {**node, "offline": True}
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        assert run.reached("wandb", node) == node
+    server = EndpointServer()  # it answers 501 to a HEAD
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    assert run.reached("wandb", node) == node
+    server.close()
+
+
+def test_where_a_logger_cannot_start_the_same_command_may_be_given_again(
+    offline: None, job: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = placed(job("logger=csv", "trainer.max_steps=2"), tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.setattr("lightning.pytorch.loggers.CSVLogger.log_hyperparams", fail)
+        with pytest.raises(InputError, match="logger=csv cannot start"):
+            run.run(small, tmp_path / "run", {}, benchmarks_by_name=True)
+    run.run(small, tmp_path / "run", {}, benchmarks_by_name=True)
+    assert (tmp_path / "run" / "metrics.json").exists()
 
 
 def test_credentials_are_found_in_the_environment_and_in_netrc(

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_retrieval.cache import file_state
-from hybrid_retrieval.config import share
+from hybrid_retrieval.config import Name, Share, check
 from hybrid_retrieval.data.parallel import SPLITS, PairsWriter
 from hybrid_retrieval.data.records import BeirFolder, read_qrels
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, components, find_folder, split_of
@@ -38,9 +38,9 @@ class BeirPairs(BuiltSource):
 
     path: str | None = None
     languages: list[str] | None = None
-    validation_share: float = 0.05
-    test_share: float = 0.0
-    name: str | None = None  # type: ignore[assignment]
+    validation_share: Share = 0.05
+    test_share: Share = 0.0
+    name: Name | None = None  # type: ignore[assignment]
 
     kind = "beir_parallel"
     version = 4
@@ -48,9 +48,8 @@ class BeirPairs(BuiltSource):
     def __post_init__(self) -> None:
         if self.path is None:
             raise InputError("dataset.path is missing: name a folder with one sub-folder per language in BEIR's layout")
-        share("dataset.validation_share", self.validation_share)
-        share("dataset.test_share", self.test_share)
-        self.folder = BeirFolder(find_folder(self.path, self.paths.data), "dataset.path")
+        check(type(self), vars(self), "dataset")
+        self.folder = BeirFolder(find_folder(self.path, self.paths.data, "dataset.path"), "dataset.path")
         self.name = self.name or self.folder.path.resolve().name
 
     def chosen(self) -> list[str]:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hybrid_retrieval.cache import folder_state
-from hybrid_retrieval.config import share
+from hybrid_retrieval.config import Share, check
 from hybrid_retrieval.data.parallel import PairsWriter
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, components, same_item_edges
 from hybrid_retrieval.errors import InputError
@@ -59,8 +59,8 @@ class LibreOfficeHelp(BuiltSource):
 
     languages: list[str] = field(kw_only=True)
     help_dir: str | None = None
-    validation_share: float = 0.05
-    test_share: float = 0.12
+    validation_share: Share = 0.05
+    test_share: Share = 0.12
 
     name = kind = "libreoffice_help"
     version = 1
@@ -68,8 +68,7 @@ class LibreOfficeHelp(BuiltSource):
     processes: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        share("dataset.validation_share", self.validation_share)
-        share("dataset.test_share", self.test_share)
+        check(type(self), vars(self), "dataset")
         for language in self.languages:
             if not re.fullmatch(r"[a-z]{2,3}(_[a-z]{2,4})?", language):
                 raise InputError(f"dataset.languages holds {language!r}; expected BCP 47 with underscores, as de or pt_br")

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from hybrid_retrieval.config import PathsConfig, build, config_directory, positive
+from hybrid_retrieval.config import Name, PathsConfig, Positive, Temperature, build, check, config_directory
 from hybrid_retrieval.data.parallel import ParallelPairs
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError, nearest
@@ -22,7 +22,7 @@ class Mixture(Source):
 
     paths: PathsConfig
     sources: list[dict[str, Any]]
-    set_choice: str | float = "size"
+    set_choice: str | Temperature = "size"
     languages: list[str] | None = None
 
     name = "mixture"
@@ -80,11 +80,7 @@ def _member(entry: dict[str, Any], key: str, paths: PathsConfig, languages: list
         raise InputError(f"{key}={entry!r} is not a mapping; expected something like {{name: a, path: folder}}")
     configs = {file.stem: file for file in (config_directory() / "dataset").glob("*.yaml") if file.stem != Mixture.name}
     name, weight = entry.get("name"), entry.get("weight", 1.0)
-    if name is not None and not isinstance(name, str):
-        raise InputError(f"{key}.name={name!r} has the wrong type; expected str")
-    if not isinstance(weight, (int, float)) or isinstance(weight, bool):
-        raise InputError(f"{key}.weight={weight!r} has the wrong type; expected a number")
-    positive(f"{key}.weight", weight)
+    check({"name": Name | None, "weight": Positive}, {"name": name, "weight": weight}, key)
     dataset = entry.get("dataset") or (name if name in configs else DEFAULT)
     if dataset not in configs:
         raise InputError(f"{key}.dataset={dataset!r} is unknown{nearest(dataset, configs)}")

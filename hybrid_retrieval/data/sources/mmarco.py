@@ -20,12 +20,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
-from hybrid_retrieval.cache import file_state
-from hybrid_retrieval.config import share
+from hybrid_retrieval.cache import Cache, file_state
+from hybrid_retrieval.config import Share, check
 from hybrid_retrieval.data.parallel import PairsWriter
 from hybrid_retrieval.data.records import read_lines
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, find_folder, split_of
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.files import open_input
 from hybrid_retrieval.hub import Hub
 from hybrid_retrieval.progress import track
 
@@ -60,16 +61,16 @@ class Mmarco(BuiltSource):
     languages: list[str] = field(kw_only=True)
     revision: str = field(kw_only=True)
     path: str | None = None
-    validation_share: float = 0.001
+    validation_share: Share = 0.001
 
     name = kind = "mmarco"
     version = 1
     hub: ClassVar[Hub] = Hub()
 
     def __post_init__(self) -> None:
-        share("dataset.validation_share", self.validation_share)
+        check(type(self), vars(self), "dataset")
         self.languages = choose_languages(self.languages, list(NAMES))
-        self._folder = find_folder(self.path, self.paths.data) if self.path is not None else None
+        self._folder = find_folder(self.path, self.paths.data, "dataset.path") if self.path is not None else None
 
     def chosen(self) -> list[str]:
         return self.languages
@@ -85,16 +86,19 @@ class Mmarco(BuiltSource):
         names = [TRIPLES, *(place.format(NAMES[language]) for place in TEXTS.values() for language in self.languages)]
         if self._folder is None:
             advice = "name a local copy with dataset.path="
-            return {
+            files = {
                 name: self.hub.dataset_file(REPOSITORY, f"data/{name}", self.revision, advice)
                 for name in track(names, f"downloading {REPOSITORY}")
             }
+            for name, file in files.items():
+                Cache.at(self.paths.cache).check_pinned((REPOSITORY, self.revision, name), file)
+            return files
         expected = f"expected a copy of {REPOSITORY}"
         if not self._folder.is_dir():
             raise InputError(f"dataset.path={self._folder} is not a folder; {expected} with {TRIPLES} in it")
         root = self._folder / "data" if (self._folder / "data").is_dir() else self._folder
         for name in names:
-            if not (root / name).is_file():
+            if not (root / name).exists():
                 raise InputError(f"dataset.path={self._folder} lacks {root / name}; {expected}, or other dataset.languages")
         return {name: root / name for name in names}
 
@@ -155,8 +159,6 @@ def read_texts(file: Path, known: Int32s, found: npt.NDArray[np.bool_], lost: Co
             yield group, str(id_), text
         else:
             lost["with an empty text"] += 1
-    if not seen:
-        raise InputError(f"{file} is empty; expected lines of an id, a tab and a text")
     values, first = np.unique(np.asarray(seen), return_index=True)
     if len(values) < len(seen):
         again = int(np.setdiff1d(np.arange(len(seen)), first)[0])
@@ -166,7 +168,7 @@ def read_texts(file: Path, known: Int32s, found: npt.NDArray[np.bool_], lost: Co
 
 def is_id(value: str) -> bool:
     """True for a plain number that fits 31 bits."""
-    return value.isascii() and value.isdigit() and int(value) <= LARGEST_ID
+    return value.isascii() and value.isdigit() and len(value) <= 10 and int(value) <= LARGEST_ID
 
 
 def read_triples(file: Path) -> Int32s:
@@ -178,12 +180,15 @@ def read_triples(file: Path) -> Int32s:
     columns = ("query", "positive", "negative")
     parts: list[Int32s] = []
     try:
-        with pa.csv.open_csv(
-            file,
-            read_options=pa.csv.ReadOptions(column_names=columns, block_size=16 << 20),
-            parse_options=pa.csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False),
-            convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.int32()), null_values=[]),
-        ) as batches:
+        with (
+            open_input(file) as opened,
+            pa.csv.open_csv(
+                opened,
+                read_options=pa.csv.ReadOptions(column_names=columns, block_size=16 << 20),
+                parse_options=pa.csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False),
+                convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.int32()), null_values=[]),
+            ) as batches,
+        ):
             parts.extend(np.stack([column.to_numpy() for column in batch.columns], axis=1) for batch in batches)
     except pa.ArrowInvalid as error:
         for number, line in read_lines(file):
@@ -191,5 +196,5 @@ def read_triples(file: Path) -> Int32s:
             if len(fields) != len(columns) or not all(map(is_id, fields)):
                 reason = f"is not 3 tab-separated integers ({', '.join(columns)}; truncated?)"
                 raise InputError(f"{file}, line {number}: {line.strip()[:60]!r} {reason}") from error
-        raise InputError(f"{file} is empty; expected lines of a query, a positive and a negative passage id") from error
+        raise InputError(f"{file}: not 3 tab-separated columns of integers ({str(error)[:120]})") from error
     return np.concatenate(parts)

@@ -8,10 +8,11 @@ what crosses languages was learnt from translations: what tests and benchmarks n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 
-from hybrid_retrieval.config import positive, share
+from hybrid_retrieval.config import Range, Seed, Share, check
 from hybrid_retrieval.data.parallel import PairsWriter
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, same_item_edges
 
@@ -23,24 +24,21 @@ LETTERS = 20
 class Synthetic(BuiltSource):
     """Generated parallel items; language ``s0``, ``s1``, ... writes in the n-th alphabet."""
 
-    items: int = 4000
+    items: Annotated[int, Range(0, 10_000_000, above=True)] = 4000
     languages: list[str] = field(default_factory=lambda: ["s0", "s1", "s2", "s3"])
-    concepts: int = 2000
-    passage_words: int = 30
-    question_words: int = 4
-    missing: float = 0.0
-    validation_share: float = 0.05
-    test_share: float = 0.15
-    seed: int = 0
+    concepts: Annotated[int, Range(0, 1_000_000, above=True)] = 2000
+    passage_words: Annotated[int, Range(0, 10_000, above=True)] = 30
+    question_words: Annotated[int, Range(0, 10_000, above=True)] = 4
+    missing: Share = 0.0
+    validation_share: Share = 0.05
+    test_share: Share = 0.15
+    seed: Seed = 0
 
     name = kind = "synthetic"
     version = 1
 
     def __post_init__(self) -> None:
-        for key in ("items", "concepts", "passage_words", "question_words"):
-            positive(f"dataset.{key}", getattr(self, key))
-        for key in ("missing", "validation_share", "test_share"):
-            share(f"dataset.{key}", getattr(self, key))
+        check(type(self), vars(self), "dataset")
         self.languages = choose_languages(self.languages, [f"s{index}" for index in range(len(ALPHABETS))])
 
     def at_hand(self) -> bool:

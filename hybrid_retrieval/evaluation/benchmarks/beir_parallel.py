@@ -11,7 +11,7 @@ import logging
 from typing import Any
 
 from hybrid_retrieval.cache import Cache, folder_state
-from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.config import Name, PathsConfig
 from hybrid_retrieval.data.records import BeirFolder, read_qrels
 from hybrid_retrieval.data.source import choose_languages, find_folder
 from hybrid_retrieval.data.stored_texts import Passages
@@ -30,9 +30,9 @@ class BeirParallel(Benchmark):
         self,
         paths: PathsConfig,
         path: str | None = None,
-        split: str = "test",
+        split: Name = "test",
         languages: list[str] | None = None,
-        name: str = "beir_parallel",
+        name: Name = "beir_parallel",
     ) -> None:
         """
         Args:
@@ -47,7 +47,8 @@ class BeirParallel(Benchmark):
             )
         self.name, self.split = name, split
         self._cache_path = paths.cache
-        self._folder = BeirFolder(find_folder(path, paths.data), f"benchmark.{name}.path")
+        key = f"benchmark.{name}.path"
+        self._folder = BeirFolder(find_folder(path, paths.data, key), key)
         self._wanted = languages
 
     def at_hand(self) -> bool:
@@ -67,6 +68,11 @@ class BeirParallel(Benchmark):
         judged = {query for rows in answers.values() for query, _, _ in rows}
         if not judged:
             raise InputError(f"{self._folder.path}: no judgement in qrels/{self.split}.tsv of {', '.join(languages)}")
+        if not any(grade > 0 for rows in answers.values() for _, _, grade in rows):
+            raise InputError(
+                f"{self._folder.path}: every grade in qrels/{self.split}.tsv of {', '.join(languages)} is 0 or below, which "
+                "is not relevant; expected a grade of 1 or more"
+            )
         queries = {language: [row for row in rows if row[0] in judged] for language, rows in asked.items()}
         corpus = {language: passages for language in languages if (passages := self._passages(language)) is not None}
         unused = {

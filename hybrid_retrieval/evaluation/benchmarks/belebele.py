@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.records import read_json
+from hybrid_retrieval.data.records import read_rows
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Judgements, Topics
@@ -94,14 +94,8 @@ def read_variant(file: Path) -> tuple[Topics, Topics, Judgements]:
     queries: Topics = []
     passages: dict[str, str] = {}
     answers: Judgements = []
-    for number, record in read_json(file):
-        try:
-            link, question, text, passage = (record[key] for key in ("link", "question_number", "question", "flores_passage"))
-        except KeyError as error:
-            raise InputError(f"{file}, line {number}: {error.args[0]} is missing") from error
-        if not (isinstance(text, str) and isinstance(passage, str)):
-            raise InputError(f"{file}, line {number}: question or flores_passage is not a text")
-        id_ = f"{link}#{question}"
-        queries.append((id_, text))
-        answers.append((id_, passages.setdefault(passage, str(len(passages))), 1))
+    for record in read_rows(file):
+        id_ = f"{record.id('link')}#{record.id('question_number')}"
+        queries.append((id_, record.text("question")))
+        answers.append((id_, passages.setdefault(record.text("flores_passage"), str(len(passages))), 1))
     return queries, [(id_, text) for text, id_ in passages.items()], answers

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_retrieval.config import PathsConfig, build
+from hybrid_retrieval.config import Name, PathsConfig, build
 from hybrid_retrieval.data.parallel import ParallelPairs, TextTable
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError, choice
@@ -18,7 +18,7 @@ class HeldOut(Benchmark):
     """Queries of a split against the split's passages in every language."""
 
     def __init__(
-        self, paths: PathsConfig, name: str, source: dict[str, Any], split: str = "test", cluster: str | None = None
+        self, paths: PathsConfig, name: Name, source: dict[str, Any], split: str = "test", cluster: str | None = None
     ) -> None:
         """
         Args:

@@ -1,21 +1,23 @@
-"""XQuAD-R and MLQA-R (LAReQA, arXiv 2004.05484): questions in many languages against sentences in many languages.
+"""XQuAD-R, MLQA-R (LAReQA, arXiv 2004.05484) and sets like them: questions in many languages against sentences in as many.
 
 Candidates are the sentences of all paragraphs, alone or followed by their paragraph, as LAReQA's response encoder reads
 them. In each language one sentence is relevant to a question: the first whose break [start, stop) holds the answer's
-start. The files are the publisher's, at a pinned revision.
+start. The files of the two are the publisher's, at a pinned revision.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hybrid_retrieval.cache import folder_state
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.source import choose_languages
+from hybrid_retrieval.data.records import Record, read_document
+from hybrid_retrieval.data.source import choose_languages, find_folder
 from hybrid_retrieval.errors import InputError, choice
-from hybrid_retrieval.evaluation.benchmarks.benchmark import Judgements, Topics
+from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark, Judgements, Topics
 from hybrid_retrieval.evaluation.benchmarks.published_files import (
     PublishedBenchmark,
     PublishedFile,
@@ -102,20 +104,64 @@ class Lareqa(PublishedBenchmark):
         return {**super().provenance(), "candidate": self.candidate}
 
     def load(self) -> RetrievalCollection:
-        queries: dict[str, Topics] = {}
-        corpus: dict[str, Topics] = {}
-        answers: dict[str, Judgements] = {}
-        paragraphs: list[list[str]] = []
-        for language in self.languages:
-            file = self.files.path(language)
-            found = read_language(file, self.candidate == "sentence_in_context")
-            queries[language], corpus[language], answer, asked = found
-            paragraphs += asked
-            questions, sentences, _ = self.release.files[language]
-            expect_count(file, "questions", len(queries[language]), questions)
-            expect_count(file, "sentences", len(corpus[language]), sentences)
-            answers[language] = [(query, sentence, 1) for query, sentence in answer.items()]
-        return RetrievalCollection.parallel(self.name, queries, corpus, answers).clustered(paragraphs)
+        published = {language: self.release.files[language][:2] for language in self.languages}
+        return read_set(self.name, {language: self.files.path(language) for language in published}, self.candidate, published)
+
+
+class LareqaFolder(Benchmark):
+    """A set of one's own in their layout, a file ``<language>.json`` each."""
+
+    def __init__(
+        self,
+        paths: PathsConfig,
+        path: str | None = None,
+        languages: list[str] | None = None,
+        candidate: str = "sentence",
+        name: str = "lareqa",
+    ) -> None:
+        """
+        Args:
+            path: the folder; a relative one is looked for under ``paths.data`` too.
+            languages: the files to use; all by default.
+            candidate: sentence, or sentence_in_context: the sentence followed by its paragraph.
+            name: in metric keys.
+        """
+        if path is None:
+            raise InputError(f"benchmark.{name}.path is missing: name a folder with a file LANGUAGE.json of each language")
+        choice(f"benchmark.{name}.candidate", candidate, CANDIDATES)
+        self.name, self.candidate, self._wanted = name, candidate, languages
+        self._folder = find_folder(path, paths.data, f"benchmark.{name}.path")
+
+    def at_hand(self) -> bool:
+        return self._folder.is_dir()
+
+    def provenance(self) -> dict[str, Any]:
+        return {"path": str(self._folder), "candidate": self.candidate, "state": folder_state(self._folder)[1]}
+
+    def load(self) -> RetrievalCollection:
+        files = {file.stem: file for file in sorted(self._folder.glob("*.json"))}
+        if not files:
+            raise InputError(f"benchmark.{self.name}.path={self._folder} holds no file LANGUAGE.json")
+        chosen = choose_languages(self._wanted, list(files), f"benchmark.{self.name}.languages")
+        return read_set(self.name, {language: files[language] for language in chosen}, self.candidate)
+
+
+def read_set(
+    name: str, files: Mapping[str, Path], candidate: str, published: Mapping[str, tuple[int, int]] | None = None
+) -> RetrievalCollection:
+    """The collection of a file a language; `published`: how many questions and sentences each is known to have."""
+    queries: dict[str, Topics] = {}
+    corpus: dict[str, Topics] = {}
+    answers: dict[str, Judgements] = {}
+    paragraphs: list[list[str]] = []
+    for language, file in files.items():
+        queries[language], corpus[language], answer, asked = read_language(file, candidate == "sentence_in_context")
+        paragraphs += asked
+        if published:
+            expect_count(file, "questions", len(queries[language]), published[language][0])
+            expect_count(file, "sentences", len(corpus[language]), published[language][1])
+        answers[language] = [(query, sentence, 1) for query, sentence in answer.items()]
+    return RetrievalCollection.parallel(name, queries, corpus, answers).clustered(paragraphs)
 
 
 def read_language(file: Path, in_context: bool = False) -> tuple[Topics, Topics, dict[str, str], list[list[str]]]:
@@ -130,20 +176,34 @@ def read_language(file: Path, in_context: bool = False) -> tuple[Topics, Topics,
     sentences: Topics = []
     answer: dict[str, str] = {}
     paragraphs: list[list[str]] = []
-    try:
-        for article in json.loads(file.read_text(encoding="utf-8"))["data"]:
-            for paragraph in article["paragraphs"]:
-                breaks, first, context = paragraph["sentence_breaks"], len(sentences), paragraph["context"]
-                after = f" {context}" if in_context else ""
-                sentences += [(str(first + i), context[start:stop] + after) for i, (start, stop) in enumerate(breaks)]
-                for question in paragraph["qas"]:
-                    at = question["answers"][0]["answer_start"]
-                    place = next((i for i, (start, stop) in enumerate(breaks) if start <= at < stop), None)
-                    if place is None:
-                        raise InputError(f"{file}: the answer of question {question['id']} lies in no sentence")
-                    queries.append((question["id"], question["question"]))
-                    answer[question["id"]] = str(first + place)
-                paragraphs.append([question["id"] for question in paragraph["qas"]])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{file} is not a SQuAD file with sentence breaks (truncated? {type(error).__name__})") from error
+    for article in read_document(file).records("data"):
+        for paragraph in article.records("paragraphs"):
+            breaks, first, context = sentence_breaks(paragraph), len(sentences), paragraph.text("context")
+            after = f" {context}" if in_context else ""
+            sentences += [(str(first + i), context[start:stop] + after) for i, (start, stop) in enumerate(breaks)]
+            asked = []
+            for question in paragraph.records("qas"):
+                id_, starts = question.id("id"), question.records("answers")
+                at = starts[0].whole("answer_start") if starts else -1
+                place = next((i for i, (start, stop) in enumerate(breaks) if start <= at < stop), None)
+                if place is None:
+                    raise InputError(f"{question.place}: the answer of question {id_} lies in no sentence")
+                queries.append((id_, question.text("question")))
+                answer[id_] = str(first + place)
+                asked.append(id_)
+            paragraphs.append(asked)
     return queries, sentences, answer, paragraphs
+
+
+def sentence_breaks(paragraph: Record) -> list[tuple[int, int]]:
+    """Start and stop of each sentence, within the paragraph's context."""
+    length = len(paragraph.text("context"))
+    found = []
+    for number, pair in enumerate(paragraph.items("sentence_breaks")):
+        if not (isinstance(pair, list) and len(pair) == 2 and all(type(end) is int for end in pair)):
+            raise InputError(f"{paragraph.place}, sentence_breaks[{number}]: not two whole numbers")
+        start, stop = pair
+        if not 0 <= start < min(stop, length):
+            raise InputError(f"{paragraph.place}, sentence_breaks[{number}]: no part of a context of {length} characters")
+        found.append((start, stop))
+    return found

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.records import read_lines
+from hybrid_retrieval.data.records import check_id, read_grade, read_lines
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Judgements, Topics
 from hybrid_retrieval.evaluation.benchmarks.published_files import HubDataset, PublishedFile, PublishedFiles
@@ -136,7 +136,7 @@ def read_tsv(file: Path) -> Topics:
         id_, tab, text = line.rstrip("\n").partition("\t")
         if not (id_ and tab and text):
             raise InputError(f"{file}, line {number}: not an id, a tab and a text (truncated?)")
-        topics.append((id_, text))
+        topics.append((check_id(id_, f"{file}, line {number}: id"), text))
     return topics
 
 
@@ -145,7 +145,7 @@ def read_trec_qrels(file: Path) -> Judgements:
     judged: Judgements = []
     for number, line in read_lines(file):
         fields = line.split()
-        if len(fields) != 4 or not fields[3].lstrip("-").isdecimal():
-            raise InputError(f"{file}, line {number}: not query, Q0, passage and a whole grade (truncated?)")
-        judged.append((fields[0], fields[2], int(fields[3])))
+        if len(fields) != 4:
+            raise InputError(f"{file}, line {number}: not query, Q0, passage and a grade (truncated?)")
+        judged.append((fields[0], fields[2], read_grade(fields[3], f"{file}, line {number}")))
     return judged

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from pathlib import Path
-from typing import Any
 
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.records import read_json
+from hybrid_retrieval.data.records import Record, read_rows
 from hybrid_retrieval.data.source import choose_languages
-from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Judgements, Topics
 from hybrid_retrieval.evaluation.benchmarks.published_files import (
     PublishedBenchmark,
@@ -57,10 +54,13 @@ class Mkqa(PublishedBenchmark):
         answers: dict[str, Judgements] = {language: [] for language in self.languages}
         left_out: Counter[str] = Counter()
         count = 0
-        for count, record in read_json(file):
-            id_, asked, answered = _fields(file, count, record, self.languages)
+        for record in read_rows(file):
+            count += 1
+            id_, questions = record.id("example_id"), record.record("queries")
+            asked = {language: questions.text(language) for language in self.languages}
+            kinds, answered = _answers(record, self.languages)
             if not any(answered.values()):
-                left_out[record["answers"][self.languages[0]][0].get("type", "untyped")] += 1
+                left_out[kinds[0]] += 1
                 continue
             for language in self.languages:
                 queries[language].append((id_, asked[language]))
@@ -74,26 +74,18 @@ class Mkqa(PublishedBenchmark):
         return RetrievalCollection.parallel(self.name, queries, corpus, answers)
 
 
-def _fields(
-    file: Path, number: int, record: dict[str, Any], languages: list[str]
-) -> tuple[str, dict[str, str], dict[str, list[str]]]:
-    """An example's id, its question in each language, and the distinct texts of its answers in each."""
-    try:
-        asked = {language: record["queries"][language] for language in languages}
-        answered = {
-            language: list(
-                dict.fromkeys(
-                    answer["text"].strip()
-                    for answer in record["answers"][language]
-                    if answer["type"] not in WITHOUT_TEXT and answer["text"] and answer["text"].strip()
-                )
-            )
-            for language in languages
-        }
-        if not all(isinstance(text, str) and record["answers"][language] for language, text in asked.items()):
-            raise TypeError
-        return str(record["example_id"]), asked, answered
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{file}, line {number}: not an example with example_id, queries and answers in {languages}"
-        ) from error
+def _answers(example: Record, languages: list[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """The types of the answers, and the distinct texts of those in each language."""
+    answers, kinds = example.record("answers"), []
+    texts: dict[str, list[str]] = {}
+    for language in languages:
+        found: dict[str, None] = {}
+        for answer in answers.records(language):
+            kinds.append(answer.text("type"))
+            text = answer.text("text", "").strip()
+            if text and kinds[-1] not in WITHOUT_TEXT:
+                found[text] = None
+        texts[language] = list(found)
+        if not answers.items(language):
+            raise answers.error(language, "at least one answer")
+    return kinds, texts

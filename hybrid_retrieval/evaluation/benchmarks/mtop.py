@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.records import read_json
+from hybrid_retrieval.data.records import read_rows
 from hybrid_retrieval.data.source import choose_languages
-from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.errors import choice
 from hybrid_retrieval.evaluation.benchmarks.published_files import (
     HubDataset,
     PublishedBenchmark,
@@ -126,13 +126,7 @@ def numbers(values: list[str]) -> Ints:
 
 def read_utterances(file: Path) -> list[tuple[str, str, str]]:
     """(id, text, label) of a file with ``id``, ``text`` and ``label_text`` a line; a missing id is the line's number."""
-    found = []
-    for number, record in read_json(file):
-        try:
-            id_, text, label = record.get("id", number), record["text"], record["label_text"]
-        except KeyError as error:
-            raise InputError(f"{file}, line {number}: {error.args[0]} is missing; expected id, text and label_text") from error
-        if not (isinstance(id_, (str, int)) and isinstance(text, str) and isinstance(label, str)):
-            raise InputError(f"{file}, line {number}: id, text or label_text is of the wrong type")
-        found.append((str(id_), text, label))
-    return found
+    return [
+        (record.id("id", default=str(number)), record.text("text"), record.text("label_text"))
+        for number, record in enumerate(read_rows(file), 1)
+    ]

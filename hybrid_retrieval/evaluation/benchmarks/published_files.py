@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hybrid_retrieval.cache import Cache, file_state
+from hybrid_retrieval.cache import LARGE, Cache, scratch
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, first_line
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
 from hybrid_retrieval.hub import Hub
 
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS, READ_SECONDS = 4, 30
-LARGE = 1 << 26
-"""Bytes from which a file's checksum is kept."""
-SHA256 = "sha256.txt"
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class HubDataset:
 
     def fetch(self, path: str, sha256: str | None, downloads: Path, advice: str) -> Path:
         """A file from the network; an InputError that ends with the `advice` where it cannot be had."""
-        del sha256, downloads  # the revision fixes the content
+        del sha256, downloads  # `Cache.check_pinned` compares it
         return self.hub.dataset_file(self.repository, path, self.revision, advice)
 
 
@@ -56,7 +52,7 @@ class Website:
 
     def cached(self, path: str, downloads: Path) -> Path | None:
         """As of `HubDataset`."""
-        return downloads / path if (downloads / path).is_file() else None
+        return downloads / path if (downloads / path).exists() else None
 
     def fetch(self, path: str, sha256: str | None, downloads: Path, advice: str) -> Path:
         """As of `HubDataset`."""
@@ -65,15 +61,18 @@ class Website:
 
         url, target = f"{self.address}/{self.revision}/{path}", downloads / path
         try:
-            pooch.retrieve(
-                url,
-                known_hash=f"sha256:{sha256}" if sha256 else None,
-                fname=target.name,
-                path=target.parent,
-                downloader=pooch.HTTPDownloader(progressbar=True, timeout=(CONNECT_SECONDS, READ_SECONDS)),
-            )
+            with scratch(downloads.parents[1]) as work:
+                pooch.retrieve(
+                    url,
+                    known_hash=f"sha256:{sha256}" if sha256 else None,
+                    fname=target.name,
+                    path=work,
+                    downloader=pooch.HTTPDownloader(progressbar=True, timeout=(CONNECT_SECONDS, READ_SECONDS)),
+                )
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (work / target.name).replace(target)
         except (requests.RequestException, OSError, ValueError) as error:
-            reason = str(error).splitlines()[0][:120] if isinstance(error, ValueError) else type(error).__name__
+            reason = first_line(error) if isinstance(error, ValueError) else type(error).__name__
             raise InputError(f"{url} cannot be fetched from its publisher ({reason}): {advice}") from error
         return target
 
@@ -121,19 +120,24 @@ class PublishedFiles:
     def local_copy(self, key: str) -> Path | None:
         """The user's own copy of a file."""
         copy = Path(self.paths.data).expanduser() / self._place(key) if self.paths.data else None
-        return copy if copy and copy.is_file() else None
+        return copy if copy and copy.exists() else None
 
     def path(self, key: str) -> Path:
-        """A file's path, fetched if need be; another content than the published one is said in the log.
+        """A file's path, fetched if need be; another content of the user's copy than the published one is said in the log.
 
         Raises:
-            InputError: it is not at hand and cannot be fetched.
+            InputError: it is not at hand and cannot be fetched, or was fetched and is not what was published.
         """
-        file = self.files[key]
+        file, cache = self.files[key], Cache.at(self.paths.cache)
+        if copy := self.local_copy(key):
+            if file.sha256 is not None and cache.checksum(copy, self.large) != file.sha256:
+                log.warning("benchmark %s: %s is not the published one", self.name, copy)
+            return copy
         advice = f"benchmark={self.name} reads it at {self._place(key)} below the folder paths.data (HYBRID_RETRIEVAL_DATA)"
-        found = self.find(key) or self.publisher.fetch(file.path, file.sha256, self._downloads, advice)
-        if file.sha256 is not None and self.checksum(found) != file.sha256:
-            log.warning("benchmark %s: %s is not the published one", self.name, found)
+        found = self.publisher.cached(file.path, self._downloads) or self.publisher.fetch(
+            file.path, file.sha256, self._downloads, advice
+        )
+        cache.check_pinned((self.publisher.address, self.publisher.revision, file.path), found, file.sha256)
         return found
 
     def _place(self, key: str) -> Path:
@@ -148,8 +152,10 @@ class PublishedFiles:
 
         ``as_published`` is None where a checksum to compare with is not known.
         """
-        paths = {key: self.find(key) for key in self.files}
-        found = {key: self.files[key].sha256 if path is None else self.checksum(path) for key, path in paths.items()}
+        cache, paths = Cache.at(self.paths.cache), {key: self.find(key) for key in self.files}
+        found = {
+            key: self.files[key].sha256 if path is None else cache.checksum(path, self.large) for key, path in paths.items()
+        }
         known = {key: file.sha256 for key, file in self.files.items() if file.sha256 is not None}
         agrees = all(found[key] == published for key, published in known.items())
         return {
@@ -158,18 +164,6 @@ class PublishedFiles:
             "as_published": False if not agrees else True if len(known) == len(self.files) else None,
             "sha256": found,
         }
-
-    def checksum(self, file: Path) -> str:
-        """SHA-256; a large file is read again only when it has changed."""
-        state = file_state(file)
-        if state[1] < self.large:
-            return hashlib.sha256(file.read_bytes()).hexdigest()
-
-        def make(directory: Path) -> None:
-            with file.open("rb") as stream:
-                (directory / SHA256).write_text(hashlib.file_digest(stream, "sha256").hexdigest())
-
-        return (Cache.at(self.paths.cache).build("checksums", state, make) / SHA256).read_text()
 
 
 class PublishedBenchmark(Benchmark):

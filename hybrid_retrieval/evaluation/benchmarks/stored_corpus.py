@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 
 from hybrid_retrieval.cache import Cache, file_state
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.records import read_json, read_rows
+from hybrid_retrieval.data.records import read_rows
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.data.stored_texts import Passages, write_passages
-from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark, Judgements, Topics
 from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFiles, expect_count
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
@@ -110,18 +109,8 @@ def store_passages(cache: Cache, files: Sequence[Path], label: str, expected: in
 
 def read_passages(file: Path) -> Iterator[tuple[str, str]]:
     """(id, text) of each record: ``docid`` (or ``_id``), ``text``, and a ``title`` that goes before it."""
-    number = 0
-    for number, record in read_rows(file):
-        try:
-            id_ = record["docid"] if "docid" in record else record["_id"]
-            title, text = record.get("title") or "", record["text"]
-            if not (isinstance(id_, (str, int)) and isinstance(title, str) and isinstance(text, str)):
-                raise TypeError
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{file}, line {number}: not a passage with an id and a text") from error
-        yield str(id_), f"{title} {text}".strip()
-    if not number:
-        raise InputError(f"{file} is empty; expected one passage a line")
+    for record in read_rows(file):
+        yield record.id("docid", "_id"), f"{record.text('title', '')} {record.text('text')}".strip()
 
 
 def read_topics(file: Path) -> tuple[Topics, Judgements]:
@@ -131,20 +120,13 @@ def read_topics(file: Path) -> tuple[Topics, Judgements]:
     """
     queries: Topics = []
     judged: Judgements = []
-    twice = number = 0
-    for number, record in read_json(file):
-        try:
-            query, text = record["query_id"], record["query"]
-            positive = [str(passage["docid"]) for passage in record["positive_passages"]]
-            if not (isinstance(query, (str, int)) and isinstance(text, str)):
-                raise TypeError
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{file}, line {number}: not a record with query_id, query and positive_passages") from error
-        queries.append((str(query), text))
-        judged += [(str(query), passage, 1) for passage in dict.fromkeys(positive)]
+    twice = 0
+    for record in read_rows(file):
+        query = record.id("query_id")
+        positive = [passage.id("docid") for passage in record.records("positive_passages")]
+        queries.append((query, record.text("query")))
+        judged += [(query, passage, 1) for passage in dict.fromkeys(positive)]
         twice += len(positive) - len(set(positive))
-    if not number:
-        raise InputError(f"{file} is empty; expected one query a line")
     if twice:
         log.info("%s: %d passages are named twice for a query", file, twice)
     return queries, judged

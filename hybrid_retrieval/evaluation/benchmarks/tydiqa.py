@@ -5,12 +5,12 @@ A passage that answers several questions stands once; questions are relevant to 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.data.records import read_document
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Judgements, Topics
@@ -104,13 +104,12 @@ class Tydiqa(PublishedBenchmark):
 
 def read_questions(file: Path) -> Iterator[tuple[str, str, str, str]]:
     """(language, id, question, passage) of a SQuAD file whose question ids start with the name of a language."""
-    try:
-        for article in json.loads(file.read_text(encoding="utf-8"))["data"]:
-            for paragraph in article["paragraphs"]:
-                for question in paragraph["qas"]:
-                    language = LANGUAGE_CODES.get(question["id"].partition("-")[0])
-                    if language is None:
-                        raise InputError(f"{file}: question id {question['id']!r} starts with no known language")
-                    yield language, question["id"], question["question"], paragraph["context"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"{file} is not a SQuAD file (truncated? {type(error).__name__})") from error
+    for article in read_document(file).records("data"):
+        for paragraph in article.records("paragraphs"):
+            context = paragraph.text("context")
+            for question in paragraph.records("qas"):
+                id_ = question.id("id")
+                language = LANGUAGE_CODES.get(id_.partition("-")[0])
+                if language is None:
+                    raise InputError(f"{question.place}: question id {id_!r} starts with no known language")
+                yield language, id_, question.text("question"), context

@@ -17,7 +17,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from hybrid_retrieval.config import not_negative, share
+from hybrid_retrieval.config import NotNegative, Share, check
 from hybrid_retrieval.evaluation.collection import RetrievalCollection, Side
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
 from hybrid_retrieval.evaluation.retrievers.text_analysis import Analyser
@@ -38,12 +38,11 @@ class BM25(Retriever):
             published baselines of MIRACL and Mr. TyDi.
     """
 
-    k1: float = 0.9
-    b: float = 0.4
+    k1: NotNegative = 0.9
+    b: Share = 0.4
 
     def __post_init__(self) -> None:
-        not_negative("retriever.bm25.k1", self.k1)
-        share("retriever.bm25.b", self.b)
+        check(type(self), vars(self), "retriever.bm25")
 
     def index(self, collection: RetrievalCollection, label: str = "") -> Index:
         seen: defaultdict[str, int] = defaultdict(lambda: len(seen), {"": 0})

@@ -48,6 +48,11 @@ class Dense(Retriever):
         """The device of the encoder, on which scores are computed."""
         return str(getattr(self.encoder, "device", "cpu"))
 
+    def check(self) -> None:
+        """Refuse an encoder that cannot cut texts, and chunks that would not go on; known before anything is encoded."""
+        if self.documents == "chunks":
+            self._pieces([""])
+
     def index(self, collection: RetrievalCollection, label: str = "") -> Index:
         queries = self._embed(collection, collection.queries, "query", label)
         if self.documents == "chunks":
@@ -59,10 +64,13 @@ class Dense(Retriever):
         """[texts, dimensions], from the store if there is one."""
         return self.store.embed(self.encoder, texts, role, label) if self.store else self.encoder.encode(texts, role, label)
 
-    def _chunked(self, collection: RetrievalCollection, queries: Vectors, label: str) -> Index:
+    def _pieces(self, texts: Sequence[str]) -> list[list[str]]:
         if not isinstance(self.encoder, Chunking):
             raise InputError(f"evaluation.documents=chunks: {type(self.encoder).__name__} cannot cut texts; expected whole")
-        pieces = self.encoder.pieces(collection.corpus.texts, self.overlap)
+        return self.encoder.pieces(texts, self.overlap)
+
+    def _chunked(self, collection: RetrievalCollection, queries: Vectors, label: str) -> Index:
+        pieces = self._pieces(collection.corpus.texts)
         sizes = np.array([len(one) for one in pieces], np.int64)
         side = Side(
             [piece for one in pieces for piece in one],

@@ -6,11 +6,12 @@ mBERT's, estimated on 10,000 sentences of Wikipedia, encoded as questions, and u
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hybrid_retrieval.config import positive
+from hybrid_retrieval import config
+from hybrid_retrieval.config import Count
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.measures import Floats
 from hybrid_retrieval.evaluation.retrievers.post_hoc import Change, PostHoc
@@ -21,19 +22,22 @@ class Lir(PostHoc):
 
     name = "lir"
 
-    def __init__(self, texts: int = 10_000, rank: int = 1) -> None:
+    def __init__(self, texts: Count = 10_000, rank: Count = 1) -> None:
         """
         Args:
             rank: directions of each language that are removed.
         """
         super().__init__(texts)
-        positive("retriever.lir.rank", rank)
+        config.check(Lir, {"rank": rank}, "retriever.lir")
         self.rank = rank
 
-    def fit(self, parts: Mapping[int, Floats]) -> Change:
-        least = min(min(part.shape) for part in parts.values())
+    def check(self, texts: Sequence[int], dimensions: int) -> None:
+        least = min(*texts, dimensions)
         if self.rank > least:
             raise InputError(f"retriever.lir.rank={self.rank}: expected at most {least}, the fewest texts or the dimensions")
+
+    def fit(self, parts: Mapping[int, Floats]) -> Change:
+        self.check([len(part) for part in parts.values()], parts[0].shape[1])
         # [dimensions, rank], orthonormal: the last eigenvectors of the Gram matrix.
         basis = {language: np.linalg.eigh(part.T @ part)[1][:, -self.rank :] for language, part in parts.items()}
         return lambda rows, language: rows - (rows @ basis[language]) @ basis[language].T

@@ -7,13 +7,14 @@ alike, each by its own language. With and without it, embeddings are not to be r
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_retrieval.config import positive
+from hybrid_retrieval import config
+from hybrid_retrieval.config import Count
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.measures import Floats
 from hybrid_retrieval.evaluation.retrievers.dense import OverDense
@@ -34,21 +35,20 @@ class PostHoc(OverDense, LearnsFromText):
     name: ClassVar[str]
     """In the group ``retriever``."""
 
-    def __init__(self, texts: int = 10_000) -> None:
+    def __init__(self, texts: Count = 10_000) -> None:
         """
         Args:
             texts: training passages of each language that the method is fitted on.
         """
-        positive(f"retriever.{self.name}.texts", texts)
+        config.check(PostHoc, {"texts": texts}, f"retriever.{self.name}")
         self.texts = texts
+
+    def check(self, texts: Sequence[int], dimensions: int) -> None:
+        """Refuse so many texts of each language, of so many dimensions, where they are too few; `fit` does, too."""
 
     @abstractmethod
     def fit(self, parts: Mapping[int, Floats]) -> Change:
-        """The change that the method makes, from float64 [texts, dimensions] by language.
-
-        Raises:
-            InputError: the text is too little for it.
-        """
+        """The change that the method makes, from float64 [texts, dimensions] by language."""
 
     def index(self, collection: RetrievalCollection, label: str = "") -> Index:
         plain = self.dense.index(collection, label)

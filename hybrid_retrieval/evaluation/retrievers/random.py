@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hybrid_retrieval.config import Seed
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
 from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
@@ -21,7 +22,7 @@ ROWS = 4096
 class RandomVectors(Retriever):
     """A direction for every row, equally likely all, whatever its text. The same seed gives the same scores."""
 
-    seed: int = 0
+    seed: Seed = 0
 
     def index(self, collection: RetrievalCollection, label: str = "") -> Index:
         sides = enumerate((collection.queries, collection.corpus))

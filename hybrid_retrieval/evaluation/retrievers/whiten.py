@@ -6,7 +6,7 @@ different axes, and small samples would not determine it. Directions in which th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -23,11 +23,13 @@ class Whiten(PostHoc):
 
     name = "whiten"
 
+    def check(self, texts: Sequence[int], dimensions: int) -> None:
+        needed = dimensions + len(texts)
+        if sum(texts) < needed:
+            raise InputError(f"retriever.whiten: {sum(texts)} texts are too few for {dimensions} dimensions; expected {needed}")
+
     def fit(self, parts: Mapping[int, Floats]) -> Change:
-        texts, dimensions = sum(len(part) for part in parts.values()), parts[0].shape[1]
-        needed = dimensions + len(parts)
-        if texts < needed:
-            raise InputError(f"retriever.whiten: {texts} texts are too few for {dimensions} dimensions; expected {needed}")
+        self.check([len(part) for part in parts.values()], parts[0].shape[1])
         mean = {language: part.mean(0) for language, part in parts.items()}
         # [dimensions, dimensions]
         covariance = np.mean([np.cov(part.T, bias=True) for part in parts.values()], axis=0)

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import multiprocessing
 import os
-import shutil
-import socket
-import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,8 +22,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_retrieval.cache import Cache
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.cache import Cache, scratch
+from hybrid_retrieval.data.stored_texts import text_digest
+from hybrid_retrieval.errors import InputError, end_with_parent
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 from hybrid_retrieval.files import write_text
 from hybrid_retrieval.models.encoder import Encoder, Lost, Role
@@ -172,16 +169,6 @@ def _mark(folder: Path, block: int) -> Path:
     return folder / f"block-{block}.json"
 
 
-def text_digest(texts: Sequence[str]) -> str:
-    """SHA-256 of the texts and where each ends."""
-    found = hashlib.sha256()
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        found.update(len(data).to_bytes(8, "little"))
-        found.update(data)
-    return found.hexdigest()
-
-
 def _allocate(path: Path) -> None:
     """Make sure that the file's pages are on the disk: writing to a memory map of a full one would kill the process."""
     with path.open("r+b") as file:
@@ -202,12 +189,8 @@ def embedding_store(cache: str, dtype: str, devices: int, kept: bool) -> Iterato
     if kept:
         yield EmbeddingStore(whole, dtype, devices)
         return
-    mine = f"embeddings-{socket.gethostname()}-"
-    for left in whole.root.glob(f"{mine}*"):  # of processes that were killed
-        if not Path(f"/proc/{left.name.removeprefix(mine).partition('-')[0]}").exists() and Path("/proc/self").exists():
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{mine}{os.getpid()}-", dir=whole.root, ignore_cleanup_errors=True) as folder:
-        yield EmbeddingStore(Cache(Path(folder)), dtype, devices)
+    with scratch(whole.root) as folder:
+        yield EmbeddingStore(Cache(folder), dtype, devices)
 
 
 def encode_together(devices: int, job: EncodingJob, folder: Path, blocks: Sequence[int]) -> None:
@@ -222,6 +205,7 @@ def encode_together(devices: int, job: EncodingJob, folder: Path, blocks: Sequen
 def _on_device(rank: int, threads: int, job: EncodingJob, folder: Path, blocks: Sequence[int]) -> None:
     import torch
 
+    end_with_parent()
     torch.set_num_threads(threads)
     if torch.cuda.is_available() and isinstance(job.encoder, torch.nn.Module):
         job.encoder.to(f"cuda:{rank % torch.cuda.device_count()}")

@@ -5,6 +5,7 @@ Knows values only, no scores and no text, so that results are compared without l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,24 @@ def system_mean(runs: Floats, replicates: int, seed: int, clusters: Ints | None 
         return estimate.value, estimate.low, estimate.high
     low, high = bootstrap_intervals([runs[0]], replicates, seed, clusters=clusters)[0][:, -1].tolist()
     return float(panel_means(runs[0])[-1]), low, high
+
+
+def macro_p_values(
+    pairs: Sequence[tuple[Floats, Floats]], replicates: int, seed: int, clusters: Ints | None = None
+) -> list[float]:
+    """The p of the macro means of `paired_difference` for each of many pairs, without the rest of it."""
+    found = {
+        at: crossed_difference(_contributions(ours, clusters), _contributions(theirs, clusters)).p
+        for at, (ours, theirs) in enumerate(pairs)
+        if not len(ours) == len(theirs) == 1
+    }
+    alone = [at for at in range(len(pairs)) if at not in found]
+    if alone:  # each pair of systems as a column, so that signs are drawn once
+        differences = [pairs[at][0][0] - pairs[at][1][0] for at in alone]
+        parts = [np.nan_to_num(one / np.isfinite(one).sum(axis=0)).mean(axis=1) * len(one) for one in differences]
+        p = sign_flip_p_values(np.column_stack(parts), replicates, seed, clusters=clusters)
+        found |= dict(zip(alone, p[:-1].tolist(), strict=True))
+    return [found[at] for at in range(len(pairs))]
 
 
 def paired_difference(ours: Floats, theirs: Floats, replicates: int, seed: int, clusters: Ints | None = None) -> Estimates:

@@ -63,11 +63,11 @@ def test_changed_files_are_read_again(small, paths, write) -> None:
     assert list(BeirParallel(paths, "mine").load().corpus.texts)[:3] == ["p1!", "p2!", "p3!"]
 
 
-def test_of_a_file_and_its_compressed_copy_one_is_read(small, paths, write, judged) -> None:
-    before = judged(BeirParallel(paths, "mine").load())
-    write("mine/de/corpus.jsonl.gz", [{"_id": id_, "title": "T", "text": id_} for id_ in ("p1", "p2", "p3")])
-    write("mine/de/qrels/test.tsv.gz", HEADER + "q1\tp1\t2\nq1\tp2\t0\nq3\tp3\t1\n")
-    assert judged(BeirParallel(paths, "mine").load()) == before
+@pytest.mark.parametrize("file", ["corpus.jsonl.gz", "corpus.parquet", "queries.jsonl.gz", "qrels/test.tsv.gz"])
+def test_a_file_in_two_forms_is_refused(file, small, paths, write) -> None:
+    copy = write(f"mine/de/{file}", HEADER)
+    with pytest.raises(InputError, match=rf"de/.*\.(jsonl|tsv) lies beside {copy.name}: keep one of them"):
+        BeirParallel(paths, "mine").load()
 
 
 def test_what_does_not_fit_is_an_error(small, paths, write, tmp_path) -> None:

@@ -165,7 +165,7 @@ def test_other_text_with_the_same_counts_is_said_and_recorded(tmp_path: Path, ca
 )
 def test_a_damaged_file_is_an_error_of_one_line(damage: str, tmp_path: Path) -> None:
     write(tmp_path / "data" / "xquad-r", {**SMALL, "en": damage})
-    with pytest.raises(InputError, match=r"en\.json is not a SQuAD file") as caught:
+    with pytest.raises(InputError, match=r"en\.json.*: (not JSON|not a JSON object|\w+ is (missing|a number))") as caught:
         benchmark(tmp_path).load()
     assert "\n" not in str(caught.value)
 

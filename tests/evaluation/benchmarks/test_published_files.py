@@ -98,6 +98,13 @@ def test_a_file_on_the_hub_is_fetched_once_and_its_checksum_recorded(tmp_path: P
         assert one.path("de").read_text() == "mine"
     assert one.at_hand()
     assert one.provenance()["sha256"] == {"de": KNOWN}
+    kept = one.path("de")
+    other = replace(one, files={"de": PublishedFile("de/x.txt", sha256=hashlib.sha256(b"other").hexdigest())})
+    with pytest.raises(InputError, match="which at its publisher was"):
+        other.path("de")
+    kept.write_text("changed")
+    with pytest.raises(InputError, match=rf"x\.txt \(.*someone/set {REVISION} de/x\.txt\) has .*, which the first time"):
+        one.path("de")
     assert one.provenance()["publisher"] == "https://huggingface.co/datasets/someone/set"
 
 
@@ -109,7 +116,8 @@ def test_gated_topics_of_miracl_are_read_with_a_token(tmp_path: Path, monkeypatc
     with stand_in_hub({"miracl/miracl": held}, token="hf_mine") as server:
         benchmark = Miracl(PathsConfig(data=str(tmp_path / "data"), cache=str(tmp_path / "cache")), ["sw"])
         dataset = replace(benchmark.topics.publisher, revision=REVISION, hub=server.hub(tmp_path / "hub"))
-        benchmark.topics = replace(benchmark.topics, publisher=dataset)
+        files = {key: replace(file, sha256=None) for key, file in benchmark.topics.files.items()}
+        benchmark.topics = replace(benchmark.topics, publisher=dataset, files=files)
         with pytest.raises(InputError, match=r"gated .*HF_TOKEN.*benchmark=miracl reads it at miracl/topics\.miracl-v1\.0-sw"):
             benchmark.read_topics("sw")
         monkeypatch.setenv("HF_TOKEN", "hf_mine")

@@ -101,7 +101,7 @@ def test_miracl_refuses_what_is_not_the_set(small_miracl, paths, write, tmp_path
     [
         ("topics", "7 no tab\n", r"topics.*line 1: not an id, a tab and a text"),
         ("topics", "7\tone\n", r"miracl: sw has 1 queries; published were 2"),
-        ("qrels", "7\tQ0\t1#0\n", r"qrels.*line 1: not query, Q0, passage and a whole grade"),
+        ("qrels", "7\tQ0\t1#0\n", r"qrels.*line 1: not query, Q0, passage and a grade"),
         ("qrels", "7\tQ0\t1#0\t1\n7\tQ0\t8#8\t1\n", r"a judgement names sw:8#8, which is not there"),
         ("qrels", "8\tQ0\t1#0\t1\n", r"a judgement names sw:8, which is not there"),
     ],
@@ -168,7 +168,7 @@ def test_positive_passages_are_relevant(make, first, small_hub, paths, judged, c
 
 def test_damaged_topics_on_the_hub_are_errors(small_hub, paths, write) -> None:
     write("mldr/mldr-v1.0-th/test.jsonl.gz", [{"query_id": "1", "query": "a"}])
-    with pytest.raises(InputError, match=r"mldr-v1\.0-th/test\.jsonl\.gz, line 1: not a record with query_id"):
+    with pytest.raises(InputError, match=r"test\.jsonl\.gz, line 1: positive_passages is missing; expected a list"):
         SmallMldr(paths).load()
     write("mldr/mldr-v1.0-th/test.jsonl.gz", "")
     with pytest.raises(InputError, match=r"test\.jsonl\.gz is empty"):
@@ -176,7 +176,7 @@ def test_damaged_topics_on_the_hub_are_errors(small_hub, paths, write) -> None:
     write("mldr/mldr-v1.0-th/test.jsonl.gz", [topic("1", "5#0")])
     for damage, message in (
         ("{", "line 1: not JSON"),
-        ('{"docid": "5#0"}\n', "line 1: not a passage"),
+        ('{"docid": "5#0"}\n', "line 1: text is missing; expected a text"),
         ("[]\n", "not a JSON object"),
     ):
         write("mldr/mldr-v1.0-th/corpus.jsonl.gz", damage)

@@ -78,7 +78,7 @@ def test_other_counts_and_damage_are_errors(paths, write) -> None:
     with pytest.raises(InputError, match=r"tydiqa: ar has 2 questions; published were 3"):
         Small(paths).load()
     write("tydiqa-goldp/tydiqa.goldp.ar.dev.json", squad(*AR)[:-9])
-    with pytest.raises(InputError, match=r"tydiqa\.goldp\.ar\.dev\.json is not a SQuAD file"):
+    with pytest.raises(InputError, match=r"tydiqa\.goldp\.ar\.dev\.json: not JSON"):
         Small(paths).load()
     write("tydiqa-goldp/tydiqa.goldp.ar.dev.json", squad(("klingon-1", "", "")))
     with pytest.raises(InputError, match=r"'klingon-1' starts with no known language"):

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
+from hybrid_retrieval.evaluation.bias.rank_distance import expected_spread
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from tests.evaluation.bias.brute_force import expect, flat, shared_ranks
@@ -36,9 +39,36 @@ def test_several_answers_of_a_language_count_by_the_best_by_hand(ranked) -> None
     judged = {("de", "de"): [("q", "0", 1), ("q", "1", 1)], ("de", "en"): [("q", "0", 2), ("q", "1", 1)]}
     collection = RetrievalCollection.build("hand", {"de": [("q", "?")]}, rows, judged)
     figures = flat(bias_suite(ranked(collection, [[5, 1, 4, 3, 2]]), BOTH))
+    spreads = []
+    for ranks in permutations(range(1, 6)):
+        best = min(ranks[0], ranks[1]), min(ranks[3], ranks[4])
+        spreads.append(max(best) - min(best))
+    assert figures.pop("rank_distance_chance") == pytest.approx(np.mean(spreads))
     assert figures == pytest.approx(
         {"rank_distance": 2, "rank_distance/de": 2, "rank_distance_normalised": 0.4, "rank_distance_normalised/de": 0.4}
     )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_expected_of_a_random_ranking(seed: int, make_collection, gather, tied_scorer) -> None:
+    """Ragged answers: languages with none, one and several."""
+    collection = make_collection(seed)
+    expected = expected_spread(gather(collection, tied_scorer(collection)))
+    rng, size = np.random.default_rng(seed), len(collection.corpus)
+    ranks = rng.permuted(np.tile(np.arange(1, size + 1), (4000, 1)), axis=1)
+    for row in np.flatnonzero(~np.isnan(expected)).tolist():
+        documents = collection.document[collection.query == row]
+        of = collection.corpus.language[documents]
+        best = np.stack([ranks[:, documents[of == language]].min(axis=1) for language in np.unique(of)])
+        drawn = best.max(axis=0) - best.min(axis=0)
+        assert expected[row] == pytest.approx(drawn.mean(), abs=5 * drawn.std() / 4000**0.5)
+
+
+def test_of_one_answer_a_language_it_is_that_of_evenly_spaced_ranks(ranked) -> None:
+    rows = {language: [(str(number), "") for number in range(10)] for language in ("de", "en", "ru")}
+    judged = {("de", language): [("q", "0", 1)] for language in rows}
+    collection = RetrievalCollection.build("even", {"de": [("q", "?")]}, rows, judged)
+    assert expected_spread(ranked(collection, [list(range(30))])).tolist() == pytest.approx([31 * 2 / 4])
 
 
 def test_equal_scores_are_no_distance_whatever_the_ids(ranked) -> None:

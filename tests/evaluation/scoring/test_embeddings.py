@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hybrid_retrieval.cache import Cache
+from hybrid_retrieval.cache import SCRATCH, Cache, sweep
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.scoring.embeddings import EmbeddingStore, embedding_store
 from hybrid_retrieval.evaluation.scoring.vectors import Joined, as_float32, join, release
@@ -216,15 +215,15 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         store_at(tmp_path).embed(Losing(), TEXTS, "query", "set")
 
 
-def test_what_a_killed_process_left_goes_away(tmp_path: Path) -> None:
-    left = tmp_path / f"embeddings-{socket.gethostname()}-999999999-x"
-    other = tmp_path / "embeddings-elsewhere-999999999-x"
-    for folder in (left, other):
-        folder.mkdir()
-    with embedding_store(str(tmp_path), "float16", 1, False) as store, embedding_store(str(tmp_path), "float16", 1, False):
-        assert store.cache.root.exists()
-        assert not left.exists()
-        assert other.exists()
+def test_embeddings_that_are_not_kept_are_swept_after_a_kill_only(tmp_path: Path) -> None:
+    with embedding_store(str(tmp_path), "float16", 1, False) as store:
+        store.embed(Hashing(), TEXTS, "query")
+        sweep(tmp_path)
+        assert list(store.cache.root.rglob("vectors.npy"))
+        (tmp_path / f"{SCRATCH}left").mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == [f"{SCRATCH}left"]
+    sweep(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_weights_are_looked_at_once(tmp_path: Path) -> None:

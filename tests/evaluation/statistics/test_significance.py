@@ -10,7 +10,13 @@ import scipy.stats
 
 from hybrid_retrieval.evaluation.statistics.mixed_effects import contributions, crossed_difference, crossed_mean
 from hybrid_retrieval.evaluation.statistics.resampling import panel_means, sign_flip_p_values
-from hybrid_retrieval.evaluation.statistics.significance import holm, paired_difference, significance_clusters, system_mean
+from hybrid_retrieval.evaluation.statistics.significance import (
+    holm,
+    macro_p_values,
+    paired_difference,
+    significance_clusters,
+    system_mean,
+)
 
 
 def ragged(rng: np.random.Generator, questions: int, views: int, share: float = 0.7) -> np.ndarray:
@@ -279,3 +285,21 @@ class TestClusters:
     def test_nothing_is_significant(self) -> None:
         assert significance_clusters(np.zeros((3, 3), bool)) == [[0, 1, 2]]
         assert significance_clusters(np.zeros((0, 0), bool)) == []
+
+
+def test_p_of_many_pairs_is_that_of_each() -> None:
+    """Ragged panels in clusters: systems of one run, and one of three."""
+    rng = np.random.default_rng(0)
+    clusters = rng.integers(0, 25, 60)
+    missing = rng.random((60, 3)) < 0.3
+    missing[missing.all(axis=1)] = False
+    ease = rng.normal(0.5, 0.2, (1, 60, 1))
+    systems = [
+        np.where(missing, np.nan, ease + gain + rng.normal(0, 0.1, (runs, 60, 3)))
+        for gain, runs in ((0, 1), (0.02, 1), (0.05, 1), (0.02, 3))
+    ]
+    pairs = [(one, other) for number, one in enumerate(systems) for other in systems[:number]]
+    expected = [float(paired_difference(*pair, 2000, 3, clusters).p[-1]) for pair in pairs]
+    assert macro_p_values(pairs, 2000, 3, clusters) == pytest.approx(expected, abs=1e-12)
+    assert macro_p_values([], 2000, 3) == []
+    assert 0.001 < min(expected[:3]) < 0.2
