@@ -27,6 +27,8 @@ class Clock(Callback):
 
     def __init__(self) -> None:
         self._before, self._since = 0.0, None  # type: tuple[float, float | None]
+        self.begun = False
+        """Whether training has begun in this process: what there was to restore is restored."""
 
     @property
     def seconds(self) -> float:
@@ -37,6 +39,7 @@ class Clock(Callback):
         self._before, self._since = self.seconds, None
 
     def _go_on(self, *_: Any) -> None:
+        self.begun = True
         if self._since is None:
             self._since = time.perf_counter()
 

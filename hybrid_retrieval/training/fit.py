@@ -21,7 +21,7 @@ from torch import nn
 
 from hybrid_retrieval.config import JobConfig, TrainingConfig, build, check, construct, divides, named
 from hybrid_retrieval.data.source import Source
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, first_line
 from hybrid_retrieval.losses.loss import EmbeddedPairs, InBatchLoss, Loss
 from hybrid_retrieval.models.encoder import CHUNK_TOKENS, BiEncoder, Model
 from hybrid_retrieval.sampling.composer import Composer, HybridBatches
@@ -308,7 +308,12 @@ def fit(
     except (MisconfigurationException, ValueError) as error:
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
     with ended(data.loaders):
-        trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=start_from, weights_only=True)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            if start_from is None or clock.begun:
+                raise
+            raise InputError(f"{start_from} cannot be gone on with: {first_line(error)}") from error
     drawn = manifest.manifest.summary()
     log.info(
         "drawn: %s pairs in %s batches, %.1f%% of the pairs monolingual, %s to %s pairs of each of %s language pairs",

@@ -399,6 +399,8 @@ OF_RUNS: dict[str, tuple[str, str, Callable[[Path], Any], str]] = {
     "read in words": ("checkpoint", "config.yaml", put("evaluation.overlap", "x"), "overlap='x'"),
     "a step below 0": ("resume", LAST, put("global_step", -1), "step -1"),
     "a step beyond": ("resume", LAST, put("global_step", 99), "step 99"),
+    "an optimizer without state": ("resume", LAST, put("optimizer_states", [{}]), "cannot be gone on with"),
+    "a callback's state in words": ("resume", LAST, put("callbacks.Clock", "x"), "cannot be gone on with"),
     "no step": ("resume", LAST, put("global_step", None), "global_step"),
     "a cut audit": ("resume", "audit.json", holds(b"{"), "cannot be read"),
     "an audit of nothing": ("resume", "audit.json", holds(b"{}"), "is no audit"),
