@@ -13,11 +13,12 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from bench.engine import encoder
-from bench.row import Row, interleaved
+from bench.row import Row, busy_neighbour, interleaved
 from bench.texts import SMALL, model_directory, texts
 
 TEXTS, SAMPLE = 4000, 256
 BATCH_SIZES = (32, 64)
+BUSY_TARGET = 1.2
 AGREEMENT = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 """Largest difference of any component of the unit vectors."""
 
@@ -28,6 +29,17 @@ def encode_f32() -> Row:
 
 def encode_bf16() -> Row:
     return encode_row("encode_bf16", torch.bfloat16, 1.5)
+
+
+def encode_f32_busy() -> Row:
+    """Beside a process that wants a core too."""
+    with busy_neighbour():
+        return encode_row("encode_f32_busy", torch.float32, BUSY_TARGET)
+
+
+def encode_bf16_busy() -> Row:
+    with busy_neighbour():
+        return encode_row("encode_bf16_busy", torch.bfloat16, BUSY_TARGET)
 
 
 def encode_row(name: str, dtype: torch.dtype, target: float, count: int = TEXTS, rounds: int = 3) -> Row:

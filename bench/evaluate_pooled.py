@@ -29,7 +29,7 @@ import torch
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sentence_transformers.util import dot_score
 
-from bench.row import Row, interleaved
+from bench.row import Row, busy_neighbour, interleaved
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.evaluation.benchmarks.lareqa import RELEASES, Lareqa
 from hybrid_retrieval.evaluation.collection import RetrievalCollection, Side
@@ -190,6 +190,13 @@ def evaluate_pooled() -> Row:
     """Both to full depth, on a tenth of the questions."""
     task = load_task().sample(EVERY)
     return side_by_side("evaluate_pooled", task, len(task.collection.corpus), FULL_DEPTH_TARGET, rounds=3)
+
+
+def evaluate_pooled_busy() -> Row:
+    """Beside a process that wants a core too."""
+    task = load_task().sample(EVERY)
+    with busy_neighbour():
+        return side_by_side("evaluate_pooled_busy", task, len(task.collection.corpus), FULL_DEPTH_TARGET, rounds=3)
 
 
 def evaluate_pooled_depth_100() -> Row:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -67,3 +70,14 @@ def interleaved(
             side()
             kept.append(time.perf_counter() - start)
     return Timings(seconds[0]), Timings(seconds[1])
+
+
+@contextmanager
+def busy_neighbour() -> Iterator[None]:
+    """Another process that takes one core, as there is on a machine that is shared."""
+    neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        neighbour.kill()
+        neighbour.wait()

@@ -38,13 +38,28 @@ def answering(queries: QueryIds, passages: PassageIds) -> Tensor:
 
     Where both sides of a pair are passages, so does a passage with the text of i itself.
     """
-    known = queries.answer_key[:, None] == passages.key
-    known |= queries.key[:, None] == passages.key
-    known |= queries.key[:, None] == passages.query_key
-    # Filling on one side must not meet filling on the other.
-    for column in queries.answers.masked_fill(queries.answers < 0, -2).T:
-        known |= column[:, None] == passages.group
+    count = len(queries.key)
+    every = torch.arange(count, device=queries.key.device)
+    row, column = torch.nonzero(queries.answers >= 0, as_tuple=True)
+    known = torch.zeros(count, len(passages.key), dtype=torch.bool, device=queries.key.device)
+    for rows, values, among in (
+        (every, queries.answer_key, passages.key),
+        (every, queries.key, passages.key),
+        (every, queries.key, passages.query_key),
+        (row, queries.answers[row, column], passages.group),
+    ):
+        known[equal(rows, values, among)] = True
     return known
+
+
+def equal(rows: Tensor, values: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and column of each place where one of `values`, each of a row of `rows`, stands `among` the columns."""
+    ordered, order = torch.sort(among)
+    start = torch.searchsorted(ordered, values)
+    counts = torch.searchsorted(ordered, values, right=True) - start
+    found = torch.repeat_interleave(torch.arange(len(values), device=values.device), counts)
+    within = torch.arange(len(found), device=values.device) - (counts.cumsum(0) - counts)[found]
+    return rows[found], order[start[found] + within]
 
 
 def passages_of(pairs: EmbeddedPairs, rows: slice, mask: str = "ignore", pool: str = "all") -> Candidates:

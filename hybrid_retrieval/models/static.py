@@ -9,16 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from hybrid_retrieval.config import Count, PathsConfig, check
 from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings, Model, Tokens, TrainingText
 from hybrid_retrieval.models.kernels import RowSparseEmbedding
-from hybrid_retrieval.models.trained_tokenizer import Vocabulary, trained_tokenizer
+from hybrid_retrieval.models.trained_tokenizer import Vocabulary, information, trained_tokenizer
 
-INITIAL_SCALE = 0.01
-"""Standard deviation of a new table: small, so that a token that training never met says little in a mean."""
+INITIAL_SCALE = 0.05
+"""Standard deviation of a new table, of its rarest token; see `StaticBackbone.weigh`."""
 
 
 class StaticBackbone(Backbone):
@@ -32,6 +33,14 @@ class StaticBackbone(Backbone):
         self.embedding = RowSparseEmbedding(vocabulary, dimensions)
         self.embedding.lazy = True
         nn.init.normal_(self.embedding.weight, std=INITIAL_SCALE)
+
+    @torch.no_grad()
+    def weigh(self, information: Tensor) -> None:
+        """Scale a new table: each row as a part of the largest `information`, float [vocabulary], as idf weighs terms.
+
+        A mean of random vectors of these lengths tells texts apart by the tokens they have in common, the rare ones first.
+        """
+        self.embedding.weight.mul_((information / information.max())[:, None])
 
     @property
     def table(self) -> nn.Embedding:
@@ -59,7 +68,7 @@ class StaticModel(Model):
     dimensions: Count = 256
     vocabulary: Vocabulary = 32_000
     max_query_length: Count = 64
-    max_passage_length: Count = 256
+    max_passage_length: Count = 128
 
     def __post_init__(self) -> None:
         check(type(self), vars(self), "model")
@@ -69,4 +78,6 @@ class StaticModel(Model):
         return trained_tokenizer(training_text, self.vocabulary, self.paths)
 
     def build(self, tokenizer: Tokenizer) -> BiEncoder:
-        return BiEncoder(StaticBackbone(tokenizer.get_vocab_size(), self.dimensions), tokenizer, self.settings)
+        backbone = StaticBackbone(tokenizer.get_vocab_size(), self.dimensions)
+        backbone.weigh(torch.tensor(information(tokenizer)))
+        return BiEncoder(backbone, tokenizer, self.settings)

@@ -180,7 +180,9 @@ def train_unigram(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """
     import sentencepiece
 
-    normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()])
+    normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    )
     model = io.BytesIO()
     sentencepiece.set_min_log_level(2)
     try:

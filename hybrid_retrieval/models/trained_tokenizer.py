@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 Vocabulary = Annotated[int, Range(0, 1 << 22, above=True)]
 """Tokens that a tokenizer is trained to have."""
 
-VERSION = 1
+VERSION = 2
 CHARACTERS = 500_000
 """Training text of each language, in characters."""
 
@@ -33,3 +34,8 @@ def trained_tokenizer(training_text: TrainingText, vocabulary: int, paths: Paths
 
     key = {"version": VERSION, "vocabulary": vocabulary, "characters": CHARACTERS, "text": training_text.key}
     return Tokenizer.from_file(str(Cache.at(paths.cache).build("tokenizers", key, make) / "tokenizer.json"))
+
+
+def information(tokenizer: Tokenizer) -> list[float]:
+    """[vocabulary]: -log p of each token of a unigram tokenizer, in nats; 0 of those that stand for no text."""
+    return [-score for _, score in json.loads(tokenizer.to_str())["model"]["vocab"]]

@@ -68,8 +68,10 @@ def help_dir(tmp_path: Path) -> Path:
     return tmp_path / "help"
 
 
-def source(paths: PathsConfig, help_dir: Path | None, *languages: str, **shares: float) -> LibreOfficeHelp:
-    chosen = LibreOfficeHelp(paths, str(help_dir) if help_dir else None, languages=list(languages), **shares)
+def source(paths: PathsConfig, help_dir: Path | None, *languages: str, **rest: Any) -> LibreOfficeHelp:
+    """Kept headings alone, unless `rest` says otherwise."""
+    rest = {"shared_headings": False, "openings": False, **rest}
+    chosen = LibreOfficeHelp(paths, str(help_dir) if help_dir else None, languages=list(languages), **rest)
     chosen.installed, chosen.processes = Path(paths.cache) / "not installed", 1
     return chosen
 
@@ -155,6 +157,83 @@ def test_english_decides_what_is_kept_though_it_is_not_chosen(paths: PathsConfig
     assert sorted(texts(pairs, "queries", "de")) == [f"p{i}.html" for i in (0, 1, 2, 3, 4, 5, 7)]
     assert pairs.meta["dropped"]["heading empty or not unique in English"] == {"en": 2}
     assert pairs.meta["dropped"]["section under 8 words in English"] == {"en": 1}
+
+
+@pytest.fixture
+def shared_dir(tmp_path: Path) -> Path:
+    """Thirty pages, two in three with a section of one of three headings, and one of a heading that all have."""
+    pages = {}
+    for i in range(30):
+        pages[f"p{i:02}.html"] = [
+            (f"h{i}", f"Heading {i}"),
+            (f"b{i}", f"Page {i} says {LONG}"),
+            (f"c{i}", f"then page {i} ends"),
+            (f"hs{i}", f"Sharing {i % 3}" if i % 3 else f"Once {i}"),
+            (f"s{i}", f"what {i} shares"),
+            (f"t{i}", f"is with {i}"),
+            (f"ha{i}", "All"),
+            (f"a{i}", f"all pages have this section {i}"),
+        ]
+    for folder, texts_of in (("en-US", pages), ("de", translated(pages, "de"))):
+        write(tmp_path / "help", folder, texts_of)
+    return tmp_path / "help"
+
+
+def asked_and_answered(pairs: ParallelPairs, split: str) -> set[tuple[str, str]]:
+    """The English texts of a split's edges."""
+    english = pairs.languages.index("en")
+    edges = pairs.split_edges(split)
+    sides = ((pairs.queries, edges[:, 0]), (pairs.passages, edges[:, 1]))
+    return set(zip(*(table.texts(table.rows[groups, english]) for table, groups in sides), strict=True))
+
+
+def test_a_heading_that_few_sections_share_is_one_question_with_several_answers(paths: PathsConfig, shared_dir: Path) -> None:
+    shares = {"validation_share": 0.2, "test_share": 0.2}
+    alone = source(paths, shared_dir, "de", "en", **shares).pairs()
+    pairs = source(paths, shared_dir, "de", "en", shared_headings=True, **shares).pairs()
+    for split in ("validation", "test"):
+        assert len(held := asked_and_answered(alone, split)) > 2
+        assert asked_and_answered(pairs, split) == held
+    train = {question.split()[1] for question, _ in asked_and_answered(alone, "train")}
+    more = asked_and_answered(pairs, "train") - asked_and_answered(alone, "train")
+    expected = {f"Sharing {int(i) % 3}" if int(i) % 3 else f"Once {i}": set() for i in train}
+    for i in train:
+        expected[f"Sharing {int(i) % 3}" if int(i) % 3 else f"Once {i}"].add(f"what {i} shares is with {i}")
+    expected = {question: answers for question, answers in expected.items() if len(answers) <= 10}
+    assert any(len(answers) > 1 for answers in expected.values())
+    assert more == {(question, answer) for question, answers in expected.items() for answer in answers}
+    english = pairs.languages.index("en")
+    for question, answers in expected.items():
+        (row,) = [row for row in pairs.queries.rows[:, english].tolist() if pairs.queries.texts([row]) == [question]]
+        known = pairs.answers_by_query[int(pairs.queries.groups[row])]
+        assert set(pairs.passages.texts(pairs.passages.rows[known, english])) == answers
+
+
+def test_an_opening_is_answered_by_its_section_in_training_alone(paths: PathsConfig, shared_dir: Path) -> None:
+    alone = source(paths, shared_dir, "de", "en", test_share=0.3).pairs()
+    pairs = source(paths, shared_dir, "de", "en", test_share=0.3, openings=True).pairs()
+    assert asked_and_answered(pairs, "test") == asked_and_answered(alone, "test")
+    train = asked_and_answered(alone, "train")
+    opened = {(answer.partition(" then")[0], answer) for _, answer in train}
+    assert asked_and_answered(pairs, "train") == train | opened
+    assert len(pairs.split_edges("train")) == 2 * len(train)
+
+
+def test_no_text_that_is_held_out_is_trained_on(paths: PathsConfig, shared_dir: Path) -> None:
+    """A translation may make equal what differs in English."""
+    held = source(paths, shared_dir, "de", "en", test_share=0.3).pairs()
+    queries, passages = held.split_rows("test")
+    closed = {*held.queries.texts(queries), *held.passages.texts(passages)}
+    (heading, _), *_ = sorted(asked_and_answered(held, "test"))
+    number = heading.split()[1]
+    page = shared_dir / "de" / "text" / f"p{int(number):02}.html"
+    for file in sorted((shared_dir / "de" / "text").iterdir()):
+        if file != page:
+            file.write_text(file.read_text().replace("de: Sharing 1", f"de: Heading {number}").replace("de: Once", "de: Only"))
+    pairs = source(paths, shared_dir, "de", "en", test_share=0.3, shared_headings=True, openings=True).pairs()
+    queries, passages = pairs.split_rows("train")
+    assert closed.isdisjoint([*pairs.queries.texts(queries), *pairs.passages.texts(passages)])
+    assert dropped(pairs, "text for training that is held out", "de") > 1
 
 
 def test_components_are_those_of_pages_that_share_a_block_of_four_words() -> None:

@@ -5,6 +5,10 @@ depend on the languages chosen: headings whose text no other heading has, with a
 another language, blocks that are missing, empty, still in English or repeated in their section are dropped, and so are
 headings and passages whose text another item has too (nobody could tell which one answers).
 
+Training has two kinds of pairs that the other splits lack. Of the headings that are not kept, those that at most ten sections
+share (``shared_headings``): a question with several answers. And the first paragraph of a section as a question that the
+section answers (``openings``), across languages a translation to find. No page or paragraph of them is held out.
+
 Pages that share identical blocks are one component, and a component falls whole into train, validation or the held-out
 test split, by a hash of its first page. Only blocks of kept sections with at least four words count: table cells such
 as "Integer" would chain two fifths of the manual into one component.
@@ -18,18 +22,20 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hybrid_retrieval.cache import folder_state
+import numpy as np
+
+from hybrid_retrieval.cache import folder_state, scratch
 from hybrid_retrieval.config import Share, check
 from hybrid_retrieval.data.parallel import PairsWriter
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, components, same_item_edges
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.files import sha256
+from hybrid_retrieval.files import open_input, sha256
 from hybrid_retrieval.progress import track
 
 PACKAGE = "libreoffice-help-"
@@ -37,6 +43,8 @@ CODES = {"en": "en-US", "zh": "zh-CN"}
 """Languages whose folder is not their own name; others differ by case and hyphen alone."""
 SECTION_WORDS = 8
 LINK_WORDS = 4
+SHARED_BY = 10
+"""Sections of a heading that is trained on though it is not kept; what more share, as "Parameters:", asks for nothing."""
 HEADING_TAGS = frozenset(("h", "h1", "h2", "h3", "h4", "h5", "h6"))
 
 Page = dict[str, tuple[bool, str]]
@@ -46,11 +54,19 @@ Pages = dict[str, Page]
 
 @dataclass(frozen=True)
 class Item:
-    """A kept section: where it is, and the blocks of its passage in English."""
+    """A section: where it is, and the blocks of its passage in English."""
 
     page: str
     heading: str
     blocks: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{self.page}#{self.heading}"
+
+    def title(self, pages: Pages) -> str:
+        """The text of its heading."""
+        return pages[self.page][self.heading][1]
 
 
 @dataclass(eq=False)
@@ -61,9 +77,11 @@ class LibreOfficeHelp(BuiltSource):
     help_dir: str | None = None
     validation_share: Share = 0.05
     test_share: Share = 0.12
+    shared_headings: bool = True
+    openings: bool = True
 
     name = kind = "libreoffice_help"
-    version = 1
+    version = 2
     installed: ClassVar[Path] = Path("/usr/share/libreoffice/help")
     processes: ClassVar[int] = 2
 
@@ -110,15 +128,32 @@ class LibreOfficeHelp(BuiltSource):
         places, provenance = self._find()
         parsed = track(read_all(places.values(), self.processes), "reading help pages", len(places))
         pages = dict(zip(places, parsed, strict=True))
-        items, dropped = select_items(pages["en"])
+        english = pages["en"]
+        kept, dropped = select_items(english)
+        first_page = first_pages(english, kept)
+        edges = same_item_edges([first_page[item.page] for item in kept], self.validation_share, self.test_share)
+        held_out = {int(item) for split in ("validation", "test") for item in edges[split][:, 0]}
+        shared = shared_sections(english, kept, [kept[item] for item in held_out]) if self.shared_headings else []
+        items = [*kept, *shared]
+        asks = heading_groups([item.title(english) for item in items], len(kept))
+        open_at = max(asks, default=-1) + 1
+        trained = [item for item in range(len(items)) if item not in held_out] if self.openings else []
+        opens = {item: open_at + place for place, item in enumerate(trained)}
         for language in self.languages:
-            texts, lost = translate(items, pages[language], None if language == "en" else pages["en"])
-            for side, rows in texts.items():
-                writer.write(side, language, ((i, f"{items[i].page}#{items[i].heading}", text) for i, text in rows))
+            texts, lost = translate(items, pages[language], None if language == "en" else english)
+            rows = {
+                "queries": [(asks[item], item, text) for item, text in texts["queries"]]
+                + [(opens[item], item, text) for item, text in texts["openings"] if item in opens],
+                "passages": [(item, item, text) for item, text in texts["passages"]],
+            }
+            closed = {text for found in rows.values() for _, item, text in found if item in held_out}
+            for side, found in rows.items():
+                by_group = distinct(found, len(kept), closed, side, lost)
+                writer.write(side, language, ((group, items[item].id, text) for group, (item, text) in by_group.items()))
             for reason, count in lost.items():
                 dropped[reason][language] += count
-        first_page = first_pages(pages["en"], items)
-        edges = same_item_edges([first_page[item.page] for item in items], self.validation_share, self.test_share)
+        more = [(asks[item], item) for item in range(len(kept), len(items))] + [(group, item) for item, group in opens.items()]
+        edges["train"] = np.concatenate([edges["train"], np.array(more, np.int32).reshape(-1, 2)])
         writer.finish(edges, {"provenance": provenance, "dropped": dropped})
 
     def _find(self) -> tuple[dict[str, Path], dict[str, Any]]:
@@ -171,15 +206,14 @@ def _installed_version(package: str) -> str:
 
 def download(package: str, into: Path) -> None:
     """Fetch a package's file with ``apt-get download``, which needs the package lists but not root."""
-    into.mkdir(parents=True, exist_ok=True)
     advice = "check dataset.languages, install the libreoffice-help packages, set dataset.help_dir, or choose dataset=synthetic"
     if not shutil.which("apt-get"):
         raise InputError(f"LibreOffice help is not installed and apt-get is not there to download it: {advice}")
     # The sandbox user that apt drops to as root cannot write here.
     command = ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", package]
-    with tempfile.TemporaryDirectory(dir=into) as work:
+    with scratch(into) as work:
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
-        files = list(Path(work).glob("*.deb"))
+        files = list(work.glob("*.deb"))
         if done.returncode or not files:
             reason = next((line for line in done.stderr.splitlines() if line.startswith("E:")), "apt-get failed")
             way = "run 'apt-get update' as root (or 'make data' as root)"
@@ -214,7 +248,8 @@ def read_pages(place: Path) -> Pages:
     root = place / "text"
     pages: Pages = {}
     for file in sorted(root.rglob("*.html")):
-        content = file.read_bytes()
+        with open_input(file) as opened:
+            content = opened.read()
         if not content.strip():
             raise InputError(f"{place}: page {file.relative_to(root)} is empty")
         pages[str(file.relative_to(root))] = parse_page(content)
@@ -270,6 +305,27 @@ def select_items(english: Pages) -> tuple[list[Item], dict[str, Counter[str]]]:
     return sorted(items, key=lambda item: (item.page, item.heading)), dropped
 
 
+def shared_sections(english: Pages, kept: Sequence[Item], held_out: Sequence[Item]) -> list[Item]:
+    """The sections that are not kept and may be trained on: few share their heading, and nothing of them is held out."""
+    closed = {item.page for item in held_out} | {item.title(english) for item in held_out}
+    closed |= {text for item in held_out for block in item.blocks if counts(text := english[item.page][block][1])}
+    known = {item.id for item in kept}
+    found = []
+    for path, page in english.items():
+        for heading, blocks in sections(page).items():
+            item, texts = Item(path, heading, tuple(blocks)), [page[block][1] for block in blocks]
+            asks = item.title(english) and counts(" ".join(texts)) and item.id not in known
+            if asks and closed.isdisjoint([path, item.title(english), *texts]):
+                found.append(item)
+    sharing = Counter(item.title(english) for item in found)
+    return [item for item in found if sharing[item.title(english)] <= SHARED_BY]
+
+
+def counts(text: str) -> bool:
+    """Whether a text is long enough to tell two sections apart."""
+    return len(text.split()) >= LINK_WORDS
+
+
 def first_pages(english: Pages, items: Iterable[Item]) -> dict[str, str]:
     """For each page with kept sections, the first page of its component."""
     pages = sorted({item.page for item in items})
@@ -279,7 +335,7 @@ def first_pages(english: Pages, items: Iterable[Item]) -> dict[str, str]:
     for item in items:
         for block in item.blocks:
             text = english[item.page][block][1]
-            if len(text.split()) >= LINK_WORDS:
+            if counts(text):
                 links.append((number[item.page], first.setdefault(text, number[item.page])))
     labels = components(links, len(pages)).tolist()
     head: dict[int, str] = {}
@@ -291,9 +347,13 @@ def first_pages(english: Pages, items: Iterable[Item]) -> dict[str, str]:
 def translate(
     items: Sequence[Item], pages: Pages, english: Pages | None
 ) -> tuple[dict[str, list[tuple[int, str]]], Counter[str]]:
-    """(item, text) of the queries and passages that a language has, and what was dropped; `english` is None for English."""
+    """(item, text) of the queries, passages and openings that a language has, and what was dropped.
+
+    Args:
+        english: None for English.
+    """
     lost: Counter[str] = Counter()
-    found: dict[str, list[tuple[int, str]]] = {"queries": [], "passages": []}
+    found: dict[str, list[tuple[int, str]]] = {"queries": [], "passages": [], "openings": []}
 
     def take(page: str, block: str) -> str:
         text = pages.get(page, {}).get(block, (False, ""))[1]
@@ -307,13 +367,39 @@ def translate(
     for index, item in enumerate(items):
         if heading := take(item.page, item.heading):
             found["queries"].append((index, heading))
-        texts = [text for block in item.blocks if (text := take(item.page, block))]
-        distinct = list(dict.fromkeys(texts))
+        texts = {block: text for block in item.blocks if (text := take(item.page, block))}
+        distinct = list(dict.fromkeys(texts.values()))
         lost["block repeated in its section"] += len(texts) - len(distinct)
         if distinct:
             found["passages"].append((index, " ".join(distinct)))
-    for side, rows in found.items():
-        occurrences = Counter(text for _, text in rows)
-        found[side] = [(index, text) for index, text in rows if occurrences[text] == 1]
-        lost[f"text of several {side}"] += len(rows) - len(found[side])
+        long = (text for block, text in texts.items() if counts((english or pages)[item.page][block][1]))
+        if opening := next(long, None):
+            found["openings"].append((index, opening))
     return found, lost
+
+
+def heading_groups(titles: Sequence[str], kept: int) -> list[int]:
+    """The query group of each item's heading: its own of the first `kept`, one for all of the others that share a title."""
+    shared = {title: kept + place for place, title in enumerate(dict.fromkeys(titles[kept:]))}
+    return [item if item < kept else shared[title] for item, title in enumerate(titles)]
+
+
+def distinct(
+    rows: Iterable[tuple[int, int, str]], kept: int, closed: Container[str], side: str, lost: Counter[str]
+) -> dict[int, tuple[int, str]]:
+    """The (item, text) of each group among (group, item, text) rows.
+
+    Of the first `kept` groups, those whose text no other of them has; of the rest, which are for training alone, the first
+    text, unless it is held out (`closed`). What is left out is counted in `lost`.
+    """
+    rows = list(rows)
+    occurrences = Counter(text for group, _, text in rows if group < kept)
+    found: dict[int, tuple[int, str]] = {}
+    for group, item, text in rows:
+        if group < kept and occurrences[text] > 1:
+            lost[f"text of several {side}"] += 1
+        elif group >= kept and text in closed:
+            lost["text for training that is held out"] += 1
+        else:
+            found.setdefault(group, (item, text))
+    return found
