@@ -32,7 +32,7 @@ import numpy as np
 
 from hybrid_retrieval.cache import folder_state, scratch
 from hybrid_retrieval.config import Share, check
-from hybrid_retrieval.data.parallel import PairsWriter
+from hybrid_retrieval.data.parallel import PairsWriter, text_key
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, components, same_item_edges
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import open_input, sha256
@@ -146,7 +146,7 @@ class LibreOfficeHelp(BuiltSource):
                 + [(opens[item], item, text) for item, text in texts["openings"] if item in opens],
                 "passages": [(item, item, text) for item, text in texts["passages"]],
             }
-            closed = {text for found in rows.values() for _, item, text in found if item in held_out}
+            closed = {text_key(text) for found in rows.values() for _, item, text in found if item in held_out}
             for side, found in rows.items():
                 by_group = distinct(found, len(kept), closed, side, lost)
                 writer.write(side, language, ((group, items[item].id, text) for group, (item, text) in by_group.items()))
@@ -385,12 +385,12 @@ def heading_groups(titles: Sequence[str], kept: int) -> list[int]:
 
 
 def distinct(
-    rows: Iterable[tuple[int, int, str]], kept: int, closed: Container[str], side: str, lost: Counter[str]
+    rows: Iterable[tuple[int, int, str]], kept: int, closed: Container[int], side: str, lost: Counter[str]
 ) -> dict[int, tuple[int, str]]:
     """The (item, text) of each group among (group, item, text) rows.
 
     Of the first `kept` groups, those whose text no other of them has; of the rest, which are for training alone, the first
-    text, unless it is held out (`closed`). What is left out is counted in `lost`.
+    text, unless it is held out (`closed`, by `text_key`). What is left out is counted in `lost`.
     """
     rows = list(rows)
     occurrences = Counter(text for group, _, text in rows if group < kept)
@@ -398,7 +398,7 @@ def distinct(
     for group, item, text in rows:
         if group < kept and occurrences[text] > 1:
             lost[f"text of several {side}"] += 1
-        elif group >= kept and text in closed:
+        elif group >= kept and text_key(text) in closed:
             lost["text for training that is held out"] += 1
         else:
             found.setdefault(group, (item, text))
