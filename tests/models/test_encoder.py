@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
 from pathlib import Path
 
@@ -160,3 +162,17 @@ def test_a_length_limit_without_room_for_text_is_refused(make_encoder) -> None:
 def test_a_transformer_whose_heads_do_not_divide_it_is_refused() -> None:
     with pytest.raises(InputError, match=r"model\.heads=3 does not divide model\.hidden=16"):
         ScratchTransformer(PathsConfig(), layers=1, hidden=16, heads=3)
+
+
+def test_an_untrained_static_encoder_weighs_the_tokens_that_texts_share_by_their_information(tmp_path: Path) -> None:
+    """Random rows are almost at right angles: the cosine is that of bags of tokens, each weighed by -log p."""
+    torch.manual_seed(0)
+    model = StaticModel(PathsConfig(cache=str(tmp_path)), dimensions=4096, vocabulary=500)
+    encoder = model.encoder(TrainingSample())
+    texts = [*SENTENCES, *(f"{one} {other}" for one, other in itertools.pairwise(SENTENCES))]
+    vocabulary = json.loads(encoder.tokenizer.to_str())["model"]["vocab"]
+    weight = np.array([-score for _, score in vocabulary])
+    bags = np.stack([np.bincount(encoder.tokenizer.encode(text).ids, minlength=len(weight)) * weight for text in texts])
+    bags /= np.linalg.norm(bags, axis=1, keepdims=True)
+    found = encoder.encode(texts, "passage")
+    np.testing.assert_allclose(found @ found.T, bags @ bags.T, atol=0.08)
