@@ -148,7 +148,7 @@ class LibreOfficeHelp(BuiltSource):
             }
             closed = {text_key(text) for found in rows.values() for _, item, text in found if item in held_out}
             for side, found in rows.items():
-                by_group = distinct(found, len(kept), closed, side, lost)
+                by_group = distinct(found, len(kept), held_out, closed, side, lost)
                 writer.write(side, language, ((group, items[item].id, text) for group, (item, text) in by_group.items()))
             for reason, count in lost.items():
                 dropped[reason][language] += count
@@ -385,12 +385,17 @@ def heading_groups(titles: Sequence[str], kept: int) -> list[int]:
 
 
 def distinct(
-    rows: Iterable[tuple[int, int, str]], kept: int, closed: Container[int], side: str, lost: Counter[str]
+    rows: Iterable[tuple[int, int, str]],
+    kept: int,
+    held_out: Container[int],
+    closed: Container[int],
+    side: str,
+    lost: Counter[str],
 ) -> dict[int, tuple[int, str]]:
     """The (item, text) of each group among (group, item, text) rows.
 
-    Of the first `kept` groups, those whose text no other of them has; of the rest, which are for training alone, the first
-    text, unless it is held out (`closed`, by `text_key`). What is left out is counted in `lost`.
+    Of the first `kept` groups, those whose text no other of them has; of the rest the first text. Nothing is trained on whose
+    text (`closed`, by `text_key`) the items that are `held_out` have too. What is left out is counted in `lost`.
     """
     rows = list(rows)
     occurrences = Counter(text for group, _, text in rows if group < kept)
@@ -398,7 +403,7 @@ def distinct(
     for group, item, text in rows:
         if group < kept and occurrences[text] > 1:
             lost[f"text of several {side}"] += 1
-        elif group >= kept and text_key(text) in closed:
+        elif item not in held_out and text_key(text) in closed:
             lost["text for training that is held out"] += 1
         else:
             found.setdefault(group, (item, text))
