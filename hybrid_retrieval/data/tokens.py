@@ -80,7 +80,7 @@ def tokenise(
 ) -> TokenStore:
     """The token store of one side (``queries`` or ``passages``) of a set, built on first use, `chunk` texts at a time."""
     table: TextTable = getattr(pairs, side)
-    key = {"version": VERSION, **tokenization.fingerprint, "texts": pairs.directory.name, "side": side}
+    key = {"version": VERSION, **tokenization.fingerprint, "texts": pairs.meta["fingerprint"], "side": side}
 
     def make(directory: Path) -> None:
         texts = track(table.column("text").batches(chunk), f"tokenising {side}", -(-len(table) // chunk), show)

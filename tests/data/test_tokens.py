@@ -82,3 +82,17 @@ def test_a_finished_store_is_opened_and_not_built_again(pairs, tmp_path) -> None
 def test_texts_without_any_token_make_an_empty_store(pairs, tmp_path) -> None:
     store = tokenise(pairs, "queries", Characters(), 200, Cache.at(tmp_path / "cache"), show=False)
     assert store.tokens.tolist() == [[]] * 4
+
+
+def test_other_texts_in_a_folder_of_the_same_name_have_tokens_of_their_own(pairs, tmp_path) -> None:
+    """As where a set was deleted and built again from newer files."""
+    cache, tokenization = Cache.at(tmp_path / "cache"), Characters()
+    tokenise(pairs, "passages", tokenization, 200, cache, show=False)
+    (tmp_path / "again" / "set").mkdir(parents=True)
+    writer = PairsWriter(tmp_path / "again" / "set", "set", LANGUAGES)
+    for language in LANGUAGES[:2]:
+        writer.write("passages", language, [(g, str(g), "other") for g in range(23)])
+    writer.write("queries", "en", [(g, str(g), "") for g in range(4)])
+    writer.finish({}, {})
+    store = tokenise(ParallelPairs.open(tmp_path / "again" / "set"), "passages", tokenization, 200, cache, show=False)
+    assert store.tokens.tolist() == [tokenization.ids("other")] * 46
