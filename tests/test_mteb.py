@@ -165,7 +165,7 @@ def test_the_metadata_are_the_encoders(bi_encoder: BiEncoder) -> None:
     assert meta.n_parameters == sum(weight.numel() for weight in bi_encoder.parameters()) > 0
     assert meta.memory_usage_mb == pytest.approx(meta.n_parameters * 4 / 2**20)
     assert meta.embed_dim == bi_encoder.dimensions
-    assert meta.max_tokens == 256
+    assert meta.max_tokens == 128
     assert meta.similarity_fn_name.value == "cosine"
     before = meta.revision
     next(bi_encoder.parameters()).data[0] += 1

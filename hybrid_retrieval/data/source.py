@@ -62,7 +62,7 @@ class SourceText:
     @property
     def key(self) -> Any:
         """All that a sample depends on."""
-        return [pairs.directory.name for pairs in self.sets]
+        return [pairs.meta["fingerprint"] for pairs in self.sets]
 
     def sample(self, characters: int) -> list[str]:
         """Passages and questions in a fixed random order, about `characters` of each language, from all sets alike."""

@@ -77,8 +77,9 @@ def test_capitals_that_are_not_to_be_seen_are_refused_or_lower_cased(save: Save)
     config.write_text(json.dumps({**json.loads(config.read_text()), "do_lower_case": True}))
     assert as_saved(path, WITHIN) == WITHIN
     tokenizer = json.loads((path / "tokenizer.json").read_text())
-    lower, *rest = tokenizer["normalizer"]["normalizers"]
-    assert lower == {"type": "Lowercase"}
+    normalizers = tokenizer["normalizer"]["normalizers"]
+    rest = [step for step in normalizers if step != {"type": "Lowercase"}]
+    assert rest != normalizers
     for normalizer in (None, {"type": "Sequence", "normalizers": rest}):
         (path / "tokenizer.json").write_text(json.dumps({**tokenizer, "normalizer": normalizer}))
         with pytest.raises(InputError, match="do_lower_case=true, but its tokenizer keeps capitals"):

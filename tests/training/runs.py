@@ -31,9 +31,9 @@ DROPOUT = ["model=tiny", "model.hidden=16", "model.layers=1", "model.vocabulary=
 STOPS_EARLY = [
     *("trainer.max_steps=200", "trainer.val_check_interval=5", "training.checkpoint_every=5"),
     *("callbacks.early_stopping.patience=2", "training.monitor=val/crosslingual/map"),
-    *("optimizer.lr=3", "optimizer.schedule=constant", "optimizer.warmup=0", "optimizer.weight_decay=0"),
+    *("optimizer.lr=5e-3", "optimizer.schedule=constant", "optimizer.warmup=0", "optimizer.weight_decay=0"),
 ]
-"""A rate so high that the measure soon falls twice in a row: the best step is not the first that is validated."""
+"""A rate that is kept up: the measure soon falls twice in a row, and the best step is not the first that is validated."""
 TO_THE_END = ["trainer.max_steps=64", "trainer.val_check_interval=10", "training.checkpoint_every=7"]
 
 
