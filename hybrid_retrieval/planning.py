@@ -171,7 +171,6 @@ def plan_job(job: JobConfig, device: Device, sample: int) -> Plan:
     parts = assemble(replace(job, model=model), empty=True)
     encoder, data, loss = parts.module.encoder, parts.data, parts.module.loss
     assert loss is not None
-    data.prepare_data()
     data.setup()
     steps, ranks, cached = job.trainer["max_steps"], job.world_size, job.training.grad_cache
     batches = steps * job.trainer.get("accumulate_grad_batches", 1)

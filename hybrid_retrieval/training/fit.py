@@ -104,7 +104,6 @@ def prepare(job: JobConfig) -> Prepared:
     parts = assemble(job)
     if job.trainer.get("strategy") == "fsdp":
         check_shardable(parts.module.encoder)
-    parts.data.prepare_data()
     parts.data.setup()
     parts.module.bind(parts.data)
     check_lost(parts.data, job.strict)
