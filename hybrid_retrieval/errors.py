@@ -89,7 +89,7 @@ class Lasting:
     def _unread(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
+        except OSError:  # its reader left, or the disk under it is full
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
