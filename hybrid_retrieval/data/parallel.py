@@ -230,6 +230,8 @@ class PairsWriter:
         known = fingerprint(self.languages, *texts, query_rows, passage_rows, every, kind[0])
         for reason, dropped in sorted(meta.get("dropped", {}).items()):
             by_language = isinstance(dropped, Mapping)
+            if not (any(dropped.values()) if by_language else dropped):
+                continue
             said = ", ".join(f"{name} {count:,}" for name, count in sorted(dropped.items())) if by_language else f"{dropped:,}"
             log.info("left out of %s, %s: %s", self.name, reason, said)
         record = {"name": self.name, "languages": self.languages, "counts": counts, "fingerprint": known, **meta}
