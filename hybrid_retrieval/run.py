@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import ssl
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -144,7 +143,6 @@ def run_rank(
 
 def _remove_hydras(directory: Path) -> None:
     """Hydra makes a directory for every process; only the first rank's is the run's."""
-    shutil.rmtree(directory / ".hydra", ignore_errors=True)
     (directory / "run.log").unlink(missing_ok=True)
     if directory.is_dir() and not any(directory.iterdir()):
         directory.rmdir()
