@@ -41,7 +41,7 @@ are seeds of one system; without, runs that differ in more than their seed are d
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare what the command line names; the exit code is 2 where it cannot be compared."""
-    parser = argparse.ArgumentParser("python -m hybrid_retrieval.compare", description=DESCRIPTION, epilog=EPILOG)
+    parser = argparse.ArgumentParser("hybrid-retrieval compare", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("systems", metavar="SYSTEM", nargs="+", help="two or more, the reference first")
     parser.add_argument("--benchmark", metavar="NAME", help="one benchmark (default: all that every system has)")
     parser.add_argument("--setting", choices=tuple(SETTINGS), help="one setting (default: all)")

@@ -18,7 +18,7 @@ from hybrid_retrieval.errors import InputError, outlive_readers
 
 def main() -> None:
     """Build the default data set; as root, refresh missing package lists when that is what it takes."""
-    parser = argparse.ArgumentParser(prog="python -m hybrid_retrieval.prepare", description=__doc__)
+    parser = argparse.ArgumentParser(prog="hybrid-retrieval prepare", description=__doc__)
     parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     with_exit_code(prepare)

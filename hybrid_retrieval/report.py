@@ -15,7 +15,7 @@ EPILOG = "A single PATH with several runs below it is a sweep: its comparison is
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Report on the runs that the command line names; the exit code is 2 where they cannot be shown."""
-    parser = argparse.ArgumentParser("python -m hybrid_retrieval.report", description=DESCRIPTION, epilog=EPILOG)
+    parser = argparse.ArgumentParser("hybrid-retrieval report", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="run directory or sweep directory")
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="where a comparison goes (the sweep directory, or ./comparison)"

@@ -188,7 +188,7 @@ Replay = Callable[[Card, str, Path], tuple[dict[str, float], str]]
 
 def main(arguments: Sequence[str] | None = None, replay: Replay | None = None) -> int:
     """Replay what the command line names, each system by `replay` (see the function of this name)."""
-    parser = argparse.ArgumentParser("python -m hybrid_retrieval.verify", description=DESCRIPTION, epilog=EPILOG)
+    parser = argparse.ArgumentParser("hybrid-retrieval verify", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("cards", metavar="CARD", nargs="*", help="names or files (default: every card)")
     parser.add_argument("--have", metavar="NEED[,NEED ...]", default="", help=f"what is here: {', '.join(NEEDS)}")
     parser.add_argument("--all", action="store_true", help="all of that is here")

@@ -14,6 +14,8 @@ import pytest
 import torch
 import yaml
 
+import hybrid_retrieval
+from hybrid_retrieval.__main__ import COMMANDS
 from tests.command_output import assert_one_line, last_line
 from tests.conftest import SMALL, Command, command_environment
 
@@ -244,3 +246,18 @@ def test_what_a_retriever_lacks_is_said_before_anything_is_encoded(trained: Path
     done = in_process("evaluate", *common, "dataset=synthetic", "retriever=[random,center]")
     assert_one_line(done, "retriever=center works on an encoder's embeddings")
     assert not (tmp_path / "d" / "per_query.parquet").exists()
+
+
+def test_every_command_is_behind_the_front_door(cache: Path, tmp_path: Path) -> None:
+    def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "hybrid_retrieval", *arguments]
+        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, env=command_environment(cache))
+
+    commands = {path.stem for path in Path(hybrid_retrieval.__file__).parent.glob("*.py") if "__main__" in path.read_text()}
+    assert set(COMMANDS) == commands - {"__main__"}
+    assert all(name in ask().stdout for name in COMMANDS)
+    assert_one_line(ask("evalute"), "did you mean 'evaluate'?")
+    assert_one_line(ask("evaluate", "checkpoint=absent"), "checkpoint=absent")
+    done = ask("run", *SMALL, "trainer.devices=2", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["world_size"] == 2

@@ -31,6 +31,7 @@ STATISTICS = {"evaluation.statistics.resampling", "evaluation.statistics.signifi
 """And what reporting tests differences by."""
 
 MAY_IMPORT = {
+    "__main__": {"errors", "command"},
     "errors": set(),
     "config": {"errors"},
     "cache": {"errors", "files"},
