@@ -29,10 +29,11 @@ class DivergenceError(InputError):
 
 
 class Terminated(SystemExit):
-    """SIGTERM came; exit code 143. Training raises it when the last checkpoint is written."""
+    """A signal came that asks to end; exit code 128 and its number. Training raises it when the last checkpoint is written."""
 
-    def __init__(self) -> None:
-        super().__init__(143)
+    def __init__(self, sent: int = signal.SIGTERM) -> None:
+        super().__init__(128 + sent)
+        self.what = "interrupted" if sent == signal.SIGINT else "terminated"
 
 
 def exit_on_sigterm() -> None:

@@ -29,7 +29,7 @@ CHUNK = 4096
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 LANGUAGE = re.compile(r"[^\W_][\w.-]{0,39}")
-GRADE = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]*)?")
+GRADE = re.compile(r"[+-]?[0-9]{1,9}(\.0*)?")
 KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
 
@@ -127,9 +127,9 @@ def check_id(value: str, place: str) -> str:
 
 
 def read_grade(value: str, place: str) -> int:
-    """The whole part of a grade."""
+    """A grade: a whole number."""
     if not GRADE.fullmatch(value.strip(" ")):
-        raise InputError(f"{place}: {value[:30]!r} is not a grade; expected a number of at most 9 digits, such as 0 or 1")
+        raise InputError(f"{place}: {value[:30]!r} is not a grade; expected a whole number of at most 9 digits, such as 0 or 1")
     return int(float(value))
 
 

@@ -291,5 +291,6 @@ def _recording(started: list[BaseProcess]) -> BaseContext:
 
 def _end_with_training(*_: object) -> None:
     """A signal to the whole process group is the training process's to answer; a worker ends with it."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for sent in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sent, signal.SIG_IGN)
     end_with_parent()
