@@ -51,11 +51,13 @@ def export(run: Path, to: Path, which: str = "best", dimensions: int | None = No
     saved = run_record.read_config(run) if (run / run_record.CONFIG).exists() else {}
     before = _encoder(run, which, saved)
 
-    from hybrid_retrieval.cache import scratch
+    from hybrid_retrieval.cache import scratch, sweep
     from hybrid_retrieval.shipping import directory
 
+    lengths, place = before.settings, to.absolute().parent
     encoder = directory.ready(before, dimensions)
-    with scratch(to.absolute().parent) as work:
+    sweep(place, [""])
+    with scratch(place) as work:
         folder = work / "export"
         folder.mkdir()
         directory.write(encoder, folder)
@@ -75,9 +77,9 @@ def export(run: Path, to: Path, which: str = "best", dimensions: int | None = No
         if to.exists():
             to.rmdir()
         folder.rename(to)
-    if encoder.settings.max_query_length != before.settings.max_query_length:
-        lengths = f"{encoder.settings.longest} tokens, not to {before.settings.max_query_length}"
-        print(f"queries are read to {lengths}: a static model has one length there, the passages'")
+    if encoder.settings.max_query_length != lengths.max_query_length:
+        tokens = f"{encoder.settings.max_query_length} tokens, not to {lengths.max_query_length}"
+        print(f"queries are read to {tokens}: a static model has one length there, the passages'")
     print(f"exported to {to}: {encoder.dimensions} dimensions, similarity {'cosine' if encoder.settings.normalize else 'dot'}")
 
 

@@ -107,7 +107,9 @@ def assert_same(run: Path, to: Path, dimensions: int | None = None) -> None:
     assert len(np.unique(expected.round(4), axis=0)) > 5
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout", [name if name in ("static", "labse") else pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS]
+)
 def test_a_run_is_exported_loads_and_is_scored_the_same(
     layout: str, in_process: Command, exported: Export, tmp_path: Path
 ) -> None:
@@ -156,8 +158,10 @@ def test_leading_dimensions_are_kept_and_an_export_is_exported_again(run: Path, 
     assert "8 dimensions" in done.stdout
     assert_same(run, tmp_path / "cut", 8)
     (tmp_path / "again").mkdir()
+    (tmp_path / ".unfinished-killed" / "export").mkdir(parents=True)
     assert exported(str(tmp_path / "cut"), "--to", str(tmp_path / "again")).returncode == 0
     assert_same(run, tmp_path / "again", 8)
+    assert {path.name for path in tmp_path.iterdir()} == {"cut", "again"}
 
 
 def test_what_cannot_be_exported_is_one_line_and_nothing_is_left(

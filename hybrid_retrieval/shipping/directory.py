@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,14 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.files import write_text
+from hybrid_retrieval.files import read_mapping, write_text
 from hybrid_retrieval.models import kernels
 from hybrid_retrieval.models.adapters import merge_adapters
 from hybrid_retrieval.models.encoder import BiEncoder, EncoderSettings, Role
 from hybrid_retrieval.models.sentence_transformer import MODULES, OLD_NAMES, POOLINGS, SETTINGS
 from hybrid_retrieval.models.static import StaticBackbone
 from hybrid_retrieval.models.tokenization import special_tokens
-from hybrid_retrieval.models.transformer import TransformerBackbone
+from hybrid_retrieval.models.transformer import TransformerBackbone, model_of_config
 from hybrid_retrieval.shipping.texts import TEXTS
 
 TOLERANCE = 1e-5
@@ -44,9 +43,10 @@ STAND_IN = 0x10FF00
 
 
 def ready(encoder: BiEncoder, dimensions: int | None = None) -> BiEncoder:
-    """The encoder as it leaves: on the CPU in float32, adapters merged, `dimensions` leading ones, transformers' own operators.
+    """The encoder as it leaves, in place of the one that is given, which is used up.
 
-    A static one reads queries as far as passages: sentence-transformers has one length for a table of token embeddings.
+    It is on the CPU in float32, with adapters merged, `dimensions` leading ones, and transformers' own operators. A static one
+    reads queries as far as passages: sentence-transformers has one length for a table of token embeddings.
 
     Raises:
         InputError: the encoder has fewer dimensions.
@@ -56,8 +56,11 @@ def ready(encoder: BiEncoder, dimensions: int | None = None) -> BiEncoder:
         settings = replace(settings, max_query_length=settings.longest, max_passage_length=settings.longest)
     if settings.dimensions and settings.dimensions > encoder.dimensions:
         raise InputError(f"--dimensions {dimensions} is more than the encoder's {encoder.dimensions}")
-    backbone = deepcopy(encoder.backbone).cpu().float()
+    backbone = encoder.backbone.cpu().float()
     merge_adapters(backbone)
+    if isinstance(backbone, TransformerBackbone) and backbone.options.lora:
+        merged, backbone = backbone.model, TransformerBackbone(model_of_config(backbone.model.config), backbone.padding)
+        backbone.model.load_state_dict(merged.state_dict())  # and not what bfloat16 made of constants
     copy = BiEncoder(backbone, encoder.tokenizer, settings)
     if copy.projection is not None and encoder.projection is not None:
         copy.projection.load_state_dict(encoder.projection.state_dict())
@@ -160,6 +163,10 @@ def _write_transformer(encoder: BiEncoder, backbone: TransformerBackbone, folder
         **known,
     )
     named.save_pretrained(folder)
+    file = folder / "tokenizer_config.json"
+    _write_json(
+        file, {**read_mapping(file), "tokenizer_class": "PreTrainedTokenizerFast"}
+    )  # transformers before 5 reads it too
     config: dict[str, Any] = {"max_seq_length": settings.longest, "do_lower_case": False}
     if settings.max_query_length != settings.max_passage_length:
         config |= {"query_length": settings.max_query_length, "document_length": settings.max_passage_length}
