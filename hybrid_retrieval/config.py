@@ -369,7 +369,7 @@ def _derived(kind: type) -> set[type]:
     return {derived for one in below for derived in (one, *_derived(one))}
 
 
-def check_read(node: Any, kind: type, key: str) -> None:
+def check_read(node: Any, kind: type | tuple[type, ...], key: str) -> None:
     """Refuse a config node out of a file that names, however deep in it, another class than `locate` finds for a file."""
     if isinstance(node, Mapping):
         if "_target_" in node:

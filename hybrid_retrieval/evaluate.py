@@ -155,35 +155,17 @@ def _published(node: Mapping[str, Any], paths: PathsConfig, strict: bool) -> Enc
     """A published encoder, or an endpoint, as a config of the group ``model`` names it.
 
     Raises:
-        InputError: it has no weights before it is trained, or its directory says that it is used otherwise.
+        InputError: it has no weights before it is trained.
     """
     from hybrid_retrieval.models.encoder import Encoder, Model
-    from hybrid_retrieval.models.sentence_transformer import as_saved
-    from hybrid_retrieval.models.transformer import PretrainedTransformer
+    from hybrid_retrieval.models.published import PublishedModel
 
-    if isinstance(node.get("projection"), int):
-        raise InputError(f"model.projection={node['projection']} is a layer that only training gives weights; choose null")
     model = build(node, (Model, Encoder), "model", paths=paths)
-    if not isinstance(model, Model):
-        model.strict = strict
-        return cast("Encoder", model)
-    encoder = model.build(model.tokenizer(Untrained()))
-    encoder.strict = strict
-    if isinstance(model, PretrainedTransformer):
-        encoder.settings = as_saved(model.directory, encoder.settings)
-    return encoder.eval()
-
-
-class Untrained:
-    """Stands for the training text of a model that is not trained."""
-
-    @property
-    def key(self) -> Any:
+    if isinstance(model, Model) and not isinstance(model, PublishedModel):
         raise InputError("this model= has no weights before it is trained; choose a published one, or checkpoint=RUN_DIR")
-
-    def sample(self, characters: int) -> list[str]:
-        del characters
-        return list(self.key)
+    encoder = model.load() if isinstance(model, PublishedModel) else model
+    encoder.strict = strict
+    return cast("Encoder", encoder)
 
 
 def _write_record(directory: Path, config: EvaluateConfig, trained: Path | None, saved: Mapping[str, Any]) -> None:

@@ -10,11 +10,12 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from hybrid_retrieval.errors import InputError
 
-MODEL_FILES = ("*.json", "*.model", "*.txt", "*.safetensors", "*.bin", "*/config.json", "2_Dense/*")
+MODEL_FILES = ("*.json", "*.model", "*.txt", "*.safetensors", "*.bin")
+"""Patterns, of which a star stands for folders too."""
 OTHER_RUNTIMES = ("onnx/*", "openvino/*")
 
 
@@ -81,14 +82,15 @@ class Hub:
         try:
             _greet(self.endpoint, self.patience)
             files = HfApi(self.endpoint).list_repo_files(repository, revision=revision)
-            safe = any(file.endswith(".safetensors") for file in files)
+            safe = {PurePosixPath(file).parent for file in files if file.endswith(".safetensors")}
+            twice = [file for file in files if file.endswith(".bin") and PurePosixPath(file).parent in safe]
             return Path(
                 snapshot_download(
                     repository,
                     revision=revision,
                     cache_dir=self.cache_dir,
                     allow_patterns=list(MODEL_FILES),
-                    ignore_patterns=[*OTHER_RUNTIMES, *(["*.bin"] if safe else [])],
+                    ignore_patterns=[*OTHER_RUNTIMES, *twice],
                     endpoint=self.endpoint,
                 )
             )

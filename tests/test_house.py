@@ -57,6 +57,8 @@ MAY_IMPORT = {
     "run": FOUNDATION | {"command", "run_record", "audit", "benchmarking", "training", "reporting"},
     "evaluate": FOUNDATION | {"command", "run_record", "data", "models", "benchmarking", "training", "reporting"},
     "report": {"errors", "config", "command", "reporting"},
+    "shipping": FOUNDATION | {"models"},
+    "export": FOUNDATION | {"command", "run_record", "data", "models", "benchmarking", "evaluation", "training", "shipping"},
     "compare": {"errors", "files", "evaluation", "reporting"},
     "interop": FOUNDATION | {"evaluation", "models", "training"},
     "verify": {"errors", "config", "files", "command", "reporting"} | FIGURES,

@@ -1,0 +1,1 @@
+"""A trained encoder as other programs take it."""
