@@ -15,6 +15,7 @@ COMMANDS = {
     "report": "tables, figures and pages of finished runs, anew",
     "prepare": "fetch and build a data set before it is needed",
     "plan": "the cost of a job or sweep before it runs",
+    "push": "a model and its card to a hub",
     "verify": "replay score cards",
 }
 """Modules of the package that are commands, and what each is for."""
