@@ -16,6 +16,7 @@ COMMANDS = {
     "export": "an encoder as a directory for sentence-transformers, and as ONNX",
     "prepare": "fetch and build a data set before it is needed",
     "plan": "the cost of a job or sweep before it runs",
+    "push": "a model and its card to a hub",
     "verify": "replay score cards",
 }
 """Modules of the package that are commands, and what each is for."""

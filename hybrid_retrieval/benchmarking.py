@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from hybrid_retrieval import run_record
 from hybrid_retrieval.config import EvaluationConfig, PathsConfig, build
@@ -29,7 +28,7 @@ from hybrid_retrieval.evaluation.retrievers.retriever import LearnsFromText, Ret
 from hybrid_retrieval.evaluation.scoring.embeddings import embedding_store
 from hybrid_retrieval.evaluation.scoring.search import search
 from hybrid_retrieval.evaluation.trec import write_embeddings, write_qrels, write_run
-from hybrid_retrieval.files import recorded, write_text
+from hybrid_retrieval.files import recorded
 from hybrid_retrieval.models.encoder import BiEncoder, Encoder
 
 log = logging.getLogger(__name__)
@@ -190,8 +189,7 @@ def score_benchmarks(
             folder.mkdir(parents=True, exist_ok=True)
             of_text = trained_on if isinstance(retriever, OverDense) else None
             found = _score(retriever, benchmarks, config, folder, f" ({name})", of_text)
-            record = yaml.safe_dump(_record(directory, name, retriever), sort_keys=False, allow_unicode=True)
-            write_text(folder / run_record.CONFIG, record)
+            run_record.record_config(folder, _record(directory, name, retriever))
             run_record.write_metrics(folder, found)
             figures |= {f"{BASELINES}/{name}/{key}": value for key, value in found.items()}
     return figures

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,7 +15,6 @@ from hybrid_retrieval import run_record
 from hybrid_retrieval.command import asked_by_name, hydra_command
 from hybrid_retrieval.config import EvaluationConfig, PathsConfig, build, check_read, construct
 from hybrid_retrieval.errors import InputError, reading
-from hybrid_retrieval.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +43,7 @@ def main(composed: DictConfig) -> None:
     """One encoder, or retrievers alone, on the chosen benchmarks, into a directory of its own."""
     trained = _run_directory(composed)
     saved = run_record.read_config(trained) if trained else {}
-    config = _checked(composed, saved)
+    config = _checked(composed, trained, saved)
     if trained is None and not config.model and not config.retriever:
         raise InputError("nothing to score: give checkpoint=RUN_DIR, model=NAME or retriever=[bm25]")
     directory = Path(HydraConfig.get().runtime.output_dir)
@@ -95,12 +93,12 @@ def _run_directory(composed: DictConfig) -> Path | None:
     return trained
 
 
-def _checked(composed: DictConfig, saved: Mapping[str, Any]) -> EvaluateConfig:
+def _checked(composed: DictConfig, trained: Path | None, saved: Mapping[str, Any]) -> EvaluateConfig:
     """The config with its types checked, and with what it takes from that of a trained run."""
     if not composed.dataset and (dataset := saved.get("dataset")):
         from hybrid_retrieval.data.source import Source
 
-        check_read(dataset, Source, f"{run_record.CONFIG}: dataset")
+        check_read(dataset, Source, f"{(trained or Path()) / run_record.CONFIG}: dataset")
         composed.dataset = dataset
     plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
     plain["evaluation"] = _as_trained(construct(EvaluationConfig, plain["evaluation"], "evaluation"), saved)
@@ -177,7 +175,7 @@ def _write_record(directory: Path, config: EvaluateConfig, trained: Path | None,
         what = {"model": config.model, "choices": {"model": str(model)}}
     here = {"benchmark": config.benchmark, "paths": asdict(config.paths), "evaluation": asdict(config.evaluation)}
     record = {**saved, **here, "retriever": config.retriever, **what}
-    write_text(directory / run_record.CONFIG, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+    run_record.record_config(directory, record)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import yaml
 
 import hybrid_retrieval
 from hybrid_retrieval.__main__ import COMMANDS
+from hybrid_retrieval.files import record_text
 from tests.command_output import assert_one_line, last_line
 from tests.conftest import SMALL, Command, command_environment
 
@@ -229,7 +230,7 @@ def test_evaluate_reads_texts_as_the_run_did_and_leaves_an_unfinished_run_alone(
     subprocess.run(["cp", "-r", str(trained), str(run)], check=True)
     config = (run / "config.yaml").read_text()
     assert "documents: whole" in config
-    (run / "config.yaml").write_text(config.replace("documents: whole", "documents: chunks").replace("float16", "float32"))
+    record_text(run / "config.yaml", config.replace("documents: whole", "documents: chunks").replace("float16", "float32"))
     done = command("evaluate", f"checkpoint={run}", "benchmark=held_out", "evaluation.dtype=float16", "hydra.run.dir=again")
     assert done.returncode == 0, done.stderr
     assert "as in the run: evaluation.documents=chunks" in done.stderr

@@ -25,6 +25,8 @@ class Source(ABC):
     """A data set by name. Constructors take config values and the job's ``paths``; nothing is read before `pairs`."""
 
     name: str
+    license: str | None = None
+    """Of its text, as the hub calls licences, ``mpl-2.0``; None where it is not known."""
 
     @abstractmethod
     def at_hand(self) -> bool:
@@ -48,9 +50,9 @@ class Source(ABC):
         return SourceText(self.sets())
 
     def provenance(self) -> list[dict[str, Any]]:
-        """The fingerprint of each set, and its origin: path, or revision or version and checksum."""
+        """The fingerprint and licence of each set, and its origin: path, or revision or version and checksum."""
         known = [(pairs.name, pairs.meta["fingerprint"], pairs.meta["provenance"]) for pairs in self.sets()]
-        return [{"name": name, "fingerprint": content, **origin} for name, content, origin in known]
+        return [{"name": name, "fingerprint": content, "license": self.license, **origin} for name, content, origin in known]
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""A trained encoder as other programs take it."""
+"""What leaves a run directory for others to use."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hybrid_retrieval.files import record_text
 from hybrid_retrieval.training.checkpoint import read_checkpoint
 from tests.command_output import assert_one_line
 from tests.conftest import SMALL, Command
@@ -199,7 +200,7 @@ def test_every_case_of_resume(in_process: Command, tmp_path: Path) -> None:
     assert_one_line(changed, "optimizer.lr, seed")
     # What its other processes decided is taken over: chunks of a size that this machine would not choose.
     config = tmp_path / "run" / "config.yaml"
-    config.write_text(config.read_text().replace("chunk_tokens: 2048", "chunk_tokens: 77"))
+    record_text(config, config.read_text().replace("chunk_tokens: 2048", "chunk_tokens: 77"))
     (tmp_path / "run" / "metrics.json").unlink()
     assert in_process("run", *SMALL, "resume=auto", "hydra.run.dir=run").returncode == 0
     assert "chunk_tokens: 77" in config.read_text()

@@ -62,6 +62,9 @@ class Mixture(Source):
         factors = [self._size_factor(size) for size in sizes]
         return [dataclasses.replace(pairs, weight=pairs.weight * factor) for pairs, factor in zip(found, factors, strict=True)]
 
+    def provenance(self) -> list[dict[str, Any]]:
+        return [{**one, "name": name} for name, (source, _) in self._members.items() for one in source.provenance()]
+
     def _size_factor(self, size: int) -> float:
         """The size to the power 1/temperature; a set without edges is never drawn."""
         if self.set_choice == "uniform":

@@ -64,6 +64,7 @@ class Mmarco(BuiltSource):
     validation_share: Share = 0.001
 
     name = kind = "mmarco"
+    license = "non-commercial: MS MARCO's terms"
     version = 1
     hub: ClassVar[Hub] = Hub()
 
