@@ -58,7 +58,7 @@ MAY_IMPORT = {
     "evaluate": FOUNDATION | {"command", "run_record", "data", "models", "benchmarking", "training", "reporting"},
     "report": {"errors", "config", "command", "reporting"},
     "compare": {"errors", "files", "evaluation", "reporting"},
-    "interop": FOUNDATION | {"evaluation", "models", "training"},
+    "interop": FOUNDATION | {"data", "sampling", "evaluation", "models", "training"},
     "verify": {"errors", "config", "files", "command", "reporting"} | FIGURES,
 }
 """Room (or top-level module) -> the rooms, or modules of them, that it may look into."""
