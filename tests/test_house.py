@@ -61,7 +61,7 @@ MAY_IMPORT = {
     "export": FOUNDATION | {"command", "run_record", "data", "models", "benchmarking", "evaluation", "training", "shipping"},
     "push": {"errors", "files", "hub", "command", "reporting", "shipping"},
     "compare": {"errors", "files", "evaluation", "reporting"},
-    "interop": FOUNDATION | {"evaluation", "models", "training"},
+    "interop": FOUNDATION | {"data", "sampling", "evaluation", "models", "training"},
     "verify": {"errors", "config", "files", "command", "reporting"} | FIGURES,
 }
 """Room (or top-level module) -> the rooms, or modules of them, that it may look into."""

@@ -123,6 +123,28 @@ class TokenisedSet:
         return self.pairs.passages if column else self.pairs.queries
 
 
+def availability(sets: Sequence[ParallelPairs], split: str, columns: tuple[int, int] = (0, 1)) -> Availability:
+    """The edges of a split by the languages that the texts on either side exist in, for a sampler to draw from.
+
+    Args:
+        columns: of the first and of the second side of a pair.
+    """
+    found = []
+    for pairs in sets:
+        runs = pairs.patterns(split)
+        first, second = ((runs.queries, runs.passages)[column] for column in columns)
+        found.append(SetAvailability(pairs.name, pairs.languages, first, second, runs.starts, runs.stops, pairs.weight))
+    return Availability(found)
+
+
+def text_rows(pairs: ParallelPairs, column: int, groups: Ints, languages: Ints, union: Sequence[str]) -> Ints:
+    """Text rows of groups of a side in `languages` of the sets' `union`; -1 where there is none."""
+    of_union = np.array([pairs.languages.index(name) if name in pairs.languages else -1 for name in union])
+    table = pairs.passages if column else pairs.queries
+    rows: Ints = table.rows[groups, of_union[languages]].astype(np.int64)
+    return rows
+
+
 class Collator:
     """Turns global batches of pairs into the tensors of one rank.
 
@@ -153,14 +175,8 @@ class Collator:
         return next((one.dimensions for one in self.sets[0].taught.values()), 0)
 
     def availability(self, split: str) -> Availability:
-        """The edges of a split by the languages that the texts on either side exist in, for a sampler to draw from."""
-        found = []
-        for one in self.sets:
-            runs = one.pairs.patterns(split)
-            first, second = ((runs.queries, runs.passages)[column] for column in self.columns)
-            name, languages, weight = one.pairs.name, one.pairs.languages, one.pairs.weight
-            found.append(SetAvailability(name, languages, first, second, runs.starts, runs.stops, weight))
-        return Availability(found)
+        """The edges of a split, for a sampler to draw from."""
+        return availability([one.pairs for one in self.sets], split, self.columns)
 
     def __call__(self, step: int, pairs: PairIndices, rank: int = 0, ranks: int = 1) -> PairBatch:
         """A global batch as one of `ranks` sees it."""
@@ -200,10 +216,7 @@ class Collator:
 
     def _rows(self, index: int, column: int, groups: Ints, languages: Ints) -> Ints:
         """Text rows of groups in languages of the union; -1 where there is none."""
-        own = self.sets[index].pairs.languages
-        of_union = np.array([own.index(name) if name in own else -1 for name in self.languages])
-        rows: Ints = self.sets[index].table(column).rows[groups, of_union[languages]].astype(np.int64)
-        return rows
+        return text_rows(self.sets[index].pairs, column, groups, languages, self.languages)
 
     def _most_answers(self, pairs: PairIndices) -> int:
         """The largest number of passage groups that answer a query of the batch."""

@@ -42,48 +42,15 @@ from hybrid_retrieval.evaluation.benchmarks.tydiqa import Tydiqa
 from hybrid_retrieval.evaluation.retrievers.random import RandomVectors
 from tests.command_output import assert_one_line
 from tests.conftest import Command
+from tests.small_layouts import small
 
 SECONDS = 20
 LANGUAGES = ("de", "en")
 NUMBERS = range(6)
 Content = dict[str, bytes]
 
-
 UNCOUNTED = (None, None)
 RELEASES = {"xquad_r": Release("xquad-r", "rev", dict.fromkeys(LANGUAGES, (*UNCOUNTED, "")))}
-TYDIQA = dict.fromkeys(("en", "fi"), (*UNCOUNTED, None))
-MIRACL = dict.fromkeys(("sw", "yo"), (None, len(NUMBERS)))
-MR_TYDI = dict.fromkeys(("sw", "th"), UNCOUNTED)
-MTOP = dict.fromkeys(LANGUAGES)
-
-
-class SmallLareqa(Lareqa):
-    releases = RELEASES
-
-
-class SmallTydiqa(Tydiqa):
-    published = TYDIQA
-
-
-class SmallMiracl(Miracl):
-    published = MIRACL
-    shard = 4
-
-
-class SmallMrTydi(MrTydi):
-    published = MR_TYDI
-
-
-class SmallBelebele(Belebele):
-    questions = None
-
-
-class SmallMkqa(Mkqa):
-    examples = None
-
-
-class SmallMtop(Mtop):
-    utterances = MTOP
 
 
 def lines(records: list[Any]) -> bytes:
@@ -188,20 +155,20 @@ class Layout:
 LAYOUTS = {
     "xquad_r": Layout(
         lambda: {f"xquad-r/{one}.json": squad("q", breaks=True) for one in LANGUAGES},
-        lambda paths: SmallLareqa(paths, "xquad_r"),
+        lambda paths: small(Lareqa, releases=RELEASES)(paths, "xquad_r"),
     ),
     "tydiqa": Layout(
         lambda: {
             f"tydiqa-goldp/tydiqa.goldp.{one}.dev.json": squad(f"{name}-", breaks=False)
             for one, name in (("en", "english"), ("fi", "finnish"))
         },
-        SmallTydiqa,
+        small(Tydiqa, published=dict.fromkeys(("en", "fi"), (*UNCOUNTED, None))),
     ),
-    "miracl": Layout(miracl, SmallMiracl),
-    "mr_tydi": Layout(mr_tydi, SmallMrTydi),
-    "belebele": Layout(belebele, lambda paths: SmallBelebele(paths, list(LANGUAGES))),
-    "mkqa": Layout(mkqa, lambda paths: SmallMkqa(paths, list(LANGUAGES))),
-    "mtop": Layout(mtop, lambda paths: SmallMtop(paths, "intent")),
+    "miracl": Layout(miracl, small(Miracl, published=dict.fromkeys(("sw", "yo"), (None, len(NUMBERS))), shard=4)),
+    "mr_tydi": Layout(mr_tydi, small(MrTydi, published=dict.fromkeys(("sw", "th"), UNCOUNTED))),
+    "belebele": Layout(belebele, lambda paths: small(Belebele, questions=None)(paths, list(LANGUAGES))),
+    "mkqa": Layout(mkqa, lambda paths: small(Mkqa, examples=None)(paths, list(LANGUAGES))),
+    "mtop": Layout(mtop, lambda paths: small(Mtop, utterances=dict.fromkeys(LANGUAGES))(paths, "intent")),
     "beir": Layout(lambda: beir("test"), lambda paths: BeirParallel(paths, "set")),
     "beir parquet": Layout(lambda: beir("test", "parquet"), lambda paths: BeirParallel(paths, "set")),
     "beir training": Layout(lambda: beir("train", "jsonl.gz"), lambda paths: BeirPairs(paths, "set", validation_share=0.2)),
