@@ -112,7 +112,8 @@ class Hub:
             InputError: a name that no repository can have, no token, or a hub that does not answer.
         """
         from huggingface_hub import constants
-        from huggingface_hub.utils import HFValidationError, validate_repo_id
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
         try:
             validate_repo_id(repository)

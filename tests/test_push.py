@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 import socket
+import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from hybrid_retrieval import push
+from hybrid_retrieval.files import record_text
 from tests.stand_in_hub import LARGE, StandIn, stand_in_hub
 
 TOKEN = "hf_secretsecret"
@@ -84,6 +89,32 @@ def test_what_was_pushed_can_be_had(pushed: Push, model: Path, tmp_path: Path) -
         assert pushed(str(model), "me/mine", "--endpoint", server.address)[0] == 0
         directory = server.hub(tmp_path / "cache").model_directory("me/mine", None, "advice")
     assert (directory / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+
+
+def test_a_run_is_exported_first_with_its_card(
+    pushed: Push, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    record_text(run / "metrics.json", '{"train/seconds": 1.25}')
+    with stand_in_hub({}, token=TOKEN) as server:
+        monkeypatch.setattr(push, "EXPORT", "hybrid_retrieval.nowhere")
+        refused(
+            pushed(str(run), "me/mine", "--endpoint", server.address), f"{run} is a run directory, which cannot be exported"
+        )
+        assert not server.posted
+        exporter = types.ModuleType("exporter")
+        exporter.export = lambda source, to: shutil.copytree(model, to) if source == run else None  # type: ignore[attr-defined]
+        exporter.__spec__ = importlib.util.spec_from_loader("exporter", None)
+        monkeypatch.setitem(sys.modules, "exporter", exporter)
+        monkeypatch.setattr(push, "EXPORT", "exporter")
+        code, printed = pushed(str(run), "me/mine", "--endpoint", server.address, "--licence", "apache-2.0")
+    assert code == 0, printed
+    arrived = server.repositories["me/mine"]
+    assert arrived["model.safetensors"] == FILES["model.safetensors"]
+    assert arrived["README.md"].startswith(b"---\nlibrary_name: sentence-transformers\nlicense: apache-2.0\n")
+    assert b'SentenceTransformer("me/mine")' in arrived["README.md"]
+    assert "results/model_meta.json" in arrived
 
 
 @pytest.fixture

@@ -318,7 +318,7 @@ def _training(run: RunDirectory) -> dict[str, Any]:
         "evaluation": ("checkpoint",),
     }
     config = {group: run.config.get(group) or {} for group in groups}
-    found = {name: run.choices[name] for name in ("dataset", "sampler", "model", "loss") if name in run.choices}
+    found: dict[str, str] = {key: run.choices[key] for key in ("dataset", *groups) if key in run.choices}
     found |= {
         f"{group}.{key}": str(values[key])
         for group, keys in groups.items()

@@ -58,6 +58,7 @@ def test_names_are_the_entries_own_and_distinct(paths: PathsConfig, two: None) -
     assert [pairs.name for pairs in mixture.sets()] == ["a", "b", "large"]
     assert [record["name"] for record in mixture.provenance()] == ["a", "b", "large"]
     assert all(record["path"].endswith(record["name"][-5:]) for record in mixture.provenance()[2:])
+    assert [record["license"] for record in mixture.provenance()] == [None, None, None]
     for entries in ([entry("small"), entry("small")], [entry("small", name="large"), entry("large")]):
         with pytest.raises(InputError, match=r"dataset\.sources\[1\]\.name='(small|large)' is taken"):
             Mixture(paths, entries)

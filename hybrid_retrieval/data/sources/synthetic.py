@@ -35,7 +35,7 @@ class Synthetic(BuiltSource):
     seed: Seed = 0
 
     name = kind = "synthetic"
-    license = "none needed: generated"
+    license = "none needed"
     version = 1
 
     def __post_init__(self) -> None:
