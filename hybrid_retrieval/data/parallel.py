@@ -38,6 +38,8 @@ SPLITS = ("train", "validation", "test")
 SCHEMA = pa.schema([("key", pa.int64()), ("id", pa.large_string()), ("text", pa.large_string())])
 MAX_LANGUAGES = 64
 SCORES = "scores.npy"
+EMPTY = "with an empty text"
+"""How the reasons end for which a set has left out texts that are empty, or null."""
 CHUNK = 65_536
 """Rows that are written together."""
 
@@ -143,6 +145,12 @@ class ParallelPairs:
             directory=directory,
             scores=_load(directory / SCORES) if (directory / SCORES).exists() else None,
         )
+
+    @property
+    def empty(self) -> int:
+        """How many texts were left out because there is nothing in them."""
+        found = [count for reason, count in self.meta.get("dropped", {}).items() if reason.endswith(EMPTY)]
+        return sum(sum(count.values()) if isinstance(count, Mapping) else count for count in found)
 
     def patterns(self, split: str) -> Patterns:
         """The availability patterns of a split's edges."""

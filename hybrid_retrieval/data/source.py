@@ -150,17 +150,21 @@ def components(links: Sequence[tuple[int, int]] | npt.NDArray[Any], count: int) 
     return labels
 
 
-def find_folder(path: str, data: str | None, key: str) -> Path:
+def find_folder(path: str, data: str | None, key: str, or_file: bool = False) -> Path:
     """`path`, of the config's `key`, as given, or under ``paths.data`` (`data`) where only that is a folder.
+
+    Args:
+        or_file: a file will do, too.
 
     Raises:
         InputError: no folder can have that name, or none whose name can be written down.
     """
+    there = Path.exists if or_file else Path.is_dir
     try:
         given = Path(path).expanduser()
-        if data and not given.is_absolute() and not given.is_dir():
+        if data and not given.is_absolute() and not there(given):
             below = Path(data).expanduser() / given
-            given = below if below.is_dir() else given
+            given = below if there(below) else given
         name = given.resolve().name
         given.is_dir()
     except (OSError, ValueError, RuntimeError) as error:
