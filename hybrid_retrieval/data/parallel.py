@@ -17,7 +17,7 @@ import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -129,6 +129,9 @@ class ParallelPairs:
     """Of its draws in a mixture, relative to the other sets."""
     scores: npt.NDArray[np.float32] | None = None
     """float32 [edges, 1 + negatives]: what a teacher gave the passage and each negative of an edge, NaN where it is unknown."""
+
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """By side, where there is one: what stands before each text, after the encoder's own prefix."""
 
     @classmethod
     def open(cls, directory: Path) -> ParallelPairs:

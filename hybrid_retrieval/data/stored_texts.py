@@ -79,6 +79,11 @@ class StoredTexts(Sequence[str]):
         return np.cumsum([len(chunk) for chunk in self.column.chunks])
 
 
+def prompted(texts: Sequence[str], prompt: str) -> Sequence[str]:
+    """The texts with their set's prompt before each: what an encoder is given, whose own prefix goes before that."""
+    return [prompt + text for text in texts] if prompt else texts
+
+
 def take(texts: Sequence[str], rows: npt.NDArray[np.int64]) -> list[str]:
     """The texts of `rows`, stored or not."""
     return texts.take(rows) if isinstance(texts, StoredTexts) else [texts[row] for row in rows.tolist()]
