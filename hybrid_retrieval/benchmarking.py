@@ -80,8 +80,8 @@ def check_texts(encoder: BiEncoder, benchmarks: Mapping[str, LoadedBenchmark]) -
     """Before a training whose scores would be refused by ``strict=true``: tokenise the benchmarks' texts."""
     encoder.strict = True
     for name, benchmark in benchmarks.items():
-        encoder.tokenise(benchmark.collection.queries.texts, "query", f"{name} queries")
-        encoder.tokenise(benchmark.collection.corpus.texts, "passage", f"{name} corpus")
+        encoder.tokenise(benchmark.collection.queries.given(), "query", f"{name} queries")
+        encoder.tokenise(benchmark.collection.corpus.given(), "passage", f"{name} corpus")
 
 
 def load_retrievers(nodes: Mapping[str, Any]) -> dict[str, Retriever]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
 from hybrid_retrieval.errors import InputError
@@ -74,6 +75,35 @@ class Hub:
             )
         except Exception as error:  # whatever the HTTP library beneath the client raises
             raise InputError(f"{path} of {repository} at {revision} {_why_not(error)}: {advice}") from error
+
+    def dataset_files(self, repository: str, revision: str | None, advice: str) -> tuple[str, list[str]]:
+        """The commit that a revision of a data set stands for (the newest by default), and the names of its files.
+
+        Raises:
+            InputError: it cannot be had; within seconds where the hub is out of reach.
+        """
+        from huggingface_hub import HfApi
+
+        try:
+            _greet(self.endpoint, self.patience)
+            found = HfApi(self.endpoint).dataset_info(repository, revision=revision, timeout=4 * self.patience)
+            return str(found.sha), sorted(one.rfilename for one in found.siblings or [])
+        except Exception as error:  # as above
+            named = f"{repository} at {revision}" if revision else repository
+            raise InputError(f"{named} {_why_not(error)}: {advice}") from error
+
+    def cached_dataset(self, repository: str, revision: str | None) -> tuple[str, list[str]] | None:
+        """The same of what was downloaded before, by whatever uses the cache; the network is not asked."""
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            kept: Any = snapshot_download(
+                repository, repo_type="dataset", revision=revision, cache_dir=self.cache_dir, local_files_only=True
+            )
+        except (LocalEntryNotFoundError, ValueError):
+            return None
+        return Path(kept).name, sorted(file.relative_to(kept).as_posix() for file in Path(kept).rglob("*") if file.is_file())
 
     def model_directory(self, repository: str, revision: str | None, advice: str) -> Path:
         """The snapshot of a model repository: configuration, tokenizer, and weights in one format.

@@ -139,10 +139,14 @@ def availability(sets: Sequence[ParallelPairs], split: str, columns: tuple[int, 
 
 def text_rows(pairs: ParallelPairs, column: int, groups: Ints, languages: Ints, union: Sequence[str]) -> Ints:
     """Text rows of groups of a side in `languages` of the sets' `union`; -1 where there is none."""
-    of_union = np.array([pairs.languages.index(name) if name in pairs.languages else -1 for name in union])
     table = pairs.passages if column else pairs.queries
-    rows: Ints = table.rows[groups, of_union[languages]].astype(np.int64)
+    rows: Ints = table.rows[groups, numbers_in(pairs, union)[languages]].astype(np.int64)
     return rows
+
+
+def numbers_in(pairs: ParallelPairs, union: Sequence[str]) -> Ints:
+    """int64 [union]: the number of each language in a set; -1 where it is not the set's."""
+    return np.array([pairs.languages.index(name) if name in pairs.languages else -1 for name in union])
 
 
 class Collator:
@@ -230,13 +234,15 @@ class Collator:
         """Fill in the hard negatives; where a pair has none in its language, some passage, marked as no candidate."""
         # Where passages stand on the second side, its own: then its length is that of others of the batch.
         filling = row[1, slots] if self.columns[1] else 0
-        for place in range(2, 2 + self.hard_negatives):
-            column = edges[:, place] if edges.shape[1] > place else np.full(len(slots), -1, np.int64)
-            rows = self._rows(index, 1, np.maximum(column, 0), languages)
-            there = (column >= 0) & (rows >= 0)
-            row[place, slots] = np.where(there, rows, filling)
+        columns = self.sets[index].pairs.negatives(
+            edges, numbers_in(self.sets[index].pairs, self.languages)[languages], self.hard_negatives
+        )
+        for place, column in enumerate(columns, 2):
+            groups = edges[np.arange(len(edges)), np.where(column >= 0, column, 1)]
+            rows = self._rows(index, 1, groups, languages)
+            row[place, slots] = np.where(column >= 0, rows, filling)
             key[place, slots] = self.sets[index].pairs.passages.keys[row[place, slots]]
-            group[place, slots] = np.where(there, column + (index << SET_SHIFT), -1)
+            group[place, slots] = np.where(column >= 0, groups + (index << SET_SHIFT), -1)
 
     def _taught(self, pairs: PairIndices, row: Ints) -> tuple[Tensor, ...]:
         """The teacher's embeddings of texts `row` [places, pairs], of queries and of passages; none without a teacher."""

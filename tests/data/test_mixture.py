@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from hybrid_retrieval.config import PathsConfig, build, config_directory
+from hybrid_retrieval.config import PathsConfig, build, choice_values, config_directory
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.sources.mixture import Mixture
 from hybrid_retrieval.errors import InputError
@@ -70,7 +70,7 @@ def test_a_member_takes_the_values_of_its_own_config(paths: PathsConfig, two: No
         {"dataset": "synthetic", "name": "more", "seed": 5, "items": 60},
     ]
     first, second = Mixture(paths, sources).sets()
-    defaults = OmegaConf.load(config_directory() / "dataset" / "synthetic.yaml")
+    defaults = choice_values("dataset", "synthetic")
     assert first.meta["provenance"]["items"] == 50
     assert first.meta["provenance"]["test_share"] == 0.0
     for key in ("validation_share", "test_share"):
