@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--index", metavar="DIR", help="where the index is kept (default: the cache)")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("hybrid_retrieval").setLevel(logging.INFO)
     with_exit_code(lambda: search(chosen))
     return 0
 
@@ -111,9 +112,8 @@ class Searcher:
             found = index.Exact(vectors, str(getattr(encoder, "device", "cpu")), rows)
         else:
             found = index.open_approximate(chosen.index_type, encoder, passages, vectors, cache)
-            how = ", ".join(
-                f"{name} {value:.3f}" if name.startswith("recall") else str(value) for name, value in found.facts.items()
-            )
+            recall, questions = found.facts[f"recall@{index.DEPTH}"], found.facts["questions"]
+            how = f"{chosen.index_type}: recall@{index.DEPTH} {recall:.3f} of exact search ({questions} passages as questions)"
         count = f"{len(passages):,}" if rows is None else f"{len(rows):,} of {len(passages):,}"
         seconds = time.monotonic() - started
         print(f"{count} passages ({', '.join(passages.languages)}), {how}, ready in {seconds:.1f} s", file=sys.stderr)

@@ -153,7 +153,7 @@ def _ivf(vectors: Vectors) -> Any:
     import faiss
 
     lists = max(1, min(2 * int(len(vectors) ** 0.5), len(vectors) // 39))
-    index = faiss.index_factory(vectors.shape[1], f"IVF{lists},SQfp16", faiss.METRIC_INNER_PRODUCT)
+    index: Any = faiss.index_factory(vectors.shape[1], f"IVF{lists},SQfp16", faiss.METRIC_INNER_PRODUCT)
     index.nprobe = -(-lists // PROBED)
     sample = np.random.default_rng(0).choice(len(vectors), min(SAMPLED * lists, len(vectors)), replace=False)
     index.train(as_float32(vectors[np.sort(sample)]).numpy())
@@ -163,7 +163,7 @@ def _ivf(vectors: Vectors) -> Any:
 def _hnsw(vectors: Vectors) -> Any:
     import faiss
 
-    index = faiss.index_factory(vectors.shape[1], f"HNSW{LINKS},SQfp16", faiss.METRIC_INNER_PRODUCT)
+    index: Any = faiss.index_factory(vectors.shape[1], f"HNSW{LINKS},SQfp16", faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction, index.hnsw.efSearch = BUILT_AMONG, SEARCHED_AMONG
     index.train(as_float32(vectors[:1]).numpy())
     return index

@@ -65,7 +65,8 @@ class StoredPassages:
         folder = cache.build("corpora", key, partial(_store, files, paragraphs, path))
         with reading(f"{folder} is damaged (remove it)"):
             table = open_table(folder / ROWS)
-            return cls(*(StoredTexts(table.column(name)) for name in SCHEMA.names), read_text(folder / DIGEST))
+            ids, texts, language = (StoredTexts(table.column(name)) for name in SCHEMA.names)
+            return cls(ids, texts, language, read_text(folder / DIGEST))
 
     @property
     def languages(self) -> list[str]:
