@@ -61,7 +61,7 @@ def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, 
     from hybrid_retrieval.reporting.run_report import report_run
 
     evaluation, paths = config.evaluation, config.paths
-    retrievers = benchmarking.load_retrievers(config.retriever)
+    retrievers = benchmarking.load_retrievers(config.retriever, evaluation)
     encoder = encoder_to_score(trained, config)
     benchmarks = benchmarking.load_benchmarks(config.benchmark, evaluation, paths, asked_by_name("benchmark"))
     learns = config.dataset and benchmarking.learn_from_text(retrievers)

@@ -32,7 +32,7 @@ VERSION = 1
 """Version of the files in a folder of faiss's."""
 DRAWN, DEPTH = 200, 10
 """Passages that are asked for as questions, and the depth, of the recall of an approximate index."""
-LINKS, BUILT_AMONG, SEARCHED_AMONG = 32, 100, 128
+LINKS, BUILT_AMONG, SEARCHED_AMONG = 32, 40, 128
 """Of HNSW: links of a passage, and candidates as the graph is built and as it is searched."""
 PROBED = 16
 """Of IVF: one of so many lists is read."""
