@@ -11,6 +11,7 @@ from hybrid_retrieval.errors import nearest
 COMMANDS = {
     "run": "train, evaluate, report",
     "evaluate": "score a run, a published encoder, an endpoint or retrievers",
+    "search": "questions in, the best passages out, by a run or a published encoder",
     "compare": "whether differences of finished runs are more than chance",
     "report": "tables, figures and pages of finished runs, anew",
     "export": "an encoder as a directory for sentence-transformers, and as ONNX",

@@ -20,11 +20,13 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
 from hybrid_retrieval.evaluation.bias.suite import chosen
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.figures import BASELINES, PER_QUERY, Figures
+from hybrid_retrieval.evaluation.figures import BASELINES, PER_QUERY, Figure, Figures
+from hybrid_retrieval.evaluation.measures import BYTES, POOLED, measure
 from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, evaluate
 from hybrid_retrieval.evaluation.retrievers.dense import Dense, OverDense
 from hybrid_retrieval.evaluation.retrievers.post_hoc import PostHoc
-from hybrid_retrieval.evaluation.retrievers.retriever import LearnsFromText, Retriever
+from hybrid_retrieval.evaluation.retrievers.reduced import Reduced, reductions
+from hybrid_retrieval.evaluation.retrievers.retriever import Index, LearnsFromText, Retriever
 from hybrid_retrieval.evaluation.scoring.embeddings import embedding_store
 from hybrid_retrieval.evaluation.scoring.search import search
 from hybrid_retrieval.evaluation.trec import write_embeddings, write_qrels, write_run
@@ -84,9 +86,10 @@ def check_texts(encoder: BiEncoder, benchmarks: Mapping[str, LoadedBenchmark]) -
         encoder.tokenise(benchmark.collection.corpus.given(), "passage", f"{name} corpus")
 
 
-def load_retrievers(nodes: Mapping[str, Any]) -> dict[str, Retriever]:
-    """The retrievers that are chosen, with their options."""
-    return {name: build(node, Retriever, f"retriever.{name}") for name, node in nodes.items()}
+def load_retrievers(nodes: Mapping[str, Any], config: EvaluationConfig) -> dict[str, Retriever]:
+    """The retrievers that are chosen, with their options, and the encoder's embeddings at less cost."""
+    chosen = {name: build(node, Retriever, f"retriever.{name}") for name, node in nodes.items()}
+    return chosen | reductions(config.dimensions, config.quantization)
 
 
 def learn_from_text(retrievers: Mapping[str, Retriever]) -> bool:
@@ -110,7 +113,8 @@ def check_retrievers(
     Raises:
         InputError: it is not.
     """
-    over = [f"retriever={name}" for name, retriever in retrievers.items() if isinstance(retriever, OverDense)]
+    keys = {name: one.key if isinstance(one, Reduced) else f"retriever={name}" for name, one in retrievers.items()}
+    over = [keys[name] for name, retriever in retrievers.items() if isinstance(retriever, OverDense)]
     learns = [f"retriever={name}" for name, retriever in retrievers.items() if isinstance(retriever, LearnsFromText)]
     if over and not encoder:
         raise InputError(f"{over[0]} works on an encoder's embeddings: give checkpoint=RUN_DIR or model=NAME too")
@@ -118,6 +122,10 @@ def check_retrievers(
         raise InputError(f"{over[0]} needs an embedding a document: evaluation.documents=whole")
     if encoder:
         Dense(encoder, documents=config.documents, overlap=config.overlap).check()
+    dimensions = getattr(encoder, "dimensions", None)
+    for one in retrievers.values():
+        if isinstance(one, Reduced) and dimensions:
+            one.check_dimensions(dimensions)
     if learns and source is None:
         raise InputError(f"{learns[0]} is estimated on training text: name it with dataset=")
     text = _passage_counts(source) if learns and source else {}
@@ -131,7 +139,7 @@ def check_retrievers(
                 f"expected text in every language: add them to dataset.languages{restrict}"
             )
         for one in retrievers.values():
-            if isinstance(one, PostHoc) and (dimensions := getattr(encoder, "dimensions", None)):
+            if isinstance(one, PostHoc) and dimensions:
                 one.check([min(one.texts, text[name]) for name in collection.languages], dimensions)
 
 
@@ -217,6 +225,8 @@ def _score(
     for name, benchmark in benchmarks.items():
         result = evaluate(retriever, benchmark.collection, f"{name}{suffix}", wanted)
         figures.append(result.figures)
+        if config.dimensions or config.quantization:
+            figures.append(_size(name, result.index))
         tables.append(result.per_query())
         _keep(name, result, config, directory)
     with recorded(directory / PER_QUERY) as part:
@@ -224,6 +234,15 @@ def _score(
     whole = Figures.joined(figures)
     whole.write(directory)
     return whole.metrics()
+
+
+def _size(name: str, index: Index) -> Figures:
+    """The bytes of a passage's embedding; nothing of what has none."""
+    if index.embeddings is None:
+        return Figures()
+    _, corpus = index.embeddings
+    size = index.bytes_per_passage or corpus.shape[1] * corpus.dtype.itemsize
+    return Figures((Figure(name, *POOLED, measure(BYTES), None, None, float(size)),))
 
 
 def _keep(name: str, result: Evaluation, config: EvaluationConfig, directory: Path) -> None:

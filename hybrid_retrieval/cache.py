@@ -32,15 +32,15 @@ class Cache:
     root: Path
 
     @classmethod
-    def at(cls, path: str | os.PathLike[str]) -> Cache:
-        """The cache at `path`, created if need be; InputError when nothing can be written there."""
+    def at(cls, path: str | os.PathLike[str], key: str = "paths.cache") -> Cache:
+        """The cache at `path`, which `key` names, created if need be; InputError when nothing can be written there."""
         root = Path(path).expanduser()
         try:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=root):
                 pass
         except OSError as error:
-            raise InputError(f"paths.cache={root} cannot be written ({error.strerror}); choose another folder") from error
+            raise InputError(f"{key}={root} cannot be written ({error.strerror}); choose another folder") from error
         sweep_once(root.resolve())
         return cls(root)
 

@@ -25,6 +25,7 @@ from hybrid_retrieval.reporting.pairwise import (
     Difference,
     Ranked,
     difference_table,
+    drop_line,
     matrix_table,
     ranking_table,
 )
@@ -35,28 +36,33 @@ from hybrid_retrieval.reporting.tables import Table, console, p_value, show
 DESCRIPTION = """Compare the per-query values of two or more systems on the questions that all of them have.
 A difference is the new system minus the reference, which is named first; its interval and p respect that the translations of
 one question belong together, and that seeds vary where a system has several."""
+REPLICATES = 10_000
+SHUT = 3
+"""The exit code where a gate names a drop."""
 EPILOG = """SYSTEM is [NAME=]PATH[,PATH ...]: run directories, folders of them, or quoted patterns. With a NAME, all its runs
 are seeds of one system; without, runs that differ in more than their seed are different systems."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare what the command line names; the exit code is 2 where it cannot be compared."""
+    """Compare what the command line names; the exit code is 2 where it cannot be compared, 3 where a gate is shut."""
     parser = argparse.ArgumentParser("hybrid-retrieval compare", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("systems", metavar="SYSTEM", nargs="+", help="two or more, the reference first")
     parser.add_argument("--benchmark", metavar="NAME", help="one benchmark (default: all that every system has)")
     parser.add_argument("--setting", choices=tuple(SETTINGS), help="one setting (default: all)")
     parser.add_argument("--measure", metavar="NAME[,NAME ...]", help="measures, or 'all' (default: mAP, or nDCG@10, or MRR)")
     parser.add_argument("--matrix", action="store_true", help="also the differences by query and corpus language")
+    parser.add_argument(
+        "--gate", action="store_true", help="exit with 3 where the second of two systems is worse than the first"
+    )
     parser.add_argument("--out", metavar="FILE", type=Path, help="write everything as JSON")
-    parser.add_argument("--replicates", metavar="N", type=int, default=10_000, help="of the resampling (default: 10000)")
+    parser.add_argument("--replicates", metavar="N", type=int, help="of the resampling (default: 10000; of a gate, enough)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the resampling (default: 0)")
     chosen = parser.parse_args(arguments)
     try:
-        compare(chosen)
+        return compare(chosen)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 @dataclass(frozen=True)
@@ -76,21 +82,28 @@ class Question:
     seen: bool = False
 
 
-def compare(chosen: argparse.Namespace) -> None:
-    """Print the comparison, and write it where ``--out`` says.
+def compare(chosen: argparse.Namespace) -> int:
+    """Print the comparison, and write it where ``--out`` says; 3 where ``--gate`` is shut, else 0.
 
     Raises:
         InputError: an argument is at fault, or the systems have no question in common.
     """
-    if chosen.replicates < 1:
+    if chosen.replicates is not None and chosen.replicates < 1:
         raise InputError(f"--replicates={chosen.replicates}; expected 1 or more")
     for name, most in (("replicates", 1_000_000), ("seed", 2**32 - 1)):
-        if not 0 <= getattr(chosen, name) <= most:
+        if not 0 <= (getattr(chosen, name) or 0) <= most:
             raise InputError(f"--{name}={getattr(chosen, name)} is outside 0..{most}")
     systems = find_systems(chosen.systems)
-    resampling = {"replicates": chosen.replicates, "seed": chosen.seed}
+    if chosen.gate and len(systems) != 2:
+        raise InputError(f"--gate compares two systems, got {len(systems)}: {', '.join(system.name for system in systems)}")
     results = PerQuery.read([run.path for system in systems for run in system.runs])
     questions, notes = _questions(results, systems, chosen)
+    gated = [one for one in questions if not one.seen and measure(one.measure).better] if chosen.gate else []
+    tests = sum(len(one.common.pairs) + 1 for one in gated)
+    enough = max(REPLICATES, round(2 * tests / LEVEL))
+    resampling = {"replicates": chosen.replicates or enough, "seed": chosen.seed}
+    if tests / (resampling["replicates"] + 1) >= LEVEL:
+        raise InputError(f"--replicates={chosen.replicates} are too few for the {tests} tests of --gate; expected {enough}")
     found = [
         difference
         for question in questions
@@ -104,16 +117,20 @@ def compare(chosen: argparse.Namespace) -> None:
     ranked = [place for one in several for place in _ranking(one, whole, resampling)]
     single = [one.name for one in systems if len(one.runs) == 1 and one.runs[0].config.get("seed") is not None]  # not BM25
     cells = max(Counter((one.benchmark, one.measure, one.systems) for one in pairs).values(), default=0)
-    if chosen.matrix and (least := cells / (chosen.replicates + 1)) >= LEVELS[-1]:
+    if chosen.matrix and (least := cells / (resampling["replicates"] + 1)) >= LEVELS[-1]:
         enough = round(2 * cells / LEVELS[-1])
         notes.append(
             f"{cells} language pairs: no corrected p is below {p_value(least)}; --replicates={enough} tells smaller ones."
         )
     if single and len(single) < len(systems):
         notes.insert(0, f"{', '.join(single)}: one run; how it varies with its seed is not in the intervals.")
+    for one, other in combinations(systems, 2):
+        if same := one.same_run(other):
+            notes.insert(0, f"{one.name} and {other.name} are the same run, {same}.")
+    gate = Gate.of(found) if chosen.gate else None
     screen = console()
     show(screen, *_tables(whole, ranked, matrix if chosen.matrix else [], systems))
-    for line in [LEGEND, *sorted({one.method for one in whole}), *notes]:
+    for line in [LEGEND, *sorted({one.method for one in whole}), *notes, *(gate.said() if gate else [])]:
         screen.print(line, markup=False, soft_wrap=True)
     if chosen.out is not None:
         _write(
@@ -125,8 +142,58 @@ def compare(chosen: argparse.Namespace) -> None:
                 "matrix": [asdict(one) for one in matrix],
                 "ranking": [asdict(place) for place in ranked],
                 "notes": notes,
+                **({"gate": {"drops": [asdict(one) for one in gate.drops], "tests": len(gate.tried)}} if gate else {}),
             },
         )
+    return SHUT if gate and gate.drops else 0
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A release's differences from its base: of macro means and of every language pair, corrected as one family.
+
+    Attributes:
+        tried: of all measures that have a good end, with p after Holm over all of them: a release that is no worse is stopped
+            in one case of twenty at most, however many benchmarks, measures and languages there are.
+    """
+
+    tried: list[Difference]
+
+    @classmethod
+    def of(cls, differences: Sequence[Difference]) -> Gate:
+        """Of all differences of two systems.
+
+        Raises:
+            InputError: no measure says which end is the good one.
+        """
+        tried = [one for one in differences if not one.seen and measure(one.measure).better]
+        if not tried:
+            names = ", ".join(sorted({one.measure for one in differences}))
+            raise InputError(f"--gate needs a measure with a good end, such as map; got {names}")
+        return cls(_corrected(tried, lambda _: None))
+
+    @property
+    def drops(self) -> list[Difference]:
+        """Those for the worse that are significant."""
+        return [one for one in self.tried if _gain(one) < 0 and one.corrected < LEVEL]
+
+    def said(self) -> Iterator[str]:
+        """A line for each drop, or one that says that there is none."""
+        base, system = self.tried[0].baseline, self.tried[0].system
+        family = f"{len(self.tried)} tests, Holm-corrected together"
+        if all(one.difference == 0 and one.low == one.high == 0 for one in self.tried):
+            yield f"gate: open; {system} and {base} are equal on every question ({family})"
+        elif not self.drops:
+            yield f"gate: open; {system} is nowhere significantly worse than {base} ({family})"
+        else:
+            yield f"gate: shut; {system} is significantly worse than {base} in {len(self.drops)} of {family}:"
+            yield from (f"  {drop_line(one)}" for one in self.drops)
+        if blind := sum(2.0 ** (1 - one.questions) * len(self.tried) >= LEVEL for one in self.tried):
+            yield f"gate: {blind} of the tests have too few questions for any drop to be significant"
+
+
+def _gain(one: Difference) -> float:
+    return one.difference if measure(one.measure).better == "higher" else -one.difference
 
 
 def _questions(results: PerQuery, systems: Sequence[System], chosen: argparse.Namespace) -> tuple[list[Question], list[str]]:
@@ -139,6 +206,8 @@ def _questions(results: PerQuery, systems: Sequence[System], chosen: argparse.Na
     questions, notes = [], []
     for benchmark in [chosen.benchmark] if chosen.benchmark else scored:
         if scored[benchmark] < results.runs:
+            if chosen.gate:
+                raise InputError(f"--gate: {benchmark} is not scored by every run; score it, or choose with --benchmark=NAME")
             notes.append(f"{benchmark}: not compared, for it is not scored by every run.")
             continue
         never = {language for system in systems for run in system.runs for language in run.figures.never_seen(benchmark)}

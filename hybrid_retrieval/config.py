@@ -195,8 +195,14 @@ class EvaluationConfig:
     """The measures of language bias to report: names as in metrics.json, a list of them, all, or none."""
     replicates: Annotated[int, Range(0, 1_000_000)] = 1000
     """Bootstrap replicates behind the 95% intervals; 0: no intervals."""
+    dimensions: list[Count] = dataclasses.field(default_factory=list)
+    """First dimensions of the embeddings that are scored beside all of them (Matryoshka)."""
+    quantization: list[str] = dataclasses.field(default_factory=list)
+    """int8, binary: embeddings of passages in fewer bits, scored beside the full ones."""
 
     def __post_init__(self) -> None:
+        for name in self.quantization:
+            choice("evaluation.quantization", name, ["int8", "binary"])
         choice("evaluation.checkpoint", self.checkpoint, ["best", "last"])
         choice("evaluation.dtype", self.dtype, ["float16", "float32"])
         choice("evaluation.documents", self.documents, ["whole", "chunks"])

@@ -59,8 +59,8 @@ def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, 
     from hybrid_retrieval.reporting.run_report import report_run
 
     evaluation, paths = config.evaluation, config.paths
-    retrievers = benchmarking.load_retrievers(config.retriever)
-    encoder = _encoder(trained, config)
+    retrievers = benchmarking.load_retrievers(config.retriever, evaluation)
+    encoder = encoder_to_score(trained, config)
     benchmarks = benchmarking.load_benchmarks(config.benchmark, evaluation, paths, asked_by_name("benchmark"))
     learns = config.dataset and benchmarking.learn_from_text(retrievers)
     source = build(config.dataset, Source, "dataset", paths=paths) if learns else None
@@ -130,7 +130,7 @@ def _check_unused(directory: Path) -> None:
         raise InputError(f"{directory} holds a training run that is not finished: choose another hydra.run.dir")
 
 
-def _encoder(trained: Path | None, config: EvaluateConfig) -> Encoder | None:
+def encoder_to_score(trained: Path | None, config: EvaluateConfig) -> Encoder | None:
     """The encoder to score, where it is best used; None for retrievers alone."""
     from torch import nn
 

@@ -98,7 +98,7 @@ def check_config(job: JobConfig) -> None:
 
     fit.configured(job)
     benchmarking.configured(job.benchmark, job.evaluation, job.paths)
-    benchmarking.load_retrievers(job.retriever)
+    benchmarking.load_retrievers(job.retriever, job.evaluation)
 
 
 def _best_score(run_dir: Path) -> float | None:
@@ -204,7 +204,7 @@ def run(
     facts["benchmarks"] = _origins(benchmarks)
     if state == "unfinished":
         run_record.check_data(run_dir, facts)
-    retrievers = benchmarking.load_retrievers(job.retriever)
+    retrievers = benchmarking.load_retrievers(job.retriever, job.evaluation)
     benchmarking.check_retrievers(retrievers, benchmarks, job.evaluation, prepared.source, prepared.module.encoder)
     if job.strict:
         benchmarking.check_texts(prepared.module.encoder, benchmarks)

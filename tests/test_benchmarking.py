@@ -23,7 +23,8 @@ def source(cache: Path) -> Synthetic:
 def retrievers(*names: str) -> dict[str, Retriever]:
     """With the options of their configs."""
     return load_retrievers(
-        {name: yaml.safe_load((config_directory() / "retriever" / f"{name}.yaml").read_text()) for name in names}
+        {name: yaml.safe_load((config_directory() / "retriever" / f"{name}.yaml").read_text()) for name in names},
+        EvaluationConfig(),
     )
 
 

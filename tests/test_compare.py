@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -244,3 +245,87 @@ def test_it_starts_without_torch(write_run: Write, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(a), str(b)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def gate(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, list[str]]:
+    """The exit code and the lines of a gate, its verdict first."""
+    capsys.readouterr()
+    code = main([*map(str, arguments), "--gate"])
+    said = capsys.readouterr()
+    assert said.err == ""
+    lines = said.out.splitlines()
+    return code, lines[next(at for at, line in enumerate(lines) if line.startswith("gate: ")) :]
+
+
+def worse_in(path: Path, language: str, column: str = "map", by: float = 0.1) -> None:
+    """Make a run worse for queries of a language in its own corpus."""
+    table = pq.read_table(path / "per_query.parquet").to_pandas()
+    mine = (table.query_language == language) & (table.corpus_language == language)
+    table.loc[mine, column] -= by
+    table.to_parquet(path / "per_query.parquet")
+
+
+def test_a_gate_names_the_language_that_got_worse(write_run: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, tuned = write_run("base"), write_run("tuned", 0.01)
+    code, lines = gate(capsys, f"base={base}", f"tuned={tuned}")
+    assert (code, len(lines)) == (0, 1)
+    assert lines[0] == "gate: open; tuned is nowhere significantly worse than base (15 tests, Holm-corrected together)"
+    worse_in(tuned, "pt_br", by=0.06)
+    code, lines = gate(capsys, f"base={base}", f"tuned={tuned}", "--out", tmp_path / "out.json")
+    assert code == 3
+    assert lines[0].startswith("gate: shut; tuned is significantly worse than base in 1 of 15 tests")
+    assert lines[1].startswith("  toy Mo. mAP pt_br: ")
+    content = json.loads((tmp_path / "out.json").read_text())["gate"]
+    assert [one["query_language"] for one in content["drops"]] == ["pt_br"]
+    worse_in(tuned, "pt_br", by=-0.06)
+    table = pq.read_table(tuned / "per_query.parquet").to_pandas()
+    pair = (table.query_language == "de") & (table.corpus_language == "en")
+    table.loc[pair, "map"] -= 0.1
+    table.to_parquet(tuned / "per_query.parquet")
+    assert gate(capsys, f"base={base}", f"tuned={tuned}")[1][1].startswith("  toy Cr. mAP de-en: ")
+
+
+def test_a_gate_knows_the_good_end_and_takes_several_measures(write_run: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    far, near = write_run("far"), write_run("near", 0.1)
+    code, lines = gate(capsys, far, near, "--measure", "map,recall@1,rank_distance")
+    assert (code, lines[0].count("(34 tests")) == (0, 1)
+    code, lines = gate(capsys, near, far, "--measure", "map,rank_distance")
+    assert code == 3
+    assert sum("Rank distance" in line for line in lines) == 4
+    assert all("(+" in line for line in lines if "Rank distance" in line)
+    assert all("(-" in line for line in lines if " mAP" in line)
+
+
+def test_a_gate_of_equal_models_is_open(write_run: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = write_run("a"), write_run("b")
+    pq.write_table(pq.read_table(a / "per_query.parquet"), b / "per_query.parquet")
+    code, lines = gate(capsys, a, b)
+    assert (code, len(lines)) == (0, 1)
+    assert lines[0].startswith("gate: open; b and a are equal on every question")
+    assert "same run" not in capsys.readouterr().out
+    few = [write_run(name, gain, questions=["x", "y"]) for name, gain in (("good", 0.5), ("bad", 0.0))]
+    code, lines = gate(capsys, *few)
+    assert code == 0
+    assert lines[1] == "gate: 15 of the tests have too few questions for any drop to be significant"
+
+
+def test_what_a_gate_cannot_decide_is_said_in_one_line(write_run: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b, c = write_run("a"), write_run("b"), write_run("c")
+    assert "--gate compares two systems, got 3: a, b, c" in refused(capsys, a, b, c, "--gate")
+    assert "one system to compare" in refused(capsys, a, "--gate")
+    assert "--replicates=100 are too few for the 15 tests of --gate; expected 10000" in refused(
+        capsys, a, b, "--gate", "--replicates", 100
+    )
+    path = b / "per_query.parquet"
+    table = pq.read_table(path).to_pandas()
+    pd.concat([table, table.assign(benchmark="more")], ignore_index=True).to_parquet(path)
+    assert "--gate: more is not scored by every run" in refused(capsys, a, b, "--gate")
+    assert gate(capsys, a, b, "--benchmark", "toy")[0] == 0
+
+
+def test_the_same_run_twice_is_hinted_at(write_run: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    a = write_run("a")
+    assert main([str(a), str(a)]) == 0
+    assert f"(0: a) and (1: a) are the same run, {a}." in capsys.readouterr().out
+    assert main([f"x={a}", f"y={a}"]) == 0
+    assert f"x and y are the same run, {a}." in capsys.readouterr().out

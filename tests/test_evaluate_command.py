@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.models.tokenization import train_unigram
 from tests.command_output import assert_one_line, last_line
 from tests.conftest import SMALL, Command
@@ -509,3 +510,43 @@ def test_a_folder_that_is_no_such_set_is_refused(in_process: Command, tmp_path: 
     lareqa_set(tmp_path / "set", np.random.default_rng(0))
     options = (f"benchmark.lareqa.{argument}" for argument in arguments)
     assert_one_line(in_process("evaluate", "retriever=random", "benchmark=lareqa", *options), part)
+
+
+def test_embeddings_at_less_cost_stand_beside_the_full_ones_from_one_encoding(
+    in_process: Command, save: Save, benchmark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = []
+    encode = BiEncoder.encode
+    monkeypatch.setattr(
+        BiEncoder, "encode", lambda self, texts, *rest: encoded.append(len(texts)) or encode(self, texts, *rest)
+    )
+    smaller = ["evaluation.dimensions=[8,16]", "evaluation.quantization=[int8,binary]"]
+    model = ["model=e5_small", f"model.path={save()}", benchmark, *LENGTHS]
+    done = in_process("evaluate", *model, "benchmark=beir_parallel", "hydra.run.dir=scored", *smaller)
+    assert done.returncode == 0, done.stderr
+    assert sum(encoded) == 2 * len(SENTENCES)  # which are the same in every language
+    metrics = json.loads((tmp_path / "scored" / "metrics.json").read_text())
+    key = "beir_parallel/multilingual"
+    sizes = {"": 64, "dimensions_8": 16, "dimensions_16": 32, "int8": 32, "binary": 4}
+    for name, size in sizes.items():
+        prefix = f"baselines/{name}/" if name else ""
+        assert metrics[f"{prefix}{key}/bytes_per_passage"] == size
+        assert f"{prefix}{key}/map" in metrics
+        assert not name or (tmp_path / "scored" / "baselines" / name / "per_query.parquet").exists()
+    assert "Mo. · int8" in done.stdout
+    assert "Bytes per passage: full 64, binary 4, dimensions_16 32, dimensions_8 16, int8 32." in done.stdout
+    encoded.clear()
+    refusals = {
+        "evaluation.dimensions=[64]": ["evaluation.dimensions=[64]: the encoder has 32"],
+        "evaluation.dimensions=64": ["evaluation.dimensions=64 has the wrong type; expected list"],
+        "evaluation.dimensions=[0]": ["evaluation.dimensions=0 must be above 0"],
+        "evaluation.quantization=[int4]": ["evaluation.quantization='int4' is unknown", "int8"],
+    }
+    for argument, parts in refusals.items():
+        assert_one_line(in_process("evaluate", *model, *FLAGS[:1], "hydra.run.dir=other", argument), *parts)
+    chunks = ["evaluation.documents=chunks", "evaluation.quantization=[int8]"]
+    refused = in_process("evaluate", *model, *FLAGS[:1], "hydra.run.dir=other", *chunks)
+    assert_one_line(refused, "evaluation.quantization=[int8] needs an embedding a document: evaluation.documents=whole")
+    alone = in_process("evaluate", benchmark, *FLAGS[:1], "retriever=[bm25]", "hydra.run.dir=other", chunks[1])
+    assert_one_line(alone, "evaluation.quantization=[int8] works on an encoder's embeddings: give checkpoint=RUN_DIR")
+    assert not encoded

@@ -56,6 +56,7 @@ MAY_IMPORT = {
     "prepare": FOUNDATION | {"command", "data"},
     "run": FOUNDATION | {"command", "run_record", "audit", "benchmarking", "training", "reporting"},
     "evaluate": FOUNDATION | {"command", "run_record", "data", "models", "benchmarking", "training", "reporting"},
+    "search": FOUNDATION | {"command", "run_record", "evaluate", "evaluation", "models", "reporting"},
     "report": {"errors", "config", "command", "reporting"},
     "shipping": FOUNDATION | {"models", "reporting", "evaluation.benchmarks.belebele"} | FIGURES,
     "export": FOUNDATION | {"command", "run_record", "data", "models", "benchmarking", "evaluation", "training", "shipping"},

@@ -70,8 +70,10 @@ class Figure:
 
     @property
     def margin(self) -> float | None:
-        """Half the width of the interval."""
-        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+        """Half the width of the interval; all of it where the value is one of its ends, as at a measure's own limit."""
+        if self.low is None or self.high is None:
+            return None
+        return (self.high - self.low) / (1 if self.value in (self.low, self.high) else 2)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.figures import SEEN, Figure
 from hybrid_retrieval.evaluation.measures import MICRO, POOLED, SETTINGS, Floats, Relevant, measure
 from hybrid_retrieval.evaluation.scoring.ranks import Ranks
-from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals
+from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals, with_exact_limits
 
 
 @dataclass(frozen=True)
@@ -175,13 +176,21 @@ def with_intervals(
             keys += [[*[""] * part.sum(), f"{collection.name}/{setting}/{one}/{SEEN}"] for one in panels]
             wanted += [panel[:, part] for panel in panels.values()]
         found = bootstrap_intervals(wanted, replicates, seed, confidence, clusters=clusters)
+        found = [
+            with_exact_limits(both, panel, clusters, confidence) if measure(one).of_ranks else both
+            for one, panel, both in zip(cycle(panels), wanted, found, strict=False)
+        ]
         if setting in POOLED:  # a column of all queries, drawn by the same clusters
             of_query = np.concatenate([(questions if collection.cluster is None else names)[pair.queries] for pair in judged])
             flat = {
                 one: np.concatenate([pair.values[one] for pair in judged])[:, None] for one in panels if measure(one).of_ranks
             }
             keys += [["", f"{collection.name}/{setting}/{MICRO}{one}"] for one in flat]
-            found += bootstrap_intervals(list(flat.values()), replicates, seed, confidence, clusters=of_query)
+            resampled = bootstrap_intervals(list(flat.values()), replicates, seed, confidence, clusters=of_query)
+            found += [
+                with_exact_limits(both, panel, of_query, confidence)
+                for panel, both in zip(flat.values(), resampled, strict=True)
+            ]
         for names_, both in zip(keys, found, strict=True):
             bounds |= {key: (low, high) for key, low, high in zip(names_, *both.tolist(), strict=True) if np.isfinite(low)}
     for figure in figures:

@@ -30,6 +30,8 @@ EVERY = NOT_FOUND - 1
 """A depth that holds every document that is found."""
 TIES = "ties_"
 """Before the name of a measure: how much of its value hangs on the order of ties; see `hybrid_retrieval.evaluation.ties`."""
+BYTES = "bytes_per_passage"
+"""The name of the size of an embedding: a cost, no measure of retrieval."""
 MICRO = "micro_"
 """Before the name of a measure: its mean over all queries, where languages have different numbers of them."""
 
@@ -198,6 +200,7 @@ MEASURES = {
         *(Measure(stem, heading, None, 4, POOLED) for stem, heading in BIAS_HEADINGS.items()),
         Measure("queries", "Queries", digits=0),
         Measure("left_out", "Left out", digits=0),
+        Measure(BYTES, "Bytes per passage", digits=0),
     )
 }
 """Measures by name without depth. One of language bias that is not here has its name in words as heading, and no good end."""

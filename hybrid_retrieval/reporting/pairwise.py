@@ -89,6 +89,16 @@ def difference_table(rows: Sequence[Difference], never: Mapping[str, Sequence[st
     return Table(title, "Setting", columns, shown, footnote(never))
 
 
+def drop_line(one: Difference) -> str:
+    """One difference in a line, with the language, or the query language and the corpus language, where it is of one."""
+    label, digits = measure(one.measure).label, measure(one.measure).digits
+    pair = [one.query_language, one.corpus_language] if one.setting == "crosslingual" else [one.query_language]
+    where = f" {'-'.join(map(str, pair))}" if one.query_language else ""
+    means = f"{number(one.baseline_mean, digits)} -> {number(one.system_mean, digits)}"
+    difference = number(one.difference, digits, "+")
+    return f"{one.benchmark} {SETTINGS[one.setting]} {label}{where}: {means} ({difference}, Holm p {p_value(one.corrected)})"
+
+
 def ranking_table(rows: Sequence[Ranked]) -> Table:
     """The systems of one benchmark from the best to the worst, in significance clusters."""
     columns = [Column("Measure", None), Column("Cluster"), Column("System", None), Column("Mean"), Column("95% interval")]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.evaluation.figures import CLUSTER, PER_QUERY, PER_QUERY_KEYS
@@ -100,11 +101,24 @@ class PerQuery:
         return CommonQuestions(common, clusters, languages, int(present.any(axis=0).sum() - in_all.sum()))
 
 
+def check_values(path: Path) -> None:
+    """Refuse a file without a row.
+
+    Raises:
+        InputError: it has none, or cannot be read.
+    """
+    check_recorded(path)
+    with reading(f"{path} cannot be read"):
+        rows = pq.read_metadata(path).num_rows
+    if not rows:
+        raise InputError(f"{path} is empty; expected the values of each query: evaluate the run again")
+
+
 def _read(path: Path, benchmark: str | None) -> pd.DataFrame:
     """One run's table: its keys as text, with "" for the pool, and its measures as float64."""
     if not path.is_file():
         raise InputError(f"{path} is not there; expected a run that was evaluated")
-    check_recorded(path)
+    check_values(path)
     with reading(f"{path} cannot be read"):
         table = pd.read_parquet(path, filters=[("benchmark", "==", benchmark)] if benchmark else None)
         if CLUSTER not in table and "query_id" in table:  # written before there were clusters

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.evaluation.figures import PER_QUERY
 from hybrid_retrieval.evaluation.measures import SETTINGS
 from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.page import Picture, Section, write_page
+from hybrid_retrieval.reporting.per_query import check_values
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.seen import MARK, marked
 from hybrid_retrieval.reporting.tables import bias_tables, console, run_table, show
@@ -26,9 +28,11 @@ def report_run(run_dir: Path) -> None:
     """Write ``figures/`` and ``report.html`` of a run directory and print its tables.
 
     Raises:
-        InputError: `run_dir` is not a run directory, or there is nothing in it to show.
+        InputError: `run_dir` is not a run directory, there is nothing in it to show, or its values per query are gone.
     """
     run = RunDirectory.open(run_dir)
+    if (run.path / PER_QUERY).is_file():
+        check_values(run.path / PER_QUERY)
     curves, composition = read_curves(run.path), BatchComposition.read(run.path)
     pictures = draw_run(run, curves, composition)
     if not run.metrics and not pictures:

@@ -23,6 +23,11 @@ class System:
     name: str
     runs: tuple[RunDirectory, ...]
 
+    def same_run(self, other: System) -> Path | None:
+        """A run that is of both."""
+        mine, theirs = ({run.path.resolve(): run.path for run in one.runs} for one in (self, other))
+        return next((path for place, path in mine.items() if place in theirs), None)
+
 
 def find_systems(arguments: Sequence[str]) -> list[System]:
     """The systems that arguments ``[NAME=]PATH[,PATH ...]`` name.

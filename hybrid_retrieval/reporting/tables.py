@@ -11,7 +11,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from hybrid_retrieval.evaluation.figures import SEEN
-from hybrid_retrieval.evaluation.measures import MICRO, POOLED, SETTINGS, TIES, Measure, measure
+from hybrid_retrieval.evaluation.measures import BYTES, MICRO, POOLED, SETTINGS, TIES, Measure, measure
 from hybrid_retrieval.reporting.contest import FLOOR, LEVELS, Contest
 from hybrid_retrieval.reporting.labels import LabelledRun, conditions
 from hybrid_retrieval.reporting.run_directory import RunDirectory
@@ -126,6 +126,7 @@ def run_table(run: RunDirectory, benchmark: str) -> Table:
         *footnote({name: languages for name, languages in never.items() if languages}),
         *_by_chance({suffix.removeprefix(" · ") or run.title: one for suffix, one in systems.items()}, benchmark),
         *_ties(systems, benchmark),
+        *_sizes(systems, benchmark),
     ]
     return Table(f"{benchmark} · {run.title}", "Setting", [column_of(one) for one in measures], rows, notes)
 
@@ -141,6 +142,15 @@ def _by_chance(systems: Mapping[str, RunDirectory], benchmark: str) -> list[str]
     return (
         [f"Rank distance of {', '.join(worse)}: above the {number(expected, 1)} expected of a random ranking."] if worse else []
     )
+
+
+def _sizes(systems: Mapping[str, RunDirectory], benchmark: str) -> list[str]:
+    """The bytes of an embedding, where it was asked for smaller ones."""
+    found = {
+        suffix.removeprefix(" · ") or "full": one.figures.value(benchmark, *POOLED, BYTES) for suffix, one in systems.items()
+    }
+    sizes = [f"{name} {value:,.0f}" for name, value in found.items() if value is not None]
+    return [f"Bytes per passage: {', '.join(sizes)}."] if sizes else []
 
 
 def _ties(systems: Mapping[str, RunDirectory], benchmark: str) -> list[str]:

@@ -157,3 +157,17 @@ def test_bias_and_intervals_join_the_figures_and_the_table(make_collection, tied
     assert pc.mean(means).as_py() == pytest.approx(result.metrics["random/multilingual/rank_distance"])
     assert table["rank_distance"].null_count == sum(setting != "multilingual" for setting in table["setting"].to_pylist())
     assert not [name for name in score(collection, Index(scorer), "", Wanted([])).metrics if "rank_distance" in name]
+
+
+def test_a_figure_at_its_ceiling_is_not_certain() -> None:
+    rows = {language: [(str(number), f"{language} {number}") for number in range(30)] for language in ("de", "en")}
+    judged = {language: [(str(number), str(number), 1) for number in range(30)] for language in rows}
+    collection = RetrievalCollection.parallel("own", rows, rows, judged)
+    same = np.tile(np.eye(30, dtype=np.float32), (2, 1))
+    found = score(collection, Index(DenseScorer(same, same)), wanted=Wanted(replicates=100)).figures
+    for figure in (found.get("own", "monolingual", "mrr"), found.get("own", "monolingual", "recall@1", "de")):
+        assert (figure.value, figure.high) == (1, 1)
+        assert figure.low == pytest.approx(0.025 ** (1 / 30))
+        assert figure.margin == pytest.approx(1 - figure.low)
+    distance = found.get("own", "multilingual", "rank_distance")
+    assert distance.low == distance.value == distance.high

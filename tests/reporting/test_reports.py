@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from lxml import html
 from omegaconf import OmegaConf
@@ -232,3 +234,13 @@ def test_hydra_calls_the_comparison(make_run: Make, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "hybrid" in (tmp_path / "sweep" / "comparison.md").read_text()
     assert "wrote sweep/comparison.html" in done.stdout
+
+
+def test_values_per_query_that_are_gone_are_one_line(make_run: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run("run")
+    names = ["benchmark", "setting", "query_language", "corpus_language", "query_id", "cluster"]
+    pq.write_table(pa.table({name: pa.array([], pa.string()) for name in names}), run / "per_query.parquet")
+    assert main([str(run)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == f"error: {run}/per_query.parquet is empty; expected the values of each query: evaluate the run again\n"

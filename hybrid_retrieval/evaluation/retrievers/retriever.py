@@ -24,11 +24,13 @@ class Index:
         pool: scores in the pooled corpus of all languages.
         language: scores among the documents of one language, where they are not those in the pool (BM25).
         embeddings: of queries and documents, one row each, where the scores are their dot products.
+        bytes_per_passage: of a document's embedding as it would be stored, where that is not as it stands in `embeddings`.
     """
 
     pool: Scorer
     language: Scorer | None = None
     embeddings: tuple[Vectors, Vectors] | None = None
+    bytes_per_passage: int | None = None
 
 
 class Retriever(ABC):

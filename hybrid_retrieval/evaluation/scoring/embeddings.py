@@ -74,11 +74,15 @@ class EmbeddingStore:
     identities: dict[tuple[int, str], str] = field(default_factory=dict, compare=False)
     said: set[Path] = field(default_factory=set, compare=False)
 
-    def embed(self, encoder: Encoder, texts: Sequence[str], role: Role, label: str = "") -> Vectors:
-        """[texts, dimensions], memory-mapped; only rows that are not there yet are encoded."""
+    def embed(self, encoder: Encoder, texts: Sequence[str], role: Role, label: str = "", digest: str | None = None) -> Vectors:
+        """[texts, dimensions], memory-mapped; only rows that are not there yet are encoded.
+
+        Args:
+            digest: of the texts, where it is known.
+        """
         if not len(texts):
             return np.empty((0, 0), self.dtype)
-        key = [VERSION, self._identity(encoder, role), role, self.dtype, len(texts), text_digest(texts)]
+        key = [VERSION, self._identity(encoder, role), role, self.dtype, len(texts), digest or text_digest(texts)]
         job = EncodingJob(encoder, texts, role, label, self.rows)
         known = self.cache.directory("embeddings", key).exists()
         folder = self.cache.build("embeddings", key, partial(job.start, self.dtype))

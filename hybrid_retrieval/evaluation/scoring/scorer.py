@@ -6,6 +6,7 @@ queries against it, so that a corpus that does not fit in memory is read once a 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,6 +64,12 @@ class DenseScorer:
                 release(matrix, slice(at, min(at + CHECKED_AT_ONCE, len(matrix))))
             if bad:
                 raise InputError(f"{bad} of {len(matrix)} {name} embeddings are not finite")
+
+    def asking(self, queries: Vectors) -> DenseScorer:
+        """The same corpus, as far as it is prepared, for other queries, which are finite."""
+        other = copy.copy(self)
+        object.__setattr__(other, "queries", queries)
+        return other
 
     def against(self, documents: slice) -> Block:
         whole = documents == slice(0, len(self.corpus)) and self.corpus.nbytes <= self.packed_bytes

@@ -12,7 +12,7 @@ from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.figures import Figures
 from hybrid_retrieval.evaluation.language_pairs import LanguagePair, aggregate, language_pairs, with_intervals
 from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
-from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals, panel_means
+from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals, panel_means, with_exact_limits
 
 
 def brute_force(panel: np.ndarray, replicates: int, seed: int) -> np.ndarray:
@@ -197,3 +197,21 @@ class TestIntervalsOfFigures:
         assert figures.get("random", "multilingual", "map", pooled[0].query_language).low is None
         assert np.isfinite([one.low for one in figures if one.low is not None]).all()
         assert figures.get("random", "multilingual", "map").low is not None
+
+
+def test_at_a_limit_the_interval_is_clopper_and_pearsons() -> None:
+    panel = np.ones((40, 3))
+    panel[:, 1] = 0
+    panel[0, 2] = 0.5
+    panel[30:, 0] = np.nan
+    bounds = bootstrap_intervals([panel], 200, 0)[0]
+    found = with_exact_limits(bounds, panel)
+    assert (bounds[:, 0] == 1).all()
+    assert found[:, 0] == pytest.approx(list(scipy.stats.binomtest(30, 30).proportion_ci()))
+    assert found[:, 1] == pytest.approx(list(scipy.stats.binomtest(0, 40).proportion_ci()))
+    assert (found[:, 2:] == bounds[:, 2:]).all()
+    clusters = np.arange(40) // 4
+    ones = np.ones((40, 2))
+    of_clusters = with_exact_limits(bootstrap_intervals([ones], 200, 0, clusters=clusters)[0], ones, clusters)
+    for column in range(3):
+        assert of_clusters[:, column] == pytest.approx(list(scipy.stats.binomtest(10, 10).proportion_ci()))
