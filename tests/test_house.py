@@ -93,10 +93,10 @@ def test_imports_point_one_way(path: Path) -> None:
     assert not {module for module in imported(path) if not {module, module.split(".")[0]} & may}
 
 
-def test_sampling_reporting_and_shipping_know_no_torch() -> None:
-    for room in ("sampling", "reporting", "shipping"):
-        for path in (PACKAGE / room).rglob("*.py"):
-            assert not re.search(r"^\s*(import|from) (torch|lightning)\b", path.read_text(), re.MULTILINE), path
+def test_sampling_reporting_and_model_cards_know_no_torch() -> None:
+    paths = [path for room in ("sampling", "reporting") for path in (PACKAGE / room).rglob("*.py")]
+    for path in (*paths, PACKAGE / "shipping" / "card.py", PACKAGE / "shipping" / "command_line.py"):
+        assert not re.search(r"^\s*(import|from) (torch|lightning)\b", path.read_text(), re.MULTILINE), path
 
 
 def test_no_room_without_a_name_of_its_own() -> None:
