@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from hybrid_retrieval import run_record
 from hybrid_retrieval.command import set_up_process, with_exit_code
 from hybrid_retrieval.errors import InputError, exit_on_sigterm, outlive_readers, reading
+from hybrid_retrieval.reporting.run_directory import is_run
+from hybrid_retrieval.shipping.card import write_card
 
 if TYPE_CHECKING:
     from hybrid_retrieval.models.encoder import BiEncoder, Encoder
@@ -27,13 +29,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="of the run (default: best)")
     parser.add_argument("--dimensions", metavar="N", type=int, help="keep the leading N dimensions (Matryoshka)")
     parser.add_argument("--onnx", choices=("float32", "int8"), help="also as ONNX, in DIR/onnx; int8: beside float32")
-    chosen = parser.parse_args(arguments)
-    with_exit_code(lambda: export(chosen.run, chosen.to, chosen.checkpoint, chosen.dimensions, chosen.onnx))
+    parser.add_argument("--licence", metavar="NAME", help="of the weights, for the model card of a run, as apache-2.0")
+    given = vars(parser.parse_args(arguments))
+    with_exit_code(lambda: export(given.pop("run"), given.pop("to"), given.pop("checkpoint"), **given))
     return 0
 
 
-def export(run: Path, to: Path, which: str = "best", dimensions: int | None = None, onnx: str | None = None) -> None:
-    """Write a run's encoder to a directory, which appears whole and checked or not at all.
+def export(
+    run: Path,
+    to: Path,
+    which: str = "best",
+    dimensions: int | None = None,
+    onnx: str | None = None,
+    name: str | None = None,
+    licence: str | None = None,
+) -> None:
+    """Write a run's encoder to a directory, with its model card; it appears whole and checked or not at all.
 
     Args:
         run: a run directory, or a model directory in the published layout.
@@ -41,6 +52,8 @@ def export(run: Path, to: Path, which: str = "best", dimensions: int | None = No
         which: checkpoint of the run.
         dimensions: leading ones to keep.
         onnx: float32 or int8: the same as ONNX, too.
+        name: of the model in its card; the directory's by default.
+        licence: of the weights, for the card.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError(f"--to {to} exists and is not an empty directory; expected a new one")
@@ -49,6 +62,8 @@ def export(run: Path, to: Path, which: str = "best", dimensions: int | None = No
     if not run.is_dir():
         raise InputError(f"{run} is no directory; expected a run directory or a model directory")
     saved = run_record.read_config(run) if (run / run_record.CONFIG).exists() else {}
+    if licence is not None and not saved:
+        raise InputError(f"--licence {licence} is for the model card of a run, and {run} is none")
     before = _encoder(run, which, saved)
 
     from hybrid_retrieval.cache import scratch, sweep
@@ -71,7 +86,8 @@ def export(run: Path, to: Path, which: str = "best", dimensions: int | None = No
                 forms.append(form)
             if onnx == "int8":
                 print(_loss_of_map(encoder, forms[-1], saved))
-        # README.md, the model card, belongs here: folder / "README.md".
+        if is_run(run):
+            write_card(run, folder, name or to.absolute().name, licence)
         for file in folder.rglob("*.*"):
             file.chmod(0o644)  # whoever may read the directory
         if to.exists():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,16 +11,15 @@ from pathlib import Path
 
 from hybrid_retrieval.command import with_exit_code
 from hybrid_retrieval.errors import InputError, exit_on_sigterm, outlive_readers
+from hybrid_retrieval.export import export
 from hybrid_retrieval.hub import Hub, hub_token
 from hybrid_retrieval.reporting.run_directory import is_run
-from hybrid_retrieval.shipping.card import CARD, write_card
+from hybrid_retrieval.shipping.card import CARD
 
 DESCRIPTION = """Send an exported directory to a hub, or a run, which is exported first. The token is that of HF_TOKEN or of a
 login (hf auth login)."""
 MODULES = "modules.json"
 WEIGHTS = ("*.safetensors", "*/*.safetensors")
-EXPORT = "hybrid_retrieval.export"
-"""The command that makes a directory of a run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,13 +69,10 @@ def _directory(model: Path, name: str, licence: str | None) -> Iterator[Path]:
         if licence is not None:
             raise InputError(f"--licence={licence} is for the card of a run; {model} has its own {CARD}")
         yield model
-    elif importlib.util.find_spec(EXPORT) is None:
-        raise InputError(f"{model} is a run directory, which cannot be exported here; expected an exported directory")
     else:
         with tempfile.TemporaryDirectory() as folder:
             directory = Path(folder) / "model"
-            importlib.import_module(EXPORT).export(model, directory)
-            write_card(model, directory, name, licence)
+            export(model, directory, name=name, licence=licence)
             yield directory
 
 
