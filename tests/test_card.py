@@ -17,9 +17,9 @@ from huggingface_hub import ModelCard
 
 from hybrid_retrieval.command import hydra_command
 from hybrid_retrieval.errors import InputError, printable
-from hybrid_retrieval.files import CHECKSUMS, read_recorded, record_text
+from hybrid_retrieval.files import CHECKSUMS, read_recorded, record_text, recorded
 from hybrid_retrieval.reporting.tables import number
-from hybrid_retrieval.shipping.card import bcp47, model_card, public, write_card
+from hybrid_retrieval.shipping.card import bcp47, model_card, mteb_results, public, write_card
 from hybrid_retrieval.shipping.command_line import command_line, composed, overrides
 from tests.conftest import SMALL
 
@@ -88,6 +88,25 @@ def test_the_front_matter_is_what_the_hub_wants(run: Path) -> None:
     assert one.dataset_revision == read_recorded(run / "environment.json")["benchmarks"]["held_out"]["fingerprint"]
 
 
+def test_languages_and_the_model_below_are_said_in_the_hubs_words(changed: Callable[..., Path], tmp_path: Path) -> None:
+    copy = changed("config.yaml", lambda config: config["model"].update(name="FacebookAI/xlm-roberta-base"))
+    environment = read_recorded(copy / "environment.json")
+    environment["data"][0] |= {"name": "x y", "hub": "unicamp-dl/mmarco", "license": "mit"}
+    record_text(copy / "environment.json", json.dumps(environment))
+    with recorded(copy / "batch_manifest.parquet") as part:
+        columns = {"step": [0, 1], "set": ["a", "a"], "query_language": ["pt_br", "no"], "passage_language": ["zh_tw", "pt_br"]}
+        pd.DataFrame({**columns, "pairs": [3, 4]}).to_parquet(part)
+    card = ModelCard(model_card(copy))
+    assert card.data.language == ["no", "pt", "zh"]
+    assert (card.data.base_model, card.data.datasets) == ("FacebookAI/xlm-roberta-base", ["unicamp-dl/mmarco"])
+    assert "multilingual" in card.data.tags
+    for part in ("Languages (BCP 47): no, pt-BR, zh-TW", "Trained from: FacebookAI/xlm-roberta-base", "x y: licence mit"):
+        assert part in card.text
+    assert "No pretrained weights" not in card.text
+    meta = mteb_results(copy)["model_meta.json"]
+    assert (meta["languages"], meta["adapted_from"]) == (["nob-Latn", "por-Latn", "zho-Hant"], "FacebookAI/xlm-roberta-base")
+
+
 def test_every_number_of_the_card_is_in_the_runs_files(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     beside = json.loads((run / "baselines" / "bm25" / "metrics.json").read_text())
@@ -137,7 +156,7 @@ def test_what_a_reader_has_to_know_is_there(run: Path) -> None:
         "| bm25 |",
         "| Rank distance |",
         "No pretrained weights",
-        "is cut off",
+        "were cut off at 64 tokens (queries) and 128 (passages)",
         "- versions torch: ",
         "- machine cores: ",
         "- seconds of training: ",
@@ -237,6 +256,8 @@ def test_a_damaged_run_is_refused_in_a_line(changed: Callable[..., Path]) -> Non
     with pytest.raises(InputError, match=r"cannot be described") as refused:
         model_card(copy)
     assert "\n" not in str(refused.value)
+    with pytest.raises(InputError, match=r"cannot be described"):
+        mteb_results(copy)
 
 
 def test_the_results_are_mtebs(run: Path, tmp_path: Path) -> None:

@@ -122,6 +122,12 @@ def mteb_results(run: Path, name: str | None = None) -> dict[str, dict[str, Any]
     Tasks are called as `hybrid_retrieval.interop.mteb_task` calls them, and so are their subsets.
     """
     opened = _opened(run)
+    with reading(f"{run} cannot be described", whole=True):
+        languages = [language_and_script(language) for language in _trained_on(opened)]
+        return _task_results(opened) | {META: _model_meta(opened, name, [one for one in languages if one])}
+
+
+def _task_results(opened: RunDirectory) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for benchmark in opened.benchmarks:
         for setting in SETTINGS:
@@ -137,8 +143,7 @@ def mteb_results(run: Path, name: str | None = None) -> dict[str, dict[str, Any]
                     "evaluation_time": None,
                     "kg_co2_emissions": None,
                 }
-    languages = [language_and_script(language) for language in _trained_on(opened)]
-    return found | {META: _model_meta(opened, name, [one for one in languages if one])}
+    return found
 
 
 def _subsets(run: RunDirectory, benchmark: str, setting: str) -> list[dict[str, Any]]:
@@ -455,7 +460,7 @@ def _limits(run: RunDirectory, audit: Mapping[str, Any] | None) -> Iterator[str]
         yield f"No pretrained weights: all that the model knows, it knows from {texts:,} training texts."
     lengths = [(run.config.get("model") or {}).get(f"max_{side}_length") for side in ("query", "passage")]
     if None not in lengths:
-        yield f"What is longer than {lengths[0]} tokens (queries) or {lengths[1]} tokens (passages) is cut off."
+        yield f"Trained and measured on texts that were cut off at {lengths[0]} tokens (queries) and {lengths[1]} (passages)."
     scored = {one.query_language for one in run.figures} | {one.corpus_language for one in run.figures}
     if unmeasured := [name for name in _trained_on(run) if name not in scored]:
         yield f"Trained on and not measured: {', '.join(unmeasured)}."

@@ -69,6 +69,7 @@ def test_a_member_takes_the_values_of_its_own_config(paths: PathsConfig, two: No
         {"name": "synthetic", "items": 50, "test_share": 0.0},
         {"dataset": "synthetic", "name": "more", "seed": 5, "items": 60},
     ]
+    assert [record["license"] for record in Mixture(paths, sources).provenance()] == ["none needed", "none needed"]
     first, second = Mixture(paths, sources).sets()
     defaults = choice_values("dataset", "synthetic")
     assert first.meta["provenance"]["items"] == 50
