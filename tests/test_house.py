@@ -59,7 +59,8 @@ MAY_IMPORT = {
     "search": FOUNDATION | {"command", "run_record", "evaluate", "evaluation", "models", "reporting"},
     "report": {"errors", "config", "command", "reporting"},
     "shipping": FOUNDATION | {"models", "reporting", "evaluation.benchmarks.belebele"} | FIGURES,
-    "export": FOUNDATION | {"command", "run_record", "data", "models", "benchmarking", "evaluation", "training", "shipping", "reporting"},
+    "export": FOUNDATION
+    | {"command", "run_record", "data", "models", "benchmarking", "evaluation", "training", "shipping", "reporting"},
     "push": {"errors", "hub", "command", "reporting", "shipping", "export"},
     "compare": {"errors", "files", "evaluation", "reporting"},
     "interop": FOUNDATION | {"data", "sampling", "evaluation", "models", "training"},
