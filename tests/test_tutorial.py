@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hydra
 import pytest
 
 from hybrid_retrieval.__main__ import COMMANDS
@@ -41,6 +42,15 @@ def at_hand(block: str) -> bool:
 def test_the_tutorial_installs_by_the_makefile() -> None:
     assert INSTALL.splitlines() == ["make install", ". .venv/bin/activate"]
     assert re.search(r"^install:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_make_run_goes_on_with_the_faq() -> None:
+    (experiments,) = re.findall(r"run -m '(\+experiment=\[.*\])'", (ROOT / "Makefile").read_text())
+    with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+        job = hydra.compose("config", [experiments])
+    assert job.dataset.path == "examples/faq"
+    assert (ROOT / job.dataset.path).is_dir()
+    assert list(job.benchmark) == ["held_out"]
 
 
 @pytest.mark.slow
