@@ -64,10 +64,15 @@ def export(
     saved = run_record.read_config(run) if (run / run_record.CONFIG).exists() else {}
     if licence is not None and not saved:
         raise InputError(f"--licence {licence} is for the model card of a run, and {run} is none")
-    before = _encoder(run, which, saved)
+
+    from transformers.utils import logging as of_transformers
 
     from hybrid_retrieval.cache import scratch, sweep
     from hybrid_retrieval.shipping import directory
+
+    of_transformers.set_verbosity_error()
+    of_transformers.disable_progress_bar()
+    before = _encoder(run, which, saved)
 
     lengths, place = before.settings, to.absolute().parent
     encoder = directory.ready(before, dimensions)
@@ -96,7 +101,8 @@ def export(
     if encoder.settings.max_query_length != lengths.max_query_length:
         tokens = f"{encoder.settings.max_query_length} tokens, not to {lengths.max_query_length}"
         print(f"queries are read to {tokens}: a static model has one length there, the passages'")
-    print(f"exported to {to}: {encoder.dimensions} dimensions, similarity {'cosine' if encoder.settings.normalize else 'dot'}")
+    similarity = "cosine" if encoder.settings.normalize else "dot"
+    print(f"exported to {to}, for sentence-transformers 6: {encoder.dimensions} dimensions, similarity {similarity}")
 
 
 def _encoder(run: Path, which: str, saved: dict[str, Any]) -> BiEncoder:

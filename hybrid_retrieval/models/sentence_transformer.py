@@ -80,14 +80,14 @@ def _layout(directory: Path) -> Layout:
     if whole.get("truncate_dim") is not None:
         saved["dimensions"] = whole["truncate_dim"]
     if static:
-        return Layout(folders[0], saved | _lengths(_cut_by_tokenizer(folders[0])), tuple(dense), static=True)
+        return Layout(folders[0], saved | _lengths(*[_cut_by_tokenizer(folders[0])] * 2), tuple(dense), static=True)
     saved["pooling"] = _pooling(directory, read_mapping(folders[1] / "config.json"))
     config = _of_module(directory, folders[0])
     given = config.get("processor_kwargs") or config.get("tokenizer_args") or {}
     limit = next((value for value in (given.get("model_max_length"), config.get("max_seq_length")) if value is not None), None)
-    lengths = _lengths(limit if limit is not None else _of_tokenizer(folders[0]))
-    for key, name in (("max_query_length", "query_length"), ("max_passage_length", "document_length")):
-        lengths |= {} if config.get(name) is None else {key: config[name]}
+    limit = limit if limit is not None else _of_tokenizer(folders[0])
+    of_roles = (limit if config.get(name) is None else config[name] for name in ("query_length", "document_length"))
+    lengths = _lengths(*of_roles)
     return Layout(folders[0], saved | lengths, tuple(dense), lower_case=bool(config.get("do_lower_case")))
 
 
@@ -95,7 +95,7 @@ def _of_model(directory: Path) -> dict[str, Any]:
     """What a transformers model says on its own: its tokenizer's length; the last token, where it was made to continue text."""
     config = _optional(directory / "config.json")
     continues = str(next(iter(config.get("architectures") or []), "")).endswith("ForCausalLM") and config.get("is_causal", True)
-    return _lengths(_of_tokenizer(directory)) | ({"pooling": "last"} if continues else {})
+    return _lengths(*[_of_tokenizer(directory)] * 2) | ({"pooling": "last"} if continues else {})
 
 
 def _of_module(directory: Path, folder: Path) -> dict[str, Any]:
@@ -117,10 +117,10 @@ def _cut_by_tokenizer(folder: Path) -> Any:
     return (_optional(folder / "tokenizer.json").get("truncation") or {}).get("max_length")
 
 
-def _lengths(limit: Any) -> dict[str, Any]:
-    """Both roles' limit; none where there is none."""
-    bounded = limit is not None and not (isinstance(limit, (int, float)) and limit >= UNBOUNDED)
-    return dict.fromkeys(("max_query_length", "max_passage_length"), limit) if bounded else {}
+def _lengths(query: Any, passage: Any) -> dict[str, Any]:
+    """The limits of both roles, where there are any."""
+    limits = {"max_query_length": query, "max_passage_length": passage}
+    return {key: limit for key, limit in limits.items() if limit is not None and limit < UNBOUNDED}
 
 
 def _prompts(prompts: dict[str, Any]) -> dict[str, Any]:
