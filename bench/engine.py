@@ -14,8 +14,8 @@ from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.data.tokens import tokenise
 from hybrid_retrieval.losses.infonce import InfoNCE
 from hybrid_retrieval.models.encoder import CHUNK_TOKENS, BiEncoder
+from hybrid_retrieval.models.published import PublishedModel
 from hybrid_retrieval.models.tokenization import load_tokenizer
-from hybrid_retrieval.models.transformer import PretrainedTransformer
 from hybrid_retrieval.sampling.batch import PairIndices
 from hybrid_retrieval.training.collate import Collator, PairBatch, TokenisedSet
 from hybrid_retrieval.training.engine import Engine, sum_gradients, world
@@ -27,9 +27,7 @@ STEPS = 1000
 
 def encoder(directory: Path) -> BiEncoder:
     """The model of a directory, as the product loads it and with the kernels that it would choose."""
-    model = PretrainedTransformer(
-        paths(), name="bench", path=str(directory), max_query_length=LONGEST, max_passage_length=LONGEST
-    )
+    model = PublishedModel(paths(), name="bench", path=str(directory), max_query_length=LONGEST, max_passage_length=LONGEST)
     built = model.build(load_tokenizer(directory))
     return built.to("cuda" if torch.cuda.is_available() else "cpu")
 

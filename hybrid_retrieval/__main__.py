@@ -14,8 +14,10 @@ COMMANDS = {
     "search": "questions in, the best passages out, by a run or a published encoder",
     "compare": "whether differences of finished runs are more than chance",
     "report": "tables, figures and pages of finished runs, anew",
+    "export": "an encoder as a directory for sentence-transformers, and as ONNX",
     "prepare": "fetch and build a data set before it is needed",
     "plan": "the cost of a job or sweep before it runs",
+    "push": "a model and its card to a hub",
     "verify": "replay score cards",
 }
 """Modules of the package that are commands, and what each is for."""

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from hybrid_retrieval import run_record
 from hybrid_retrieval.config import EvaluationConfig, PathsConfig, build
@@ -31,7 +30,7 @@ from hybrid_retrieval.evaluation.retrievers.retriever import Index, LearnsFromTe
 from hybrid_retrieval.evaluation.scoring.embeddings import embedding_store
 from hybrid_retrieval.evaluation.scoring.search import search
 from hybrid_retrieval.evaluation.trec import write_embeddings, write_qrels, write_run
-from hybrid_retrieval.files import recorded, write_text
+from hybrid_retrieval.files import recorded
 from hybrid_retrieval.models.encoder import BiEncoder, Encoder
 
 log = logging.getLogger(__name__)
@@ -83,8 +82,8 @@ def check_texts(encoder: BiEncoder, benchmarks: Mapping[str, LoadedBenchmark]) -
     """Before a training whose scores would be refused by ``strict=true``: tokenise the benchmarks' texts."""
     encoder.strict = True
     for name, benchmark in benchmarks.items():
-        encoder.tokenise(benchmark.collection.queries.texts, "query", f"{name} queries")
-        encoder.tokenise(benchmark.collection.corpus.texts, "passage", f"{name} corpus")
+        encoder.tokenise(benchmark.collection.queries.given(), "query", f"{name} queries")
+        encoder.tokenise(benchmark.collection.corpus.given(), "passage", f"{name} corpus")
 
 
 def load_retrievers(nodes: Mapping[str, Any], config: EvaluationConfig) -> dict[str, Retriever]:
@@ -198,8 +197,7 @@ def score_benchmarks(
             folder.mkdir(parents=True, exist_ok=True)
             of_text = trained_on if isinstance(retriever, OverDense) else None
             found = _score(retriever, benchmarks, config, folder, f" ({name})", of_text)
-            record = yaml.safe_dump(_record(directory, name, retriever), sort_keys=False, allow_unicode=True)
-            write_text(folder / run_record.CONFIG, record)
+            run_record.record_config(folder, _record(directory, name, retriever))
             run_record.write_metrics(folder, found)
             figures |= {f"{BASELINES}/{name}/{key}": value for key, value in found.items()}
     return figures

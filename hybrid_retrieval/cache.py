@@ -124,9 +124,9 @@ def _held_folder(parent: Path) -> tuple[Path, int]:
     return _held_folder(parent)
 
 
-def sweep(root: Path) -> None:
-    """Remove what killed processes left of what they were building."""
-    for depth in ("", "*/", "*/*/"):
+def sweep(root: Path, depths: Sequence[str] = ("", "*/", "*/*/")) -> None:
+    """Remove what killed processes left of what they were building, so deep below a folder."""
+    for depth in depths:
         for folder in root.glob(f"{depth}{SCRATCH}*"):
             with suppress(OSError):
                 lock = os.open(folder, os.O_RDONLY)

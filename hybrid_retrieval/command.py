@@ -71,6 +71,8 @@ def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) 
     def start() -> None:
         for item in sys.argv[1:]:  # Hydra writes them to a file before anything is checked
             without_secret(*item.partition("=")[::2])
+            if item.startswith("hydra.") and not item.isprintable():
+                raise InputError(f"{item}: control characters, or bytes that are not UTF-8, cannot be part of a path")
         hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=config_name)(job)()
 
     try:

@@ -290,6 +290,15 @@ def config_directory() -> Path:
     return installed if installed.is_dir() else package.parent / "conf"
 
 
+def choice_values(group: str, name: str) -> dict[str, Any]:
+    """The values of a group's config with those of its defaults, where no job is composed."""
+    own = OmegaConf.load(config_directory() / group / f"{name}.yaml")
+    assert isinstance(own, DictConfig)
+    parts = [str(part).partition("@")[0] for part in own.pop("defaults", ["_self_"])]
+    merged = OmegaConf.merge(*(own if part == "_self_" else choice_values(group, part) for part in parts))
+    return cast(dict[str, Any], OmegaConf.to_container(merged))
+
+
 def job_config(composed: DictConfig) -> JobConfig:
     """Check a composed config and return it as a typed job.
 
@@ -375,7 +384,7 @@ def _derived(kind: type) -> set[type]:
     return {derived for one in below for derived in (one, *_derived(one))}
 
 
-def check_read(node: Any, kind: type, key: str) -> None:
+def check_read(node: Any, kind: type | tuple[type, ...], key: str) -> None:
     """Refuse a config node out of a file that names, however deep in it, another class than `locate` finds for a file."""
     if isinstance(node, Mapping):
         if "_target_" in node:

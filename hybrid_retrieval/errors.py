@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import difflib
+import logging
 import multiprocessing
 import os
 import re
@@ -29,10 +30,11 @@ class DivergenceError(InputError):
 
 
 class Terminated(SystemExit):
-    """SIGTERM came; exit code 143. Training raises it when the last checkpoint is written."""
+    """A signal came that asks to end; exit code 128 and its number. Training raises it when the last checkpoint is written."""
 
-    def __init__(self) -> None:
-        super().__init__(143)
+    def __init__(self, sent: int = signal.SIGTERM) -> None:
+        super().__init__(128 + sent)
+        self.what = "interrupted" if sent == signal.SIGINT else "terminated"
 
 
 def exit_on_sigterm() -> None:
@@ -94,7 +96,8 @@ class Lasting:
 
 
 def outlive_readers() -> None:
-    """Go on when nobody reads this process's output any more, or never did (``>&-``)."""
+    """Go on when nobody reads this process's output any more, or never did (``>&-``); its log is `Printable` from here on."""
+    logging.setLogRecordFactory(Printable)
     for number in range(3):
         try:
             os.fstat(number)
@@ -107,10 +110,14 @@ def outlive_readers() -> None:
 
 
 def end_with_parent() -> None:
-    """Kill this process when the one that started it by `multiprocessing` is gone: at this call, and on Linux from then on."""
+    """Kill this process when the one that started it by `multiprocessing` is gone: at this call, and on Linux from then on.
+
+    Its log is `Printable`, as its parent's is.
+    """
     parent = multiprocessing.parent_process()
     if parent is None:
         return
+    logging.setLogRecordFactory(Printable)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if not parent.is_alive():
@@ -119,8 +126,19 @@ def end_with_parent() -> None:
 
 def printable(text: str) -> str:
     """One line of text that no terminal obeys: control characters, surrogates and marks of direction as their escapes."""
-    line = " ".join(text.split())
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+    return escaped(" ".join(text.split()))
+
+
+def escaped(text: str, but: str = "") -> str:
+    """`text` with what is not printable, `but` for some, as its escape."""
+    return "".join(sign if sign.isprintable() or sign in but else sign.encode("unicode_escape").decode() for sign in text)
+
+
+class Printable(logging.LogRecord):
+    """A line of the log, or several, that no terminal obeys: names and messages of others may hold anything."""
+
+    def getMessage(self) -> str:  # noqa: N802 (logging's)
+        return escaped(super().getMessage(), but="\n\t")
 
 
 def without_secret(key: str, url: str) -> None:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,7 +15,6 @@ from hybrid_retrieval import run_record
 from hybrid_retrieval.command import asked_by_name, hydra_command
 from hybrid_retrieval.config import EvaluationConfig, PathsConfig, build, check_read, construct
 from hybrid_retrieval.errors import InputError, reading
-from hybrid_retrieval.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +43,7 @@ def main(composed: DictConfig) -> None:
     """One encoder, or retrievers alone, on the chosen benchmarks, into a directory of its own."""
     trained = _run_directory(composed)
     saved = run_record.read_config(trained) if trained else {}
-    config = _checked(composed, saved)
+    config = _checked(composed, trained, saved)
     if trained is None and not config.model and not config.retriever:
         raise InputError("nothing to score: give checkpoint=RUN_DIR, model=NAME or retriever=[bm25]")
     directory = Path(HydraConfig.get().runtime.output_dir)
@@ -95,12 +93,12 @@ def _run_directory(composed: DictConfig) -> Path | None:
     return trained
 
 
-def _checked(composed: DictConfig, saved: Mapping[str, Any]) -> EvaluateConfig:
+def _checked(composed: DictConfig, trained: Path | None, saved: Mapping[str, Any]) -> EvaluateConfig:
     """The config with its types checked, and with what it takes from that of a trained run."""
     if not composed.dataset and (dataset := saved.get("dataset")):
         from hybrid_retrieval.data.source import Source
 
-        check_read(dataset, Source, f"{run_record.CONFIG}: dataset")
+        check_read(dataset, Source, f"{(trained or Path()) / run_record.CONFIG}: dataset")
         composed.dataset = dataset
     plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
     plain["evaluation"] = _as_trained(construct(EvaluationConfig, plain["evaluation"], "evaluation"), saved)
@@ -155,35 +153,17 @@ def _published(node: Mapping[str, Any], paths: PathsConfig, strict: bool) -> Enc
     """A published encoder, or an endpoint, as a config of the group ``model`` names it.
 
     Raises:
-        InputError: it has no weights before it is trained, or its directory says that it is used otherwise.
+        InputError: it has no weights before it is trained.
     """
     from hybrid_retrieval.models.encoder import Encoder, Model
-    from hybrid_retrieval.models.sentence_transformer import as_saved
-    from hybrid_retrieval.models.transformer import PretrainedTransformer
+    from hybrid_retrieval.models.published import PublishedModel
 
-    if isinstance(node.get("projection"), int):
-        raise InputError(f"model.projection={node['projection']} is a layer that only training gives weights; choose null")
     model = build(node, (Model, Encoder), "model", paths=paths)
-    if not isinstance(model, Model):
-        model.strict = strict
-        return cast("Encoder", model)
-    encoder = model.build(model.tokenizer(Untrained()))
-    encoder.strict = strict
-    if isinstance(model, PretrainedTransformer):
-        encoder.settings = as_saved(model.directory, encoder.settings)
-    return encoder.eval()
-
-
-class Untrained:
-    """Stands for the training text of a model that is not trained."""
-
-    @property
-    def key(self) -> Any:
+    if isinstance(model, Model) and not isinstance(model, PublishedModel):
         raise InputError("this model= has no weights before it is trained; choose a published one, or checkpoint=RUN_DIR")
-
-    def sample(self, characters: int) -> list[str]:
-        del characters
-        return list(self.key)
+    encoder = model.load() if isinstance(model, PublishedModel) else model
+    encoder.strict = strict
+    return cast("Encoder", encoder)
 
 
 def _write_record(directory: Path, config: EvaluateConfig, trained: Path | None, saved: Mapping[str, Any]) -> None:
@@ -195,7 +175,7 @@ def _write_record(directory: Path, config: EvaluateConfig, trained: Path | None,
         what = {"model": config.model, "choices": {"model": str(model)}}
     here = {"benchmark": config.benchmark, "paths": asdict(config.paths), "evaluation": asdict(config.evaluation)}
     record = {**saved, **here, "retriever": config.retriever, **what}
-    write_text(directory / run_record.CONFIG, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+    run_record.record_config(directory, record)
 
 
 if __name__ == "__main__":

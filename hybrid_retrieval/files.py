@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hybrid_retrieval.errors import InputError, reading
+
+log = logging.getLogger(__name__)
 
 CHECKSUMS = "checksums.json"
 """The record of a folder: by name of a file, the SHA-256 of its content; of two, while a new one takes the place of an old."""
@@ -26,6 +30,10 @@ NO_FILES = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+RESTORE = "restore it from a copy, or make its folder anew"
+"""What to do about a file that was cut, or replaced."""
 
 
 def open_input(path: Path) -> io.BufferedReader:
@@ -79,14 +87,34 @@ def check_recorded(path: Path) -> None:
     Raises:
         InputError: it was damaged, or another one was put in its place.
     """
+    if not path.is_file():
+        return
     sums = _recorded(path.parent).get(path.name)
-    if sums is not None and path.is_file() and sha256(path) not in sums:
+    if sums is not None and sha256(path) not in sums:
         raise InputError(f"{path} is not the file that was written: its checksum is not that of {CHECKSUMS} beside it")
+    if sums is None and not (path.parent / CHECKSUMS).exists():
+        _say_unchecked(path.parent)
+
+
+def read_recorded(path: Path) -> dict[str, Any]:
+    """`read_mapping` of a file that is the one that was `recorded`."""
+    content = read_mapping(path)  # first: it can say how the file was damaged
+    check_recorded(path)
+    return content
+
+
+@cache
+def _say_unchecked(folder: Path) -> None:
+    """Once a folder."""
+    log.warning("%s: not checked: no %s", folder, CHECKSUMS)
 
 
 def _recorded(folder: Path) -> dict[str, list[str]]:
     path = folder / CHECKSUMS
-    found = read_mapping(path) if path.exists() else {}
+    try:
+        found = read_mapping(path) if path.exists() else {}
+    except InputError as error:
+        raise InputError(f"{error}; without {CHECKSUMS}, nothing in its folder is checked") from error
     if not all(isinstance(sums, list) for sums in found.values()):
         raise InputError(f"{path} is not a record of checksums")
     return found
@@ -103,6 +131,12 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
+def record_text(path: Path, text: str) -> None:
+    """`write_text`, `recorded`."""
+    with recorded(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
 def read_text(path: Path) -> str:
     """The text of an input file.
 
@@ -114,10 +148,17 @@ def read_text(path: Path) -> str:
 
 
 def read_plain(path: Path) -> Any:
-    """The values in a JSON or YAML file."""
-    text = read_text(path)
-    with reading(f"{path} cannot be read"):
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    """The values in a JSON or YAML file.
+
+    Raises:
+        InputError: it is empty, cut or of another form.
+    """
+    text, form = read_text(path), "JSON" if path.suffix == ".json" else "YAML"
+    if not text.strip("\0 \t\r\n"):
+        what = f"holds {len(text):,} NUL characters" if "\0" in text else "is empty"
+        raise InputError(f"{path} {what}; expected {form}: its writing was cut off; {RESTORE}")
+    with reading(f"{path} cannot be read as {form} (was it cut off? {RESTORE})"):
+        content = json.loads(text) if form == "JSON" else yaml.safe_load(text)
         if "\\ud" in text.lower():  # halves of characters, which no other file can hold
             json.dumps(content, ensure_ascii=False, default=str).encode("utf-8")
     return content

@@ -6,16 +6,24 @@ on where they broke off, and one cache (``HF_HUB_CACHE``) with whatever else use
 
 from __future__ import annotations
 
+import re
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
 
 from hybrid_retrieval.errors import InputError
 
-MODEL_FILES = ("*.json", "*.model", "*.txt", "*.safetensors", "*.bin", "*/config.json", "2_Dense/*")
+MODEL_FILES = ("*.json", "*.model", "*.txt", "*.safetensors", "*.bin")
+"""Patterns, of which a star stands for folders too."""
 OTHER_RUNTIMES = ("onnx/*", "openvino/*")
+HIDDEN = (".*", "*/.*")
+"""What is of this machine, and is not sent."""
+BRANCH = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w-][\w.-]*)*")
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,35 @@ class Hub:
         except Exception as error:  # whatever the HTTP library beneath the client raises
             raise InputError(f"{path} of {repository} at {revision} {_why_not(error)}: {advice}") from error
 
+    def dataset_files(self, repository: str, revision: str | None, advice: str) -> tuple[str, list[str]]:
+        """The commit that a revision of a data set stands for (the newest by default), and the names of its files.
+
+        Raises:
+            InputError: it cannot be had; within seconds where the hub is out of reach.
+        """
+        from huggingface_hub import HfApi
+
+        try:
+            _greet(self.endpoint, self.patience)
+            found = HfApi(self.endpoint).dataset_info(repository, revision=revision, timeout=4 * self.patience)
+            return str(found.sha), sorted(one.rfilename for one in found.siblings or [])
+        except Exception as error:  # as above
+            named = f"{repository} at {revision}" if revision else repository
+            raise InputError(f"{named} {_why_not(error)}: {advice}") from error
+
+    def cached_dataset(self, repository: str, revision: str | None) -> tuple[str, list[str]] | None:
+        """The same of what was downloaded before, by whatever uses the cache; the network is not asked."""
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            kept: Any = snapshot_download(
+                repository, repo_type="dataset", revision=revision, cache_dir=self.cache_dir, local_files_only=True
+            )
+        except (LocalEntryNotFoundError, ValueError):
+            return None
+        return Path(kept).name, sorted(file.relative_to(kept).as_posix() for file in Path(kept).rglob("*") if file.is_file())
+
     def model_directory(self, repository: str, revision: str | None, advice: str) -> Path:
         """The snapshot of a model repository: configuration, tokenizer, and weights in one format.
 
@@ -81,14 +118,15 @@ class Hub:
         try:
             _greet(self.endpoint, self.patience)
             files = HfApi(self.endpoint).list_repo_files(repository, revision=revision)
-            safe = any(file.endswith(".safetensors") for file in files)
+            safe = {PurePosixPath(file).parent for file in files if file.endswith(".safetensors")}
+            twice = [file for file in files if file.endswith(".bin") and PurePosixPath(file).parent in safe]
             return Path(
                 snapshot_download(
                     repository,
                     revision=revision,
                     cache_dir=self.cache_dir,
                     allow_patterns=list(MODEL_FILES),
-                    ignore_patterns=[*OTHER_RUNTIMES, *(["*.bin"] if safe else [])],
+                    ignore_patterns=[*OTHER_RUNTIMES, *twice],
                     endpoint=self.endpoint,
                 )
             )
@@ -96,6 +134,69 @@ class Hub:
             if found := self.cached(repository, "config.json", revision, "model"):
                 return found.parent
             raise InputError(f"{repository} {_why_not(error)}: {advice}") from error
+
+    def check_upload(self, repository: str, revision: str | None, token: str | None) -> None:
+        """Refuse, before anything is sent, what cannot be uploaded.
+
+        Raises:
+            InputError: a name that no repository can have, no token, or a hub that does not answer.
+        """
+        from huggingface_hub import constants
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+        try:
+            validate_repo_id(repository)
+        except HFValidationError as error:
+            raise InputError(f"{repository!r} is no name of a model: {_first(error)}") from error
+        if "/" not in repository:
+            raise InputError(f"{repository!r} is no name of a model; expected OWNER/NAME")
+        if revision is not None and not BRANCH.fullmatch(revision):
+            raise InputError(f"--revision={revision!r} is no name of a branch")
+        address = self.endpoint or constants.ENDPOINT
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
+            raise InputError("the address of the hub (--endpoint, HF_ENDPOINT): expected http(s)://HOST without a password")
+        if not token:
+            raise InputError(
+                f"pushing to {address} needs a token: set HF_TOKEN to one that may write, or log in (hf auth login)"
+            )
+        try:
+            _greet(self.endpoint, self.patience)
+        except (OSError, HTTPException) as error:
+            raise InputError(f"{repository} cannot be pushed: {_first(error)}") from error
+
+    def upload(self, directory: Path, repository: str, private: bool, revision: str | None, token: str | None) -> str:
+        """Send a directory as a model, in one commit, and make its repository and branch where they are not there; the address.
+
+        Raises:
+            InputError: the hub does not take it; the message does not hold the token.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(self.endpoint, token=token)
+        try:
+            address = api.create_repo(repository, private=private, exist_ok=True)
+            if revision is not None:
+                api.create_branch(repository, branch=revision, exist_ok=True)
+            api.upload_folder(
+                repo_id=repository,
+                folder_path=directory,
+                revision=revision,
+                ignore_patterns=list(HIDDEN),
+                commit_message=f"Push {repository}",
+            )
+        except Exception as error:  # whatever the HTTP library beneath the client raises
+            reason = _first(error).replace(token or "\0", "***")
+            raise InputError(f"{repository} cannot be pushed to {api.endpoint}: {reason}") from error
+        return f"{address}/tree/{revision}" if revision else str(address)
+
+
+def hub_token() -> str | None:
+    """The user's token: of ``HF_TOKEN``, or of a login."""
+    from huggingface_hub import get_token
+
+    return get_token()
 
 
 @cache
@@ -137,5 +238,10 @@ def _why_not(error: Exception) -> str:
         RevisionNotFoundError: "is not on the hub in this revision",
         EntryNotFoundError: "is not on the hub",
     }
-    reason = next(iter(str(error).splitlines()), "")[:120] or type(error).__name__
+    reason = _first(error)
     return next((known for kind, known in reasons.items() if isinstance(error, kind)), f"cannot be had from the hub ({reason})")
+
+
+def _first(error: Exception) -> str:
+    """The first line of what the client says."""
+    return next(iter(str(error).splitlines()), "")[:120] or type(error).__name__

@@ -7,10 +7,8 @@ import logging
 import os
 import sys
 
-import yaml
-
 from hybrid_retrieval.command import with_exit_code
-from hybrid_retrieval.config import PathsConfig, build, config_directory
+from hybrid_retrieval.config import PathsConfig, build, choice_values
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.sources.libreoffice_help import refresh_package_lists
 from hybrid_retrieval.errors import InputError, outlive_readers
@@ -26,8 +24,7 @@ def main() -> None:
 
 def prepare() -> None:
     """Build ``libreoffice_help``, and say what it holds."""
-    node = yaml.safe_load((config_directory() / "dataset" / "libreoffice_help.yaml").read_text())
-    source = build(node, Source, "dataset", paths=PathsConfig())
+    source = build(choice_values("dataset", "libreoffice_help"), Source, "dataset", paths=PathsConfig())
     try:
         pairs = source.pairs()
     except InputError:

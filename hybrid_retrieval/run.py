@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -21,6 +21,9 @@ from hybrid_retrieval.command import asked_by_name, hydra_command, stop
 from hybrid_retrieval.config import JobConfig, job_config
 from hybrid_retrieval.errors import DivergenceError, InputError, Terminated
 from hybrid_retrieval.hub import greet
+
+if TYPE_CHECKING:
+    from hybrid_retrieval.benchmarking import LoadedBenchmark
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +40,9 @@ def main(composed: DictConfig) -> float | None:
     searches = sweep is not None and check_search(hydra.sweeper, job.training.monitor)
     try:
         best = launch(job, run_dir, choices, asked_by_name("benchmark"), sweep.name if sweep else None)
-    except Terminated:
+    except Terminated as end:
         place = f"hydra.sweep.dir={sweep}" if sweep else f"hydra.run.dir={run_dir}"
-        stop(f"terminated; the same command with resume=auto {place} goes on from the last checkpoint", 143)
+        stop(f"{end.what}; the same command with resume=auto {place} goes on from the last checkpoint", int(str(end.code)))
     if searches and best is None:
         raise InputError(
             "nothing was validated for hydra/sweeper to go by: dataset.validation_share and training.validation_batches "
@@ -70,11 +73,11 @@ def launch(
         The best value of ``training.monitor``; None where nothing was validated, or on a rank that is not the first.
     """
     from hybrid_retrieval import run_record
-    from hybrid_retrieval.training import exact, fit
+    from hybrid_retrieval.training import fit, ranks
 
     job = fit.settled(run_record.continued(run_dir, job))
     check_config(job)
-    joined = exact.joined_ranks(job.devices, job.nodes)
+    joined = ranks.joined_ranks(job.devices, job.nodes)
     if joined is not None:
         os.environ |= joined
         job = _as_started(job)
@@ -84,7 +87,7 @@ def launch(
     if job.world_size == 1:
         with run_record.claimed(run_dir):
             return run(*arguments)
-    exact.start_ranks(run_rank, arguments, job.devices, job.nodes)
+    ranks.start_ranks(run_rank, arguments, job.devices, job.nodes)
     return _best_score(run_dir)
 
 
@@ -124,14 +127,14 @@ def run_rank(
 ) -> float | None:
     """One rank of a run on several devices; the first one's run directory and decisions are everybody's."""
     from hybrid_retrieval import run_record
-    from hybrid_retrieval.training import exact
+    from hybrid_retrieval.training import ranks
 
-    first = exact.join_group(job.trainer.get("devices", 1), str(job.trainer.get("accelerator", "auto"))) == 0
+    first = ranks.join_group(job.trainer.get("devices", 1), str(job.trainer.get("accelerator", "auto"))) == 0
     if first:
         with run_record.claimed(run_dir):
-            exact.agreed((job, run_dir, run_record.state_of(run_dir)))
+            ranks.agreed((job, run_dir, run_record.state_of(run_dir)))
             return run(job, run_dir, choices, benchmarks_by_name, sweep)
-    theirs, their_dir, state = exact.agreed(None)
+    theirs, their_dir, state = ranks.agreed(None)
     if run_dir.resolve() != their_dir.resolve():
         _remove_hydras(run_dir)
     if state == "finished":
@@ -172,12 +175,14 @@ def run(
 
     from hybrid_retrieval import benchmarking, run_record
     from hybrid_retrieval.audit import audit
-    from hybrid_retrieval.training import exact, fit
+    from hybrid_retrieval.training import fit, ranks
     from hybrid_retrieval.training.callbacks import Publish
     from hybrid_retrieval.training.checkpoint import check_checkpoint, load_encoder, read_checkpoint, trained_on
 
     state = run_record.run_state(run_dir, job) if first else run_record.state_of(run_dir)
     if state == "finished":
+        benchmarks = benchmarking.load_benchmarks(job.benchmark, job.evaluation, job.paths, benchmarks_by_name)
+        run_record.check_data(run_dir, {"data": fit.configured(job).source.provenance(), "benchmarks": _origins(benchmarks)})
         print("the run is finished already: nothing to do")
         close(run_dir)
         return _best_score(run_dir)
@@ -193,10 +198,10 @@ def run(
     loggers = {name: fit.instantiated(reached(name, node), f"logger.{name}", Logger) for name, node in job.logger.items()}
     if not first:
         fit.fit(job, run_dir, prepared, start_from, chosen, [])
-        exact.leave_group()
+        ranks.leave_group()
         return None
     benchmarks = benchmarking.load_benchmarks(job.benchmark, job.evaluation, job.paths, benchmarks_by_name)
-    facts["benchmarks"] = {name: benchmark.provenance for name, benchmark in benchmarks.items()}
+    facts["benchmarks"] = _origins(benchmarks)
     if state == "unfinished":
         run_record.check_data(run_dir, facts)
     retrievers = benchmarking.load_retrievers(job.retriever, job.evaluation)
@@ -218,7 +223,7 @@ def run(
         except DivergenceError as error:
             kept = f"{last} is of step {read_checkpoint(last)['global_step']}" if last.exists() else "no checkpoint was written"
             raise InputError(f"{error}; {kept}; lower optimizer.lr={job.optimizer.get('lr')}") from error
-        exact.leave_group()  # the others do not wait for the evaluation
+        ranks.leave_group()  # the others do not wait for the evaluation
         encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict, str(job.trainer.get("accelerator", "auto")))
         metrics = benchmarking.score_benchmarks(
             encoder,
@@ -234,6 +239,10 @@ def run(
         close(run_dir)
         Publish(run_dir).results(list(loggers.values()))
     return figures.get("best_score")
+
+
+def _origins(benchmarks: Mapping[str, LoadedBenchmark]) -> dict[str, Any]:
+    return {name: benchmark.provenance for name, benchmark in benchmarks.items()}
 
 
 @contextmanager

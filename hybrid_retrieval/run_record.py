@@ -20,7 +20,7 @@ import yaml
 from hybrid_retrieval import __version__
 from hybrid_retrieval.config import JobConfig, TrainingConfig, construct
 from hybrid_retrieval.errors import InputError, reading
-from hybrid_retrieval.files import CHECKSUMS, read_mapping, recorded, write_text
+from hybrid_retrieval.files import CHECKSUMS, read_recorded, record_text
 
 CONFIG, METRICS, ENVIRONMENT = "config.yaml", "metrics.json", "environment.json"
 FREE_TO_CHANGE = (
@@ -129,7 +129,7 @@ def check_data(run_dir: Path, facts: Mapping[str, Any]) -> None:
     """
     path = run_dir / ENVIRONMENT
     with reading(f"{path} does not say what data the run began with (choose another hydra.run.dir)", whole=True):
-        before = read_mapping(path) if path.exists() else {}
+        before = read_recorded(path) if path.exists() else {}
         begun = {kind: _fingerprints(before.get(kind)) for kind in DATA}
     for kind, what in DATA.items():
         then, now = begun[kind], _fingerprints(facts.get(kind))
@@ -169,13 +169,17 @@ def continued(run_dir: Path, job: JobConfig) -> JobConfig:
 
 def read_config(run_dir: Path) -> dict[str, Any]:
     """The config of a run directory."""
-    return read_mapping(run_dir / CONFIG)
+    return read_recorded(run_dir / CONFIG)
 
 
 def write_config(run_dir: Path, job: JobConfig, choices: Mapping[str, str]) -> None:
     """The resolved config, with the choice of each config group."""
-    record = {**asdict(job), "choices": dict(choices)}
-    write_text(run_dir / CONFIG, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+    record_config(run_dir, {**asdict(job), "choices": dict(choices)})
+
+
+def record_config(run_dir: Path, record: Mapping[str, Any]) -> None:
+    """Whatever a directory of results says of what was run, as its config."""
+    record_text(run_dir / CONFIG, yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True))
 
 
 def write_environment(run_dir: Path, facts: Mapping[str, Any]) -> None:
@@ -191,13 +195,12 @@ def write_environment(run_dir: Path, facts: Mapping[str, Any]) -> None:
         },
         **facts,
     }
-    write_text(run_dir / ENVIRONMENT, json.dumps(record, indent=1, ensure_ascii=False))
+    record_text(run_dir / ENVIRONMENT, json.dumps(record, indent=1, ensure_ascii=False))
 
 
 def write_metrics(run_dir: Path, metrics: Mapping[str, float]) -> None:
     """One flat object of numbers; its presence says that the run is finished."""
-    with recorded(run_dir / METRICS) as part:
-        part.write_text(json.dumps(dict(metrics), indent=1), encoding="utf-8")
+    record_text(run_dir / METRICS, json.dumps(dict(metrics), indent=1))
 
 
 def processor_name() -> str:

@@ -1,7 +1,12 @@
-"""A server on this machine that answers the hub's client: a few files, one revision, gated where a token is asked for."""
+"""A server on this machine that answers the hub's client: a few files, one revision, gated where a token is asked for.
+
+What is pushed to it can be had from it again; files of `LARGE` bytes and more travel as the hub's large ones do.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.server
 import json
 import threading
@@ -9,10 +14,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from hybrid_retrieval.hub import Hub
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
+LARGE = 10_000
 
 
 class StandIn(http.server.ThreadingHTTPServer):
@@ -20,12 +27,21 @@ class StandIn(http.server.ThreadingHTTPServer):
 
     def __init__(self, repositories: Mapping[str, Mapping[str, bytes]], token: str | None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.repositories, self.token = repositories, token
+        self.repositories: dict[str, dict[str, bytes]]
+        self.repositories, self.token = {name: dict(files) for name, files in repositories.items()}, token
         self.asked: list[str] = []
+        self.posted: list[tuple[str, Any]] = []
+        """Addresses, and the lines of JSON that were sent to them."""
+        self.large: dict[str, bytes] = {}
+        """Content by its SHA-256 that waits for a commit."""
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
 
     def hub(self, cache: Path) -> Hub:
         """A reader of it."""
-        return Hub(f"http://127.0.0.1:{self.server_port}", cache)
+        return Hub(self.address, cache)
 
 
 @contextmanager
@@ -40,7 +56,7 @@ def stand_in_hub(repositories: Mapping[str, Mapping[str, bytes]], token: str | N
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """The parts of the hub's interface that its client uses to list and to download."""
+    """The parts of the hub's interface that its client uses to list, to download and to push."""
 
     server: StandIn
 
@@ -51,7 +67,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.reply(body=True)
 
     def reply(self, body: bool) -> None:
-        parts = self.path.partition("?")[0].removeprefix("/api").removeprefix("/models").removeprefix("/datasets").split("/")
+        path = unquote(self.path.partition("?")[0])
+        parts = path.removeprefix("/api").removeprefix("/models").removeprefix("/datasets").split("/")
         files = self.server.repositories.get("/".join(parts[1:3]))
         if self.server.token and self.headers["Authorization"] != f"Bearer {self.server.token}":
             self.answer(401, {"X-Error-Code": "GatedRepo", "X-Error-Message": "ask first"})
@@ -69,6 +86,41 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, {"ETag": f'"{hash(files[path])}"', "X-Repo-Commit": REVISION}, files[path], body)
         else:
             self.answer(404, {"X-Error-Code": "EntryNotFound"})
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        lines = [json.loads(line) for line in content.splitlines()]
+        self.server.posted.append((self.path, lines))
+        parts = self.path.removeprefix("/api").removeprefix("/models").strip("/").split("/")
+        name = "/".join(parts[:2]).removesuffix(".git")
+        if self.server.token and self.headers["Authorization"] != f"Bearer {self.server.token}":
+            self.answer(401, {"X-Error-Message": "Invalid username or password."})
+        elif parts == ["repos", "create"]:
+            made = f"{lines[0]['organization']}/{lines[0]['name']}"
+            self.server.repositories.setdefault(made, {})
+            self.json({"url": f"{self.server.address}/{made}", "name": made}, True)
+        elif parts[2:3] == ["preupload"]:
+            modes = {one["path"]: "lfs" if one["size"] >= LARGE else "regular" for one in lines[0]["files"]}
+            self.json({"files": [{"path": path, "uploadMode": modes[path], "shouldIgnore": False} for path in modes]}, True)
+        elif parts[-2:] == ["objects", "batch"]:
+            hrefs = {one["oid"]: f"{self.server.address}/large/{one['oid']}" for one in lines[0]["objects"]}
+            wanted = [{**one, "actions": {"upload": {"href": hrefs[one["oid"]]}}} for one in lines[0]["objects"]]
+            self.json({"transfer": "basic", "objects": wanted}, True)
+        elif parts[2:3] == ["commit"]:
+            for line in lines[1:]:
+                value, is_large = line["value"], line["key"] == "lfsFile"
+                sent = self.server.large[value["oid"]] if is_large else base64.b64decode(value["content"])
+                self.server.repositories[name][value["path"]] = sent
+            self.json({"commitUrl": f"{self.server.address}/{name}/commit/{REVISION}", "commitOid": REVISION}, True)
+        else:  # a branch; metadata to check
+            self.json({}, True)
+
+    def do_PUT(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        oid = self.path.rpartition("/")[2]
+        assert hashlib.sha256(content).hexdigest() == oid
+        self.server.large[oid] = content
+        self.answer(200, {})
 
     def json(self, record: Any, body: bool) -> None:
         self.answer(200, {"Content-Type": "application/json"}, json.dumps(record).encode(), body)

@@ -58,6 +58,15 @@ def test_changed_files_are_refused_by_the_name_of_their_set(command: Command, in
     changed = {file for file, content in before.items() if file.read_bytes() != content}
     assert {file.parent.name for file in changed} <= {".hydra"}
 
+    # A finished run would show them as its own.
+    (run / "metrics.json").write_text("{}")
+    queries = tmp_path / "texts" / "de" / "queries.jsonl"
+    text = queries.read_text()
+    queries.write_text(text.replace("de 0", "de eins"))
+    assert_one_line(in_process("run", *JOB), "resume=auto: the training set texts has changed")
+    queries.write_text(text)
+    (run / "metrics.json").unlink()
+
     # The same text in newer files is the same set.
     for file in tmp_path.glob("texts/*/*.jsonl"):
         os.utime(file, ns=(0, 0))

@@ -16,6 +16,7 @@ import yaml
 
 import hybrid_retrieval
 from hybrid_retrieval.__main__ import COMMANDS
+from hybrid_retrieval.files import record_text
 from tests.command_output import assert_one_line, last_line
 from tests.conftest import SMALL, Command, command_environment
 
@@ -160,6 +161,9 @@ def test_evaluate_refuses_what_is_not_a_run_and_a_checkpoint_of_another_model(
         (["seed=-1"], ["seed=-1"]),
         (["optimizer.lr=nan"], ["optimizer.lr=nan"]),
         (["loss.temperature=inf"], ["loss.temperature=inf"]),
+        (["loss.temperature=1e-300"], ["loss.temperature=1e-300", "0.001..100", "0.01 to 0.1 is usual"]),
+        (["loss=distill_scores", "loss.teacher_temperature=0"], ["loss.teacher_temperature=0", "0.001..100"]),
+        (["model.vocabulary=300"], ["model.vocabulary=300: this text needs ", " or more, for its characters"]),
         (["optimizer.betas=[0.9]"], ["optimizer.betas"]),
         (["trainer.accelerator=mps"], ["trainer.accelerator=mps"]),
         (["trainer.precision=bf16-true"], ["trainer.precision", "'bf16-mixed'"]),
@@ -226,7 +230,7 @@ def test_evaluate_reads_texts_as_the_run_did_and_leaves_an_unfinished_run_alone(
     subprocess.run(["cp", "-r", str(trained), str(run)], check=True)
     config = (run / "config.yaml").read_text()
     assert "documents: whole" in config
-    (run / "config.yaml").write_text(config.replace("documents: whole", "documents: chunks").replace("float16", "float32"))
+    record_text(run / "config.yaml", config.replace("documents: whole", "documents: chunks").replace("float16", "float32"))
     done = command("evaluate", f"checkpoint={run}", "benchmark=held_out", "evaluation.dtype=float16", "hydra.run.dir=again")
     assert done.returncode == 0, done.stderr
     assert "as in the run: evaluation.documents=chunks" in done.stderr

@@ -82,6 +82,7 @@ FLAGS = ["benchmark=beir_parallel", "hydra.run.dir=scored", "evaluation.dtype=fl
     ("values", "overrides"),
     [
         ({}, []),
+        ({"pooling": "cls", "dense": True}, []),
         ({"pooling": "cls", "dense": True}, ["model.pooling=cls", "model.projection=published"]),
         ({"normalise": False, "similarity_fn_name": "dot"}, []),
     ],
@@ -92,7 +93,7 @@ def test_a_published_directory_embeds_as_sentence_transformers_does(
     from sentence_transformers import SentenceTransformer
 
     path = save(**values)
-    done = in_process("evaluate", "model=e5_small", f"model.path={path}", benchmark, *FLAGS, *LENGTHS, *overrides)
+    done = in_process("evaluate", "model=published", f"model.path={path}", benchmark, *FLAGS, *overrides)
     assert done.returncode == 0, done.stderr
     assert last_line(done.stdout) == f"run directory: {tmp_path / 'scored'}"
     theirs = SentenceTransformer(str(path), device="cpu")
@@ -109,7 +110,7 @@ def test_a_published_directory_embeds_as_sentence_transformers_does(
     assert metrics["beir_parallel/monolingual/recall@1/de"] == pytest.approx(float((own == 1).mean()))
     config = yaml.safe_load((tmp_path / "scored" / "config.yaml").read_text())
     assert config["model"]["path"] == str(path)
-    assert config["choices"] == {"model": "e5_small"}
+    assert config["choices"] == {"model": "published"}
 
 
 def test_a_plain_transformers_directory_is_scored(in_process: Command, weights: Path, benchmark: str, tmp_path: Path) -> None:
@@ -125,18 +126,40 @@ def edited(path: Path, name: str, **changes: Any) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("values", "overrides", "parts"),
+    ("values", "overrides", "said"),
     [
-        ({"pooling": "cls"}, [], ["model.pooling=mean", "model.pooling=cls"]),
-        ({"pooling": "max"}, [], ["pools by max"]),
-        ({"pooling": ["mean", "cls"]}, [], ["pools by mean and cls"]),
-        ({"dense": True}, [], ["model.projection=null", "model.projection=published"]),
-        ({}, ["model.projection=16"], ["model.projection=16"]),
-        ({}, ["model.query_prefix=''"], ["model.query_prefix=''", "'query: '"]),
-        ({}, ["model.passage_prefix='x '"], ["model.passage_prefix='x '", "'passage: '"]),
+        ({"pooling": "cls"}, ["model.pooling=mean"], "model.pooling='mean' (saved: 'cls')"),
+        ({}, ["model.passage_prefix='x '"], "model.passage_prefix='x ' (saved: 'passage: ')"),
     ],
 )
-def test_a_directory_that_was_saved_otherwise_is_refused(
+def test_what_the_command_line_says_wins_over_the_directory_and_is_told(
+    in_process: Command,
+    save: Save,
+    benchmark: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    values: dict[str, Any],
+    overrides: list[str],
+    said: str,
+) -> None:
+    path = save(**values)
+    caplog.set_level("WARNING")
+    arguments = ["model=published", f"model.path={path}", benchmark, *FLAGS, *overrides]
+    assert in_process("evaluate", *arguments).returncode == 0
+    logged = (tmp_path / "scored" / "evaluate.log").read_text()
+    assert f"{path} is not used as it was saved: {said}" in logged
+
+
+@pytest.mark.parametrize(
+    ("values", "overrides", "parts"),
+    [
+        ({"pooling": "max"}, [], ["pools by max"]),
+        ({"pooling": ["mean", "cls"]}, [], ["pools by mean and cls"]),
+        ({}, ["model.projection=16"], ["model.projection=16"]),
+        ({}, ["model.projection=published"], ["model.projection=published", "no dense layer"]),
+    ],
+)
+def test_a_directory_that_cannot_be_used_so_is_refused(
     in_process: Command, save: Save, benchmark: str, values: dict[str, Any], overrides: list[str], parts: list[str]
 ) -> None:
     path = save(**values)
@@ -149,13 +172,12 @@ def test_files_of_older_versions_and_unknown_modules(in_process: Command, save: 
     old = {"word_embedding_dimension": 32, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
     (path / "1_Pooling" / "config.json").write_text(json.dumps(old))
     arguments = ["model=e5_small", f"model.path={path}", benchmark, *FLAGS, *LENGTHS]
-    assert_one_line(in_process("evaluate", *arguments), "model.pooling=cls")
     edited(path, "1_Pooling/config.json", pooling_mode_cls_token=False, pooling_mode_mean_tokens=True, include_prompt=False)
     assert_one_line(in_process("evaluate", *arguments), "leaves prompts out")
     modules = json.loads((path / "modules.json").read_text())
     modules.insert(2, {"idx": 2, "name": "2", "path": "2_LayerNorm", "type": "sentence_transformers.models.LayerNorm"})
     (path / "modules.json").write_text(json.dumps(modules))
-    assert_one_line(in_process("evaluate", *arguments), "Transformer, Pooling, LayerNorm, Normalize")
+    assert_one_line(in_process("evaluate", *arguments), "its module LayerNorm is unknown here")
     (path / "modules.json").write_text("[")
     assert_one_line(in_process("evaluate", *arguments), "modules.json cannot be read")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.files import CHECKSUMS, check_recorded, recorded, replaced, write_text
+from hybrid_retrieval.files import CHECKSUMS, check_recorded, read_recorded, recorded, replaced, write_text
 
 KILLED = """
 import os, signal, sys
@@ -89,3 +89,32 @@ def test_the_record_holds_wherever_a_write_ends(tmp_path: Path, monkeypatch: pyt
             ended.append(path.read_text())
         check_recorded(path)
     assert ended == ["0", "0", "3", "3", "3", "3", "3", "8"]
+
+
+def test_a_folder_without_a_record_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    check_recorded(tmp_path / "absent")
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("mine")
+        check_recorded(tmp_path / name)
+    assert caplog.messages == [f"{tmp_path}: not checked: no checksums.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty; expected JSON: its writing was cut off; restore it from a copy"),
+        (b"\n ", "is empty; expected JSON"),
+        (bytes(2048), "holds 2,048 NUL characters; expected JSON: its writing was cut off"),
+        (b'{"a": 1', "cannot be read as JSON (was it cut off? restore it from a copy"),
+        (b"null", "is empty; expected a mapping"),
+    ],
+)
+def test_how_a_file_was_damaged_and_what_to_do_is_said(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "environment.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as refused:
+        read_recorded(path)
+    assert str(refused.value).startswith(f"{path} {said}")
+    (tmp_path / CHECKSUMS).write_bytes(content)
+    with pytest.raises(InputError, match=r"; without checksums\.json, nothing in its folder is checked$"):
+        check_recorded(path)

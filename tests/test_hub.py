@@ -15,7 +15,11 @@ from tests.stand_in_hub import REVISION, stand_in_hub
 FILES = {
     "some/set": {"de/x.txt": b"hello"},
     "some/model": dict.fromkeys(
-        ("config.json", "tokenizer.json", "model.safetensors", "pytorch_model.bin", "onnx/model.onnx", "readme.md"), b"some"
+        (
+            *("config.json", "tokenizer.json", "model.safetensors", "pytorch_model.bin", "onnx/model.onnx", "readme.md"),
+            *("1_Pooling/config.json", "2_Dense/pytorch_model.bin", "3_Dense/model.safetensors", "3_Dense/pytorch_model.bin"),
+        ),
+        b"some",
     ),
 }
 NOBODY = "http://127.0.0.1:9"
@@ -61,7 +65,8 @@ def test_a_model_comes_with_one_format_of_weights_and_is_kept(tmp_path: Path) ->
     with stand_in_hub(FILES) as server:
         directory = server.hub(tmp_path).model_directory("some/model", None, "advice")
     files = sorted(file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file())
-    assert files == ["config.json", "model.safetensors", "tokenizer.json"]
+    modules = ["1_Pooling/config.json", "2_Dense/pytorch_model.bin", "3_Dense/model.safetensors"]
+    assert files == [*modules, "config.json", "model.safetensors", "tokenizer.json"]
     for revision in (None, REVISION):
         assert Hub(NOBODY, tmp_path).model_directory("some/model", revision, "advice") == directory
 

@@ -43,7 +43,7 @@ from hybrid_retrieval.config import AuditConfig
 from hybrid_retrieval.data.parallel import SIDES, ParallelPairs
 from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.files import read_mapping
+from hybrid_retrieval.files import read_recorded, record_text
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def audit(
         "hits": [asdict(hit) for hit in sorted(hits, key=lambda hit: not hit.stops)[:SHOWN]],
     }
     pq.write_table(pa.Table.from_pylist([asdict(hit) for hit in hits], schema=SCHEMA), directory / HITS)
-    (directory / SUMMARY).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+    record_text(directory / SUMMARY, json.dumps(record, indent=1, ensure_ascii=False))
     for name, counts in benchmarks.items():
         log.info("audit of %s against %s training texts: %s", name, f"{len(training):,}", _line(counts))
     stopping = [hit for hit in hits if hit.stops]
@@ -105,7 +105,7 @@ def audited(directory: Path) -> dict[str, float]:
     """The figures of an audit that was written to a run directory."""
     figures: dict[str, float] = {}
     with reading(f"{directory / SUMMARY} is no audit"):
-        for name, counts in read_mapping(directory / SUMMARY)["benchmarks"].items():
+        for name, counts in read_recorded(directory / SUMMARY)["benchmarks"].items():
             figures |= {f"audit/{name}/{kind}": float(sum(counts[side][kind] for side in SIDES)) for kind in KINDS}
             figures[f"audit/{name}/stopping"] = float(counts["stopping"])
     return figures

@@ -15,8 +15,9 @@ import json
 import logging
 import unicodedata
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hybrid_retrieval.data.stored_texts import StoredTexts, fingerprint, open_table, write_rows
+from hybrid_retrieval.data.stored_texts import StoredTexts, appending, fingerprint, open_table, write_rows
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.hashing import text_hash
 from hybrid_retrieval.ragged import Ragged
@@ -36,6 +37,9 @@ SIDES = ("queries", "passages")
 SPLITS = ("train", "validation", "test")
 SCHEMA = pa.schema([("key", pa.int64()), ("id", pa.large_string()), ("text", pa.large_string())])
 MAX_LANGUAGES = 64
+SCORES = "scores.npy"
+EMPTY = "with an empty text"
+"""How the reasons end for which a set has left out texts that are empty, or null."""
 CHUNK = 65_536
 """Rows that are written together."""
 
@@ -123,6 +127,11 @@ class ParallelPairs:
     directory: Path
     weight: float = 1.0
     """Of its draws in a mixture, relative to the other sets."""
+    scores: npt.NDArray[np.float32] | None = None
+    """float32 [edges, 1 + negatives]: what a teacher gave the passage and each negative of an edge, NaN where it is unknown."""
+
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """By side, where there is one: what stands before each text, after the encoder's own prefix."""
 
     @classmethod
     def open(cls, directory: Path) -> ParallelPairs:
@@ -137,7 +146,14 @@ class ParallelPairs:
             answers_by_query=Ragged(_load(directory / "answers.npy"), _load(directory / "answer_offsets.npy")),
             meta=meta,
             directory=directory,
+            scores=_load(directory / SCORES) if (directory / SCORES).exists() else None,
         )
+
+    @property
+    def empty(self) -> int:
+        """How many texts were left out because there is nothing in them."""
+        found = [count for reason, count in self.meta.get("dropped", {}).items() if reason.endswith(EMPTY)]
+        return sum(sum(count.values()) if isinstance(count, Mapping) else count for count in found)
 
     def patterns(self, split: str) -> Patterns:
         """The availability patterns of a split's edges."""
@@ -151,6 +167,19 @@ class ParallelPairs:
         if not len(patterns.starts):
             return self.edges[:0]
         return self.edges[int(patterns.starts.min()) : int(patterns.stops.max())]
+
+    def negatives(self, edges: npt.NDArray[Any], languages: Ints, count: int) -> Ints:
+        """int64 [count, edges]: the columns of the first hard negatives that exist in a language; -1 where there are no more.
+
+        Args:
+            languages: int64 [edges], of the passage of each pair, as an index.
+        """
+        groups = edges[:, 2:]
+        there = (groups >= 0) & (self.passages.rows[np.maximum(groups, 0), languages[:, None]] >= 0)
+        first = np.argsort(~there, axis=1, kind="stable")[:, :count]
+        found = np.full((count, len(edges)), -1, np.int64)
+        found[: first.shape[1]] = np.where(np.take_along_axis(there, first, 1), first + 2, -1).T
+        return found
 
     def split_rows(self, split: str) -> tuple[Ints, Ints]:
         """Rows of the queries and of the passages that a split's edges touch, each sorted."""
@@ -188,16 +217,49 @@ class PairsWriter:
         write_rows(_side_file(self.directory, side, language), SCHEMA, keyed(), self._chunk)
         self._groups[side][language] = np.array(groups, np.int32)
 
+    def write_mixed(self, rows: Iterable[tuple[str, str, int, str, str]]) -> None:
+        """Write (side, language, group, id, text) rows in any order; each file's are held a chunk at a time."""
+        groups: dict[tuple[str, str], array[int]] = {}
+        files: dict[tuple[str, str], Callable[[Sequence[Any]], None]] = {}
+        with ExitStack() as opened:
+            for side, language, group, id_, text in rows:
+                place = side, language
+                if place not in files:
+                    groups[place] = array("i")
+                    files[place] = opened.enter_context(appending(_side_file(self.directory, side, language), SCHEMA))
+                groups[place].append(group)
+                files[place]((text_key(text), id_, text))
+        for (side, language), found in groups.items():
+            self._groups[side][language] = np.array(found, np.int32)
+
+    def groups(self, side: str) -> int:
+        """The number of groups that were written."""
+        return max((int(part.max()) + 1 for part in self._groups[side].values() if len(part)), default=0)
+
+    def row_languages(self, side: str) -> Ints:
+        """int64 [rows]: the language of every row that was written, as an index."""
+        return np.repeat(np.arange(len(self.languages)), [len(part) for part in self._groups[side].values()])
+
+    def table(self, side: str) -> TextTable:
+        """The texts that were written."""
+        return TextTable(_side_table(self.directory, side, self.languages), self._row_index(side, 0))
+
     def regroup(self, side: str, group_of: npt.NDArray[Any]) -> None:
         """Replace the groups of all rows of a side: a group is known only when all texts have been seen."""
         self._groups[side] = {language: group_of[groups] for language, groups in self._groups[side].items()}
 
-    def finish(self, edges: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
+    def finish(
+        self,
+        edges: Mapping[str, npt.NDArray[Any]],
+        meta: Mapping[str, Any],
+        scores: Mapping[str, npt.NDArray[Any]] | None = None,
+    ) -> None:
         """Sort the edges of each split by availability and write everything that `ParallelPairs.open` reads.
 
         Args:
             edges: int [edges, 2 + negatives] for each of train, validation, test (absent: empty).
             meta: what is known of the set, JSON; ``dropped``, by reason and perhaps by language, is also logged.
+            scores: float [edges, 1 + negatives], a teacher's, for each split that has edges; NaN where unknown.
         """
         parts = {index: np.asarray(edges[name], np.int32) for index, name in enumerate(SPLITS) if len(edges.get(name, ()))}
         every = np.concatenate(list(parts.values())) if parts else np.empty((0, 2), np.int32)
@@ -223,11 +285,17 @@ class PairsWriter:
             "answers": answers.values,
             "answer_offsets": answers.offsets,
         }
+        taught: list[npt.NDArray[np.float32]] = []
+        if scores is not None and parts:
+            taught = [np.concatenate([np.asarray(scores[SPLITS[index]], np.float32) for index in parts])[order]]
+            if taught[0].shape != (len(every), every.shape[1] - 1):
+                raise ValueError(f"scores are {taught[0].shape}; expected one for each passage of {every.shape} edges")
+            np.save(self.directory / SCORES, taught[0])
         for name, values in arrays.items():
             np.save(self.directory / f"{name}.npy", values)
         sides = [_open_side(self.directory, side, self.languages) for side in SIDES]
         texts = [side.column(name) for side in sides for name in ("id", "text")]
-        known = fingerprint(self.languages, *texts, query_rows, passage_rows, every, kind[0])
+        known = fingerprint(self.languages, *texts, query_rows, passage_rows, every, kind[0], *taught)
         for reason, dropped in sorted(meta.get("dropped", {}).items()):
             by_language = isinstance(dropped, Mapping)
             if not (any(dropped.values()) if by_language else dropped):
@@ -240,8 +308,7 @@ class PairsWriter:
     def _row_index(self, side: str, least: int) -> npt.NDArray[np.int32]:
         """int32 [groups, languages] of a side, for `least` groups or more."""
         groups = self._groups[side]
-        most = max((int(part.max()) for part in groups.values() if len(part)), default=-1)
-        rows = np.full((max(least, most + 1), len(groups)), -1, np.int32)
+        rows = np.full((max(least, self.groups(side)), len(groups)), -1, np.int32)
         start = 0
         for index, part in enumerate(groups.values()):
             rows[part, index] = np.arange(start, start + len(part))
@@ -254,9 +321,12 @@ def _side_file(directory: Path, side: str, language: str) -> Path:
 
 
 def _open_side(directory: Path, side: str, languages: Sequence[str]) -> TextTable:
+    return TextTable(_side_table(directory, side, languages), _load(directory / f"{side}_rows.npy"))
+
+
+def _side_table(directory: Path, side: str, languages: Sequence[str]) -> pa.Table:
     files = [_side_file(directory, side, language) for language in languages]
-    tables = [open_table(file) for file in files if file.exists()]
-    return TextTable(pa.concat_tables([SCHEMA.empty_table(), *tables]), _load(directory / f"{side}_rows.npy"))
+    return pa.concat_tables([SCHEMA.empty_table(), *(open_table(file) for file in files if file.exists())])
 
 
 def _load(path: Path) -> npt.NDArray[Any]:

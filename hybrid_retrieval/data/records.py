@@ -10,12 +10,13 @@ is damaged.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
 import re
 import zlib
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -29,7 +30,7 @@ CHUNK = 4096
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 LANGUAGE = re.compile(r"[^\W_][\w.-]{0,39}")
-GRADE = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]*)?")
+GRADE = re.compile(r"[+-]?[0-9]{1,9}(\.0*)?")
 KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
 
@@ -127,9 +128,9 @@ def check_id(value: str, place: str) -> str:
 
 
 def read_grade(value: str, place: str) -> int:
-    """The whole part of a grade."""
+    """A grade: a whole number."""
     if not GRADE.fullmatch(value.strip(" ")):
-        raise InputError(f"{place}: {value[:30]!r} is not a grade; expected a number of at most 9 digits, such as 0 or 1")
+        raise InputError(f"{place}: {value[:30]!r} is not a grade; expected a whole number of at most 9 digits, such as 0 or 1")
     return int(float(value))
 
 
@@ -154,8 +155,16 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_rows(file: Path) -> Iterator[Record]:
-    """The records of a ``.jsonl``, a ``.jsonl.gz`` or a ``.parquet``, of which there must be one."""
-    return read_parquet(file) if file.suffix == ".parquet" else read_json(file)
+    """The records of a file in one of the forms of `FORMS`, of which there must be one.
+
+    Raises:
+        InputError: its name says no form that is read.
+    """
+    name = file.name.removesuffix(".gz")
+    form = next((form for form in FORMS if name.endswith(form) and (form in PACKED or name == file.name)), None)
+    if form is None:
+        raise InputError(f"{file} is of unknown form; expected {', '.join(FORMS)} (or {', '.join(PACKED)} with .gz)")
+    return FORMS[form](file)
 
 
 def read_json(file: Path) -> Iterator[Record]:
@@ -163,6 +172,60 @@ def read_json(file: Path) -> Iterator[Record]:
     for number, line in read_lines(file):
         place = f"{file}, line {number}"
         yield _object(_parsed(line, place), place)
+
+
+def read_json_file(file: Path) -> Iterator[Record]:
+    """The JSON objects of a ``.json``: one a line, as of many training files, or all in one list, which is read whole."""
+    first = next(read_lines(file))[1]
+    if not first.lstrip().startswith("["):
+        yield from read_json(file)
+        return
+    values = _parsed("".join(line for _, line in read_lines(file)), str(file))
+    for number, value in enumerate(values, 1):
+        yield _object(value, f"{file}, item {number}")
+    if not values:
+        raise InputError(f"{file} is empty; expected objects")
+
+
+def read_csv(file: Path) -> Iterator[Record]:
+    """The rows of a CSV file (tabs in a ``.tsv``) under the names of its first line; a field may be quoted."""
+    rows = csv.reader((line for _, line in read_lines(file)), delimiter="\t" if ".tsv" in file.suffixes else ",", strict=True)
+    names: list[str] = []
+    try:
+        for values in rows:
+            place = f"{file}, line {rows.line_num}"
+            if not names:
+                names = [name.removeprefix("\ufeff") for name in values]
+            elif values:
+                if len(values) != len(names):
+                    raise InputError(f"{place}: {len(values)} fields; expected {len(names)} ({', '.join(names)[:200]})")
+                yield Record(dict(zip(names, values, strict=True)), place)
+    except csv.Error as error:
+        raise InputError(f"{file}, line {rows.line_num}: not CSV ({error})") from error
+
+
+def read_arrow(file: Path) -> Iterator[Record]:
+    """The rows of an Arrow file or stream, memory-mapped."""
+    import pyarrow as pa
+
+    open_input(file).close()
+    number = 0
+    try:
+        with pa.memory_map(str(file)) as source:
+            try:
+                opened = pa.ipc.open_file(source)
+                batches: Iterable[Any] = map(opened.get_batch, range(opened.num_record_batches))
+            except pa.ArrowInvalid:
+                batches = pa.ipc.open_stream(source)
+            for batch in batches:
+                for start in range(0, len(batch), CHUNK):
+                    for values in batch.slice(start, CHUNK).to_pylist():
+                        number += 1
+                        yield Record(values, f"{file}, row {number}")
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{file}: not a readable Arrow file after row {number} ({first_line(error)})") from error
+    if number == 0:
+        raise InputError(f"{file} is empty; expected rows")
 
 
 def read_document(file: Path) -> Record:
@@ -203,6 +266,19 @@ def read_parquet(file: Path) -> Iterator[Record]:
         raise InputError(f"{file}: not a readable Parquet file after row {number} ({first_line(error)})") from error
     if number == 0:
         raise InputError(f"{file} is empty; expected rows")
+
+
+FORMS: Mapping[str, Callable[[Path], Iterator[Record]]] = {
+    ".jsonl": read_json,
+    ".json": read_json_file,
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".parquet": read_parquet,
+    ".arrow": read_arrow,
+}
+"""What reads a file, by how its name ends."""
+PACKED = (".jsonl", ".json", ".csv", ".tsv")
+"""Those of `FORMS` that may be in gzip."""
 
 
 def only_one(files: Iterable[Path]) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,12 +19,16 @@ from hybrid_retrieval.hashing import text_hash
 
 FORMAT = 3
 """Version of the files that `PairsWriter` writes."""
+NOT_OF_THE_TEXT = ("paths", "query_prompt", "passage_prompt")
+"""Fields of a source that do not change what is built."""
 
 
 class Source(ABC):
     """A data set by name. Constructors take config values and the job's ``paths``; nothing is read before `pairs`."""
 
     name: str
+    license: str | None = None
+    """Of its text, as the hub calls licences, ``mpl-2.0``; None where it is not known."""
 
     @abstractmethod
     def at_hand(self) -> bool:
@@ -48,9 +52,9 @@ class Source(ABC):
         return SourceText(self.sets())
 
     def provenance(self) -> list[dict[str, Any]]:
-        """The fingerprint of each set, and its origin: path, or revision or version and checksum."""
+        """The fingerprint and licence of each set, and its origin: path, or revision or version and checksum."""
         known = [(pairs.name, pairs.meta["fingerprint"], pairs.meta["provenance"]) for pairs in self.sets()]
-        return [{"name": name, "fingerprint": content, **origin} for name, content, origin in known]
+        return [{"name": name, "fingerprint": content, "license": self.license, **origin} for name, content, origin in known]
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class BuiltSource(Source):
     """
 
     paths: PathsConfig = field(default_factory=PathsConfig)
+    query_prompt: str = field(default="", kw_only=True)
+    passage_prompt: str = field(default="", kw_only=True)
 
     kind: ClassVar[str]
     """Folder in the cache."""
@@ -110,14 +116,16 @@ class BuiltSource(Source):
         def make(directory: Path) -> None:
             self.write(PairsWriter(directory, self.name, self.chosen()))
 
-        return ParallelPairs.open(Cache.at(self.paths.cache).build(*self._place(), make))
+        pairs = ParallelPairs.open(Cache.at(self.paths.cache).build(*self._place(), make))
+        prompts = {"queries": self.query_prompt, "passages": self.passage_prompt}
+        return replace(pairs, prompts={side: prompt for side, prompt in prompts.items() if prompt})
 
     def built(self) -> bool:
         """True where the pairs are in the cache."""
         return Cache.at(self.paths.cache).directory(*self._place()).exists()
 
     def _place(self) -> tuple[str, dict[str, Any]]:
-        key = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "paths"}
+        key = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in NOT_OF_THE_TEXT}
         return f"datasets/{self.kind}", {"format": FORMAT, "version": self.version, "state": self.state(), **key}
 
 
@@ -150,17 +158,21 @@ def components(links: Sequence[tuple[int, int]] | npt.NDArray[Any], count: int) 
     return labels
 
 
-def find_folder(path: str, data: str | None, key: str) -> Path:
+def find_folder(path: str, data: str | None, key: str, or_file: bool = False) -> Path:
     """`path`, of the config's `key`, as given, or under ``paths.data`` (`data`) where only that is a folder.
+
+    Args:
+        or_file: a file will do, too.
 
     Raises:
         InputError: no folder can have that name, or none whose name can be written down.
     """
+    there = Path.exists if or_file else Path.is_dir
     try:
         given = Path(path).expanduser()
-        if data and not given.is_absolute() and not given.is_dir():
+        if data and not given.is_absolute() and not there(given):
             below = Path(data).expanduser() / given
-            given = below if below.is_dir() else given
+            given = below if there(below) else given
         name = given.resolve().name
         given.is_dir()
     except (OSError, ValueError, RuntimeError) as error:

@@ -1,6 +1,7 @@
 """Tokenise once: the ids of every text of a set in one memory-mapped array.
 
-The cache is keyed by the tokenizer (with prefix and length limit) and by the text; a training step only copies ids.
+The cache is keyed by the tokenizer (with prefix and length limit), the prompt of the set, and the text; a training step only
+copies ids.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.data.parallel import ParallelPairs, TextTable
+from hybrid_retrieval.data.stored_texts import prompted
 from hybrid_retrieval.progress import track
 from hybrid_retrieval.ragged import Ragged
 
@@ -80,10 +82,13 @@ def tokenise(
 ) -> TokenStore:
     """The token store of one side (``queries`` or ``passages``) of a set, built on first use, `chunk` texts at a time."""
     table: TextTable = getattr(pairs, side)
+    prompt = pairs.prompts.get(side, "")
     key = {"version": VERSION, **tokenization.fingerprint, "texts": pairs.meta["fingerprint"], "side": side}
+    key |= {"prompt": prompt} if prompt else {}
 
     def make(directory: Path) -> None:
-        texts = track(table.column("text").batches(chunk), f"tokenising {side}", -(-len(table) // chunk), show)
+        batches = (prompted(texts, prompt) for texts in table.column("text").batches(chunk))
+        texts = track(batches, f"tokenising {side}", -(-len(table) // chunk), show)
         _build(directory, table, pairs.languages, tokenization, vocabulary, texts)
 
     directory = cache.build("tokens", key, make)

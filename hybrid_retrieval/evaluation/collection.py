@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hybrid_retrieval.data.source import components
-from hybrid_retrieval.data.stored_texts import Passages, Rows, as_column, by_language, fingerprint
+from hybrid_retrieval.data.stored_texts import Passages, Rows, as_column, by_language, fingerprint, prompted
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.measures import check_measures
 from hybrid_retrieval.ragged import spans
@@ -40,11 +40,13 @@ class Side:
     Attributes:
         texts, ids: one entry a row; ids are unique within a language.
         language: int64 [rows], index into the collection's languages, ascending.
+        prompt: what an encoder is given before each text, after its own prefix.
     """
 
     texts: Sequence[str]
     ids: Sequence[str]
     language: Ints
+    prompt: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,6 +65,10 @@ class Side:
                     raise InputError(f"benchmark {name}: id {language}:{twice} occurs twice")
         passages, language_of = by_language(languages, rows)
         return cls(passages.texts, passages.ids, language_of)
+
+    def given(self, rows: slice = slice(None)) -> Sequence[str]:
+        """The texts as an encoder is given them."""
+        return prompted(self.texts[rows], self.prompt)
 
     def rows(self, language: int) -> slice:
         """The rows of a language."""

@@ -18,7 +18,7 @@ from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from hybrid_retrieval.errors import InputError, choice
-from hybrid_retrieval.evaluation.benchmarks.belebele import VARIANT, VARIANTS
+from hybrid_retrieval.evaluation.benchmarks.belebele import language_and_script
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.measures import SETTINGS
 
@@ -75,8 +75,7 @@ class CollectionTask(AbsTaskRetrieval):
     def _languages(self, view: tuple[int, int | None]) -> list[str]:
         """Mteb's names of the languages of the queries, and of the corpus where it has one."""
         names = [self.collection.languages[index] for index in dict.fromkeys(view) if index is not None]
-        variants = [VARIANTS.get(name, name) for name in names]  # FLORES' names are mteb's but for a sign
-        return [one.replace("_", "-") if VARIANT.fullmatch(one) else UNDETERMINED for one in variants]
+        return [language_and_script(name) or UNDETERMINED for name in names]
 
     def load_data(self, num_proc: int | None = None, **more: Any) -> None:
         """Make mteb's data of the subsets that are asked for; nothing is downloaded."""

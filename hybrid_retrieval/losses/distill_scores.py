@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import Positive, Share
+from hybrid_retrieval.config import Share
 from hybrid_retrieval.losses.candidates import NEVER, passages_of, ranking, similarity
-from hybrid_retrieval.losses.loss import EmbeddedPairs, InBatchLoss, Scored
+from hybrid_retrieval.losses.loss import Divisor, EmbeddedPairs, InBatchLoss, Scored
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -24,7 +24,7 @@ class DistillScores(InBatchLoss):
 
     teacher: dict[str, Any]
     weight: Share = 1.0
-    teacher_temperature: Positive = 0.05
+    teacher_temperature: Divisor = 0.05
 
     def contrasts(self, pairs: EmbeddedPairs) -> Tensor:
         return passages_of(pairs, slice(None)).negative.any(1)

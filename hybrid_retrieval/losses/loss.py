@@ -11,12 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Self, cast
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import Count, Number, Positive, check
+from hybrid_retrieval.config import Count, Number, Positive, Range, check
 from hybrid_retrieval.errors import InputError, choice
 
 Side = Literal["query", "passage"]
@@ -27,6 +27,17 @@ POOLS = ("all", "same_language", "other_languages")
 MODES = ("ignore", "positive", "keep")
 SMALLEST_TEMPERATURE = 0.01
 """Where a learned temperature stops."""
+
+
+class Divisors(Range):
+    """Temperatures with which a softmax over cosines is neither one passage alone nor all of them alike."""
+
+    def fault(self, value: float) -> str | None:
+        said = super().fault(value)
+        return said and f"{said}; 0.01 to 0.1 is usual"
+
+
+Divisor = Annotated[float, Divisors(0.001, 100)]
 
 
 @dataclass(frozen=True)
@@ -204,7 +215,7 @@ def _cut(embeddings: Tensor, dimensions: int) -> Tensor:
 class SoftmaxLoss(Loss):
     """A loss with a temperature that divides the cosines, fixed or learned; `temperature` is where it starts."""
 
-    temperature: Positive = 0.05
+    temperature: Divisor = 0.05
     learn_temperature: bool = False
     hard_negatives: Number = 0
 

@@ -33,7 +33,7 @@ def plan(lengths: Ints, budget: int) -> list[Ints]:
     ordered = lengths[order]
     pieces: list[Ints] = []
     for start, stop in _cuts(ordered, budget):
-        parts = -(-(stop - start) // max(1, budget // int(ordered[start])))
+        parts = -(-(stop - start) // max(1, budget // max(1, int(ordered[start]))))
         pieces.extend(np.array_split(np.arange(start, stop), parts))
     return [order[piece] for piece in pieces]
 

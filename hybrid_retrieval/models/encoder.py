@@ -156,6 +156,8 @@ class EncoderSettings:
     """Dimensions of a linear layer after pooling; none by default."""
     activation: str = "identity"
     """After the projection: identity or tanh."""
+    dimensions: Count | None = None
+    """Leading ones that are kept (Matryoshka); all by default."""
     normalize: bool = True
     """Unit length, so that the dot product is the cosine."""
     query_prefix: str = ""
@@ -196,7 +198,10 @@ class BiEncoder(nn.Module):
         self.tokenizer = tokenizer
         self.settings = settings
         self.projection = nn.Linear(backbone.dimensions, settings.projection) if settings.projection else None
-        self.dimensions = settings.projection or backbone.dimensions
+        width = settings.projection or backbone.dimensions
+        self.dimensions = settings.dimensions or width
+        if self.dimensions > width:
+            raise InputError(f"model.dimensions={self.dimensions} is more than the encoder's {width}")
         self._tokenizations: dict[Role, Tokenization] = {
             "query": Tokenization(tokenizer, settings.query_prefix, settings.max_query_length),
             "passage": Tokenization(tokenizer, settings.passage_prefix, settings.max_passage_length),
@@ -221,6 +226,7 @@ class BiEncoder(nn.Module):
         if self.projection is not None:
             pooled = self.projection(pooled)
             pooled = torch.tanh(pooled) if self.settings.activation == "tanh" else pooled
+        pooled = pooled[:, : self.dimensions]
         return nn.functional.normalize(pooled, dim=-1) if self.settings.normalize else pooled
 
     @property

@@ -1,24 +1,181 @@
-"""Published model directories: their weights, their dense layer, their end token."""
+"""Published encoders: any directory or hub name of sentence-transformers or transformers, used as its own files say."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+import logging
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, cast
 
 import torch
-from tokenizers import Tokenizer, processors
-from torch import Tensor, nn
+from tokenizers import Tokenizer, normalizers, processors
+from torch import nn
 
-from hybrid_retrieval.config import Range, fault
-from hybrid_retrieval.errors import InputError, reading
+from hybrid_retrieval.config import LARGEST, Count, PathsConfig, check, construct
+from hybrid_retrieval.errors import InputError, choice, reading
 from hybrid_retrieval.files import read_mapping
+from hybrid_retrieval.hub import Hub
+from hybrid_retrieval.models.adapters import Lora
+from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings, Model, TrainingText
 from hybrid_retrieval.models.kernels import forget_attention
-from hybrid_retrieval.models.tokenization import special_tokens
+from hybrid_retrieval.models.pooling import POOLINGS
+from hybrid_retrieval.models.sentence_transformer import MODULES, Layout, read_dense, read_layout, read_table
+from hybrid_retrieval.models.static import StaticBackbone
+from hybrid_retrieval.models.tokenization import load_tokenizer, pad_id, special_tokens
+from hybrid_retrieval.models.transformer import (
+    TransformerBackbone,
+    TransformerOptions,
+    check_config,
+    model_of_config,
+    positions,
+    values_for,
+    without_pooler,
+)
 
-Layers = Annotated[int, Range(0, 10_000, above=True)]
-"""More are a mistake in a file, that would be counted up to for hours."""
+log = logging.getLogger(__name__)
+
+ADVICE = "give a local directory in the published layout with model.path="
+DEFAULTS: dict[str, Any] = {"pooling": "mean", "normalize": True, "query_prefix": "", "passage_prefix": "", "dimensions": None}
+"""What holds where neither the config nor the directory's files say."""
+LENGTHS = ("max_query_length", "max_passage_length")
+DEFAULT_LENGTH = 256
+
+
+@dataclass
+class PublishedModel(Model):
+    """An encoder from the hub or from a local directory; what is None is as its own files say."""
+
+    paths: PathsConfig
+    name: str | None = None
+    """The repository on the hub."""
+    _: KW_ONLY
+    path: str | None = None
+    """A local directory instead; nothing is looked up on the hub then."""
+    revision: str | None = None
+    """A branch, tag or commit of the hub repository."""
+    pooling: str | None = None
+    projection: Count | str | None = None
+    """Dimensions of a new linear layer; ``published``: the dense layers that the directory must hold, as LaBSE does;
+    ``none``: no layer; by default the directory's, if it holds any."""
+    normalize: bool | None = None
+    dimensions: Count | None = None
+    query_prefix: str | None = None
+    passage_prefix: str | None = None
+    max_query_length: Count | None = None
+    max_passage_length: Count | None = None
+    end_token: str | None = None
+    """With ``pooling=last``, the token that ends every text; by default what the tokenizer ends texts with, or else its end
+    of sequence."""
+    token_embeddings: str = "dense"
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    bidirectional: bool = False
+    lora: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check(type(self), vars(self), "model")
+        if not (self.name or self.path):
+            raise InputError("model.name=null and model.path=null: name a model of the hub, or a local directory")
+        if isinstance(self.projection, str) and self.projection not in ("published", "none"):
+            raise InputError(f"model.projection={self.projection!r} is unknown; expected a number, 'published', 'none' or null")
+        if self.pooling is not None:
+            choice("model.pooling", self.pooling, POOLINGS)
+        lora = None if self.lora is None else construct(Lora, self.lora, "model.lora")
+        self.options = values_for(TransformerOptions, self, lora=lora)
+
+    @cached_property
+    def directory(self) -> Path:
+        """The published files; fetched from the hub on first use."""
+        if not self.path:
+            return Hub().model_directory(str(self.name), self.revision, ADVICE)
+        local = Path(self.path).expanduser()
+        if not ((local / "config.json").exists() or (local / MODULES).exists()):
+            raise InputError(f"model.path={local} holds no config.json; expected a model directory in the published layout")
+        return local
+
+    @cached_property
+    def layout(self) -> Layout:
+        """What the directory's files say."""
+        return read_layout(self.directory)
+
+    def tokenizer(self, training_text: TrainingText) -> Tokenizer:
+        return self.own_tokenizer()
+
+    def own_tokenizer(self) -> Tokenizer:
+        """The directory's tokenizer, as its encoder uses it."""
+        layout = self.layout
+        tokenizer = load_tokenizer(layout.folder)
+        if layout.static:
+            tokenizer.post_processor = None  # special tokens are left out
+        elif layout.lower_case:
+            normalizer = tokenizer.normalizer
+            tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *([normalizer] if normalizer else [])])
+        if (self.pooling or layout.saved.get("pooling")) == "last":
+            return with_end(tokenizer, layout.folder, self.end_token)
+        return tokenizer
+
+    def build(self, tokenizer: Tokenizer) -> BiEncoder:
+        backbone, limit = self._backbone(tokenizer)
+        with reading(f"model.path={self.directory}", whole=True):
+            settings, dense = self._settings(limit), self._dense()
+            if not dense:
+                width = self.projection if isinstance(self.projection, int) else None
+                return BiEncoder(backbone, tokenizer, EncoderSettings(**settings, projection=width))
+            weights, activation = read_dense(dense, backbone.dimensions)
+            width = len(weights["bias"])
+            encoder = BiEncoder(backbone, tokenizer, EncoderSettings(**settings, projection=width, activation=activation))
+            cast(nn.Linear, encoder.projection).load_state_dict(weights)
+            return encoder
+
+    def load(self) -> BiEncoder:
+        """The encoder as it was published.
+
+        Raises:
+            InputError: ``projection`` asks for a layer that has no weights before it is trained.
+        """
+        if isinstance(self.projection, int):
+            raise InputError(f"model.projection={self.projection} is a layer that only training gives weights; choose null")
+        return self.build(self.own_tokenizer()).eval()
+
+    def _backbone(self, tokenizer: Tokenizer) -> tuple[Backbone, int]:
+        """The backbone, and the tokens that it can read; 0 where there is no limit."""
+        if self.layout.static:
+            if self.options != TransformerOptions():
+                raise InputError(f"model.path={self.directory} is a static model; expected no option of transformers for it")
+            table = read_table(self.layout.folder)
+            static = StaticBackbone(*table.shape)
+            static.table.load_state_dict({"weight": table})
+            return static, 0
+        model = published_weights(self.layout.folder)
+        with reading(f"model.path={self.directory}", whole=True):
+            backbone = TransformerBackbone(model, pad_id(tokenizer), self.options)
+        return backbone, positions(backbone.model.config)
+
+    def _settings(self, limit: int) -> dict[str, Any]:
+        """Values of `EncoderSettings`: those of the config, of the directory's files, or by default."""
+        saved, found, other = self.layout.saved, {}, []
+        default = LARGEST if self.layout.static else DEFAULT_LENGTH
+        for name in (*DEFAULTS, *LENGTHS):
+            own, given = getattr(self, name), saved.get(name, DEFAULTS.get(name, default))
+            if name in LENGTHS:
+                if own and limit and own > limit:
+                    raise InputError(f"model.max_*_length={own} is more than the {limit} positions of its weights")
+                given = min(given, limit) if limit and isinstance(given, int) else given
+            found[name] = given if own is None else own
+            if own is not None and name in saved and (own > given if name in LENGTHS else own != given):
+                other.append(f"model.{name}={own!r} (saved: {given!r})")
+        if other:
+            log.warning("%s is not used as it was saved: %s", self.directory, ", ".join(other))
+        if (self.directory / MODULES).exists() and not other:
+            log.info("%s, as it was saved: %s", self.directory, ", ".join(f"{key}={value!r}" for key, value in found.items()))
+        return found
+
+    def _dense(self) -> tuple[Path, ...]:
+        """The folders of the directory's dense layers, as far as they are wanted."""
+        if self.projection == "published" and not self.layout.dense:
+            raise InputError("model.projection=published, but it has no dense layer")
+        return self.layout.dense if self.projection in (None, "published") else ()
 
 
 def published_weights(directory: Path) -> nn.Module:
@@ -44,53 +201,6 @@ def published_weights(directory: Path) -> nn.Module:
             f"model.path={directory}: its weights lack {len(missing)} of the architecture's, {missing[0]} among them"
         )
     return model.train()
-
-
-def check_config(values: Mapping[str, Any]) -> None:
-    """Refuse the values of a config that no model here can have, before transformers acts on them."""
-    if values.get("quantization_config") is not None:
-        raise InputError("config.json says that the weights are quantised (quantization_config); expected plain ones")
-    for name, value in values.items():
-        if re.fullmatch(r"(num_|n_).*layers?", name) and (said := fault(value, Layers)):
-            raise InputError(f"config.json: {name}{said}")
-
-
-def model_of_config(config: Any) -> nn.Module:
-    """A model of a transformers config, with random weights; whatever code the config names, none but transformers' runs."""
-    from transformers import AutoModel
-
-    forget_attention(config)
-    model: nn.Module = AutoModel.from_config(config, trust_remote_code=False, **without_pooler(config))
-    return model
-
-
-def published_dense(directory: Path, dimensions: int) -> tuple[dict[str, Tensor], str]:
-    """Weight and bias of the dense layer in sentence-transformers' layout, and the name of its activation.
-
-    Args:
-        dimensions: of its inputs.
-    """
-    folder = directory / "2_Dense"
-    with reading(f"model.projection=published, but {folder} holds no dense layer that can be read", whole=True):
-        config = read_mapping(folder / "config.json")
-        if (folder / "model.safetensors").exists():
-            from safetensors.torch import load_file
-
-            state = load_file(folder / "model.safetensors")
-        else:
-            state = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
-        weight = state["linear.weight"]
-        bias = state.get("linear.bias", torch.zeros(len(weight)))
-        if weight.shape != (len(bias), dimensions) or bias.shape != (len(weight),):
-            shapes = " and ".join(str(list(one.shape)) for one in (weight, bias))
-            raise InputError(f"weight and bias are {shapes}; expected [outputs, {dimensions}] and [outputs]")
-    activation = str(config.get("activation_function", "")).rsplit(".", 1)[-1].lower()
-    return {"weight": weight, "bias": bias}, activation or "identity"
-
-
-def without_pooler(config: Any) -> dict[str, Any]:
-    """BERT-like models carry a pooling head that nothing here uses."""
-    return {"add_pooling_layer": False} if config.model_type in {"bert", "roberta", "xlm-roberta"} else {}
 
 
 def with_end(tokenizer: Tokenizer, directory: Path, token: str | None) -> Tokenizer:

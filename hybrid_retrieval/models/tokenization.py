@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -207,8 +208,7 @@ def train_unigram(texts: Iterable[str], vocabulary: int) -> Tokenizer:
             num_threads=2,
         )
     except (RuntimeError, OSError) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise InputError(f"model.vocabulary={vocabulary}: no tokenizer can be trained on this text ({reason[:160]})") from error
+        raise InputError(f"model.vocabulary={vocabulary}: {_why_not(str(error), vocabulary)}") from error
     trained = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     pieces = [(trained.id_to_piece(index), trained.get_score(index)) for index in range(trained.get_piece_size())]
     tokenizer = Tokenizer(models.Unigram([*pieces, (MASK, 0.0)], unk_id=3, byte_fallback=True))
@@ -218,6 +218,15 @@ def train_unigram(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     tokenizer.post_processor = processors.TemplateProcessing(f"{BEGIN} $A {END}", special_tokens=[(BEGIN, 0), (END, 2)])
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (BEGIN, PAD, END, UNKNOWN, MASK)])
     return tokenizer
+
+
+def _why_not(said: str, vocabulary: int) -> str:
+    """SentencePiece's complaint as a reader of the config would say it; its own last words where it is another one."""
+    if found := re.search(rf"\b{vocabulary} vs (\d+)", said):
+        return f"this text needs {found[1]} or more, for its characters, all bytes and the special tokens"
+    if "sentences_.empty()" in said:
+        return "there is no text to train a tokenizer on"
+    return f"no tokenizer can be trained on this text ({' '.join(said.split())[-160:]})"
 
 
 def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

@@ -1,28 +1,28 @@
-"""Transformer backbones: from scratch with a tokenizer trained on the spot, or from a published directory or the hub."""
+"""Transformer backbones: any of transformers' models, and XLM-R's architecture from scratch."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
-from functools import cached_property
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, TypeVar, cast
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import Count, Dropout, PathsConfig, Range, check, construct
-from hybrid_retrieval.errors import InputError, choice, first_line, reading
-from hybrid_retrieval.hub import Hub
+from hybrid_retrieval.config import Count, Dropout, PathsConfig, Range, check, construct, fault
+from hybrid_retrieval.errors import InputError, choice, first_line
 from hybrid_retrieval.models.adapters import Lora, add_adapters
 from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings, Model, Tokens, TrainingText
-from hybrid_retrieval.models.published import check_config, model_of_config, published_dense, published_weights, with_end
-from hybrid_retrieval.models.tokenization import load_tokenizer, pad_id
+from hybrid_retrieval.models.kernels import forget_attention
+from hybrid_retrieval.models.tokenization import pad_id
 from hybrid_retrieval.models.trained_tokenizer import Vocabulary, trained_tokenizer
 
 T = TypeVar("T")
+Layers = Annotated[int, Range(0, 10_000, above=True)]
+"""More are a mistake in a file, that would be counted up to for hours."""
 
 
 @dataclass(frozen=True)
@@ -137,36 +137,29 @@ class TransformerBackbone(Backbone):
 
 
 @dataclass
-class TransformerModel(Model):
-    """Config that both kinds of transformer share; see `EncoderSettings` and `TransformerOptions` for what it means."""
-
-    paths: PathsConfig
-    _: KW_ONLY
-    pooling: str = "mean"
-    max_query_length: Count = 256
-    max_passage_length: Count = 256
-    token_embeddings: str = "dense"
-    gradient_checkpointing: bool = False
-    compile: bool = False
-
-
-@dataclass
-class ScratchTransformer(TransformerModel):
+class ScratchTransformer(Model):
     """XLM-R's architecture with random weights, over a tokenizer trained on the training text."""
 
+    paths: PathsConfig
     layers: Annotated[int, Range(0, 1000, above=True)]
     hidden: Annotated[int, Range(0, 1 << 17, above=True)]
     heads: Count
     vocabulary: Vocabulary = 32_000
     dropout: Dropout = 0.1
     """For states and for attention."""
+    pooling: str = "mean"
     projection: Count | None = None
+    max_query_length: Count = 256
+    max_passage_length: Count = 256
+    token_embeddings: str = "dense"
+    gradient_checkpointing: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         check(type(self), vars(self), "model")
         if self.hidden % self.heads:
             raise InputError(f"model.heads={self.heads} does not divide model.hidden={self.hidden}")
-        self.settings, self.options = _of(EncoderSettings, self), _of(TransformerOptions, self)
+        self.settings, self.options = values_for(EncoderSettings, self), values_for(TransformerOptions, self)
 
     def tokenizer(self, training_text: TrainingText) -> Tokenizer:
         return trained_tokenizer(training_text, self.vocabulary, self.paths)
@@ -195,76 +188,41 @@ class ScratchTransformer(TransformerModel):
         return BiEncoder(TransformerBackbone(model, padding, self.options), tokenizer, self.settings)
 
 
-@dataclass
-class PretrainedTransformer(TransformerModel):
-    """A published encoder, from the hub or from a local directory in the published layout."""
-
-    name: str
-    """The repository on the hub."""
-    path: str | None = None
-    """A local directory instead; nothing is looked up on the hub then."""
-    revision: str | None = None
-    """A branch, tag or commit of the hub repository."""
-    projection: Count | str | None = None
-    """Dimensions of a new linear layer, or ``published``: the dense layer that the directory holds in
-    sentence-transformers' layout (``2_Dense``), as LaBSE does."""
-    query_prefix: str = ""
-    passage_prefix: str = ""
-    end_token: str | None = None
-    """With ``pooling=last``, the token that ends every text; by default what the tokenizer ends texts with, or else its end
-    of sequence."""
-    bidirectional: bool = False
-    lora: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.projection, str) and self.projection != "published":
-            raise InputError(f"model.projection={self.projection!r} is unknown; expected a number, 'published' or null")
-        width = None if self.projection == "published" else self.projection
-        self.settings = _of(EncoderSettings, self, projection=width)
-        lora = None if self.lora is None else construct(Lora, self.lora, "model.lora")
-        self.options = _of(TransformerOptions, self, lora=lora)
-
-    @cached_property
-    def directory(self) -> Path:
-        """The published files; fetched from the hub on first use."""
-        if not self.path:
-            advice = "give a local directory in the published layout with model.path="
-            return Hub().model_directory(self.name, self.revision, advice)
-        local = Path(self.path).expanduser()
-        if not (local / "config.json").exists():
-            raise InputError(f"model.path={local} holds no config.json; expected a model directory in the published layout")
-        return local
-
-    def tokenizer(self, training_text: TrainingText) -> Tokenizer:
-        tokenizer = load_tokenizer(self.directory)
-        return with_end(tokenizer, self.directory, self.end_token) if self.pooling == "last" else tokenizer
-
-    def build(self, tokenizer: Tokenizer) -> BiEncoder:
-        backbone = TransformerBackbone(published_weights(self.directory), pad_id(tokenizer), self.options)
-        config: Any = backbone.model.config
-        limit = _positions(config)
-        if limit and self.settings.longest > limit:
-            raise InputError(f"model.max_*_length={self.settings.longest} is more than the {limit} positions of {self.name}")
-        with reading(f"model.path={self.directory}", whole=True):
-            if self.projection != "published":
-                return BiEncoder(backbone, tokenizer, self.settings)
-            weights, activation = published_dense(self.directory, backbone.dimensions)
-            settings = replace(self.settings, projection=len(weights["bias"]), activation=activation)
-            encoder = BiEncoder(backbone, tokenizer, settings)
-            cast(nn.Linear, encoder.projection).load_state_dict(weights)
-            return encoder
+def check_config(values: Mapping[str, Any]) -> None:
+    """Refuse the values of a config that no model here can have, before transformers acts on them."""
+    if values.get("quantization_config") is not None:
+        raise InputError("config.json says that the weights are quantised (quantization_config); expected plain ones")
+    if values.get("is_encoder_decoder"):
+        raise InputError("config.json is of an encoder with a decoder (is_encoder_decoder); expected one of the two")
+    for name, value in values.items():
+        if re.fullmatch(r"(num_|n_).*layers?", name) and (said := fault(value, Layers)):
+            raise InputError(f"config.json: {name}{said}")
 
 
-def _of(kind: type[T], model: Model, **given: Any) -> T:
+def model_of_config(config: Any) -> nn.Module:
+    """A model of a transformers config, with random weights; whatever code the config names, none but transformers' runs."""
+    from transformers import AutoModel
+
+    forget_attention(config)
+    model: nn.Module = AutoModel.from_config(config, trust_remote_code=False, **without_pooler(config))
+    return model
+
+
+def without_pooler(config: Any) -> dict[str, Any]:
+    """BERT-like models carry a pooling head that nothing here uses."""
+    return {"add_pooling_layer": False} if config.model_type in {"bert", "roberta", "xlm-roberta"} else {}
+
+
+def values_for(kind: type[T], model: Model, **given: Any) -> T:
     """The dataclass `kind` with the values that a model's config has under the same names."""
     names = {field.name for field in fields(cast(Any, kind))} & vars(model).keys()
     return kind(**({name: getattr(model, name) for name in names} | given))
 
 
-def _positions(config: Any) -> int:
+def positions(config: Any) -> int:
     """Tokens that the position embeddings have room for; 0 where the architecture sets no limit."""
-    positions = int(getattr(config, "max_position_embeddings", 0) or 0)
-    return positions - first_position(config) if positions else 0
+    numbers = int(getattr(config, "max_position_embeddings", 0) or 0)
+    return numbers - first_position(config) if numbers else 0
 
 
 def _places(tokens: Tokens, lengths: Tensor) -> tuple[Tensor, Tensor]:

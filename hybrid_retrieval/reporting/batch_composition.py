@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hybrid_retrieval.errors import InputError, reading
+from hybrid_retrieval.files import check_recorded
 from hybrid_retrieval.reporting import heatmap
 
 FILE = "batch_manifest.parquet"
@@ -38,6 +39,7 @@ class BatchComposition:
         path = run / FILE
         if not path.exists():
             return None
+        check_recorded(path)
         with reading(f"{path} is not a batch manifest", whole=True):
             table = pd.read_parquet(path, columns=list(COLUMNS))
             if table.isna().any(axis=None):

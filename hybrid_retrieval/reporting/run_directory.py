@@ -12,7 +12,7 @@ from typing import Any
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.figures import BASELINES, Figures
-from hybrid_retrieval.files import check_recorded, read_mapping
+from hybrid_retrieval.files import read_recorded
 
 CONFIG, METRICS = "config.yaml", "metrics.json"
 
@@ -49,9 +49,8 @@ class RunDirectory:
         """
         if not is_run(path):
             raise InputError(f"{path} is not a run directory; expected a folder with {' or '.join(TRACES)}")
-        check_recorded(path / METRICS)
         names = (METRICS, CONFIG, "environment.json")
-        values = [read_mapping(path / name) if (path / name).exists() else {} for name in names]
+        values = [read_recorded(path / name) if (path / name).exists() else {} for name in names]
         for key, value in values[0].items():
             if not isinstance(value, (int, float)):
                 raise InputError(f"{path / METRICS}: {key}={value!r}; expected a number")

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hybrid_retrieval.errors import reading
-from hybrid_retrieval.files import replaced
+from hybrid_retrieval.files import check_recorded, recorded
 from hybrid_retrieval.sampling.batch import PairIndices
 from hybrid_retrieval.sampling.permutation import Ints
 
@@ -34,6 +34,7 @@ def languages_drawn(path: Path) -> tuple[str, ...] | None:
     """
     if not path.is_file():
         return None
+    check_recorded(path)
     names = ["query_language", "passage_language"]
     with reading(f"{path} is not a batch manifest"):
         columns = pq.read_table(path, columns=names).select(names).columns
@@ -65,6 +66,7 @@ class Manifest:
     def restore(self, path: Path, before: int) -> None:
         """Take up the rows of an earlier process, up to the step it is resumed from."""
         if path.exists():
+            check_recorded(path)
             with reading(f"{path} is not the run's manifest"):
                 table = pq.read_table(path, schema=SCHEMA)
                 table = table.filter(pc.less(table["step"], before))
@@ -79,7 +81,7 @@ class Manifest:
         step, *cells, pairs = self.rows
         named = [names.take(index) for names, index in zip(self._names, cells, strict=True)]
         arrays = [pa.array(step), *named, pa.array(pairs, pa.int32())]
-        with replaced(path) as part:
+        with recorded(path) as part:
             pq.write_table(pa.table(arrays, schema=SCHEMA), part)
 
     def summary(self) -> dict[str, float]:

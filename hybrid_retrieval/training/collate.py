@@ -123,6 +123,32 @@ class TokenisedSet:
         return self.pairs.passages if column else self.pairs.queries
 
 
+def availability(sets: Sequence[ParallelPairs], split: str, columns: tuple[int, int] = (0, 1)) -> Availability:
+    """The edges of a split by the languages that the texts on either side exist in, for a sampler to draw from.
+
+    Args:
+        columns: of the first and of the second side of a pair.
+    """
+    found = []
+    for pairs in sets:
+        runs = pairs.patterns(split)
+        first, second = ((runs.queries, runs.passages)[column] for column in columns)
+        found.append(SetAvailability(pairs.name, pairs.languages, first, second, runs.starts, runs.stops, pairs.weight))
+    return Availability(found)
+
+
+def text_rows(pairs: ParallelPairs, column: int, groups: Ints, languages: Ints, union: Sequence[str]) -> Ints:
+    """Text rows of groups of a side in `languages` of the sets' `union`; -1 where there is none."""
+    table = pairs.passages if column else pairs.queries
+    rows: Ints = table.rows[groups, numbers_in(pairs, union)[languages]].astype(np.int64)
+    return rows
+
+
+def numbers_in(pairs: ParallelPairs, union: Sequence[str]) -> Ints:
+    """int64 [union]: the number of each language in a set; -1 where it is not the set's."""
+    return np.array([pairs.languages.index(name) if name in pairs.languages else -1 for name in union])
+
+
 class Collator:
     """Turns global batches of pairs into the tensors of one rank.
 
@@ -153,14 +179,8 @@ class Collator:
         return next((one.dimensions for one in self.sets[0].taught.values()), 0)
 
     def availability(self, split: str) -> Availability:
-        """The edges of a split by the languages that the texts on either side exist in, for a sampler to draw from."""
-        found = []
-        for one in self.sets:
-            runs = one.pairs.patterns(split)
-            first, second = ((runs.queries, runs.passages)[column] for column in self.columns)
-            name, languages, weight = one.pairs.name, one.pairs.languages, one.pairs.weight
-            found.append(SetAvailability(name, languages, first, second, runs.starts, runs.stops, weight))
-        return Availability(found)
+        """The edges of a split, for a sampler to draw from."""
+        return availability([one.pairs for one in self.sets], split, self.columns)
 
     def __call__(self, step: int, pairs: PairIndices, rank: int = 0, ranks: int = 1) -> PairBatch:
         """A global batch as one of `ranks` sees it."""
@@ -200,10 +220,7 @@ class Collator:
 
     def _rows(self, index: int, column: int, groups: Ints, languages: Ints) -> Ints:
         """Text rows of groups in languages of the union; -1 where there is none."""
-        own = self.sets[index].pairs.languages
-        of_union = np.array([own.index(name) if name in own else -1 for name in self.languages])
-        rows: Ints = self.sets[index].table(column).rows[groups, of_union[languages]].astype(np.int64)
-        return rows
+        return text_rows(self.sets[index].pairs, column, groups, languages, self.languages)
 
     def _most_answers(self, pairs: PairIndices) -> int:
         """The largest number of passage groups that answer a query of the batch."""
@@ -217,13 +234,15 @@ class Collator:
         """Fill in the hard negatives; where a pair has none in its language, some passage, marked as no candidate."""
         # Where passages stand on the second side, its own: then its length is that of others of the batch.
         filling = row[1, slots] if self.columns[1] else 0
-        for place in range(2, 2 + self.hard_negatives):
-            column = edges[:, place] if edges.shape[1] > place else np.full(len(slots), -1, np.int64)
-            rows = self._rows(index, 1, np.maximum(column, 0), languages)
-            there = (column >= 0) & (rows >= 0)
-            row[place, slots] = np.where(there, rows, filling)
+        columns = self.sets[index].pairs.negatives(
+            edges, numbers_in(self.sets[index].pairs, self.languages)[languages], self.hard_negatives
+        )
+        for place, column in enumerate(columns, 2):
+            groups = edges[np.arange(len(edges)), np.where(column >= 0, column, 1)]
+            rows = self._rows(index, 1, groups, languages)
+            row[place, slots] = np.where(column >= 0, rows, filling)
             key[place, slots] = self.sets[index].pairs.passages.keys[row[place, slots]]
-            group[place, slots] = np.where(there, column + (index << SET_SHIFT), -1)
+            group[place, slots] = np.where(column >= 0, groups + (index << SET_SHIFT), -1)
 
     def _taught(self, pairs: PairIndices, row: Ints) -> tuple[Tensor, ...]:
         """The teacher's embeddings of texts `row` [places, pairs], of queries and of passages; none without a teacher."""

@@ -213,7 +213,7 @@ class HybridDataModule(lightning.LightningDataModule):
         if self.validation_pairs is not None:
             loaders.append(_loader(GlobalBatches(self.collate, self.validation_pairs, self.validation_batches)))
         if self.validation is not None:
-            sides = {"query": self.validation.queries.texts, "passage": self.validation.corpus.texts}
+            sides = {"query": self.validation.queries.given(), "passage": self.validation.corpus.given()}
             ids = {role: self.encoder.tokenise(texts, role) for role, texts in sides.items()}  # type: ignore[arg-type]
             loaders.append(_loader(self._texts([(role, 0, rows) for role, rows in ids.items()])))  # type: ignore[misc]
         return loaders
@@ -291,5 +291,6 @@ def _recording(started: list[BaseProcess]) -> BaseContext:
 
 def _end_with_training(*_: object) -> None:
     """A signal to the whole process group is the training process's to answer; a worker ends with it."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for sent in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sent, signal.SIG_IGN)
     end_with_parent()

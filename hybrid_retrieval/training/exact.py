@@ -5,11 +5,9 @@
 - **A checkpoint belongs to a step boundary and holds no state of Lightning's loops** (`Boundary`): a resumed run is an epoch of
   the steps that are left. Lightning's own mid-epoch restart skips or cuts the validation of the step that it was saved at
   (Lightning issues 19549 and 20288). Written when the next step starts, ``last.ckpt`` holds that validation.
-- **SIGTERM** asks for a checkpoint at the next step of any rank, and all ranks leave together. Lightning's handler starts a
-  collective operation in the middle of the rank's work, and asks all devices before every step.
+- **SIGTERM and SIGINT** ask for a checkpoint at the next step of any rank, and all ranks leave together. Lightning's
+  handler starts a collective operation in the middle of the rank's work, and asks all devices before every step.
 - **Files are whole** (`WholeFiles`): a kill or a full disk leaves the checkpoint of before.
-- **Ranks are started from the resolved config** (`start_ranks`): Lightning's launcher replays the command line, which under
-  ``--multirun`` starts the sweep anew (Hydra issue 2070). They end with the process that started them.
 - **Loader processes end with training** (`ended`): Lightning forgets them where an error follows another, a logger's
   on a full disk, and Python waits for them for ever.
 - **Trainer arguments that would break one of these are refused** (`trainer_arguments`).
@@ -17,15 +15,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
-from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -33,23 +26,15 @@ import lightning
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch.multiprocessing import get_context
-from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, spawn
 
 from hybrid_retrieval.config import LARGEST, Count, NotNegative, Number, Processes, Range, check
 from hybrid_retrieval.errors import InputError, Terminated, choice, end_with_parent, exit_on_sigterm, nearest
 from hybrid_retrieval.files import recorded
 from hybrid_retrieval.training.checkpoint import LAST
 from hybrid_retrieval.training.strategies import STRATEGIES, Replicas, Shards
-
-GRACE_SECONDS, GRACE_AFTER_FAULT = 30.0, 8.0
-"""Time that ranks have to leave after the first one has, on SIGTERM and otherwise; twice that if they ignore it."""
-PORTS = range(20_000, 30_000)
-"""Ports of Slurm jobs: a function of the job's number, so that two jobs on one machine rarely clash."""
 
 REFUSED = {
     "callbacks": "choose callbacks=NAME",
@@ -169,7 +154,9 @@ def count_steps(trainer: lightning.Trainer, step: int) -> None:
 
 
 class LastCheckpoint(Callback):
-    """Writes ``last.ckpt`` when a step starts, every so many steps, at the end, and on SIGTERM; then `Terminated`.
+    """Writes ``last.ckpt`` when a step starts, every so many steps, at the end, and on a signal; then `Terminated`.
+
+    A second SIGINT does not wait for the step.
 
     Whatever belongs to the steps before, their validation and the choice of ``best.ckpt`` too, is then over and in it.
     """
@@ -181,12 +168,14 @@ class LastCheckpoint(Callback):
         """
         self.folder, self.every = folder, every
         self._start = 0
-        self._asked = False
+        self._asked = 0
         self._group: dist.ProcessGroup | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         self._start = trainer.global_step
         signal.signal(signal.SIGTERM, self._ask)
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._ask)
         if trainer.world_size > 1:
             self._group = dist.new_group(backend="gloo")  # asked on the host: no device waits
             trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
@@ -201,27 +190,32 @@ class LastCheckpoint(Callback):
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         self._step_boundary(trainer, due=True)
         exit_on_sigterm()  # no boundary comes that would ask
+        if signal.getsignal(signal.SIGINT) == self._ask:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if self._asked:
-            raise Terminated
+            raise Terminated(self._asked)
 
     def _step_boundary(self, trainer: lightning.Trainer, due: bool) -> None:
         if self._group is not None:
             end_with_parent()
-        terminated = self._asked_on_any_rank()
-        if due or terminated:
+        asked = self._asked_on_any_rank()
+        if due or asked:
             trainer.save_checkpoint(self.folder / LAST)
-        if terminated:
-            raise Terminated
+        if asked:
+            raise Terminated(asked)
 
-    def _ask(self, *_: object) -> None:
-        self._asked = True
+    def _ask(self, sent: int, _: object) -> None:
+        if self._asked == sent == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = sent
 
-    def _asked_on_any_rank(self) -> bool:
+    def _asked_on_any_rank(self) -> int:
+        """The signal that any rank got; 0: none."""
         if self._group is None:
             return self._asked
-        asked = torch.tensor(int(self._asked))
+        asked = torch.tensor(self._asked)
         dist.all_reduce(asked, dist.ReduceOp.MAX, group=self._group)
-        return bool(asked)
+        return int(asked)
 
 
 @contextmanager
@@ -318,152 +312,3 @@ def trainer_arguments(values: Mapping[str, Any], world_size: int) -> dict[str, A
         "val_check_interval": values.get("val_check_interval") or batches,
         "deterministic": values.get("deterministic", "warn" if accelerator == "cpu" else None),
     }
-
-
-def joined_ranks(devices: int, nodes: int, environment: Mapping[str, str] = os.environ) -> dict[str, str] | None:
-    """The variables that make this process one rank of a run, in torchrun's names; None where it is to start ranks.
-
-    torchrun sets them; Slurm with one task a device says the same in its own words.
-    """
-    if "TORCHELASTIC_RUN_ID" in environment:
-        return {}
-    tasks = environment.get("SLURM_NTASKS")
-    if devices * nodes > 1 and tasks == str(devices * nodes) and "SLURM_PROCID" in environment:
-        address, port = meeting_point(environment)
-        return {
-            "RANK": environment["SLURM_PROCID"],
-            "LOCAL_RANK": environment["SLURM_LOCALID"],
-            "GROUP_RANK": environment["SLURM_NODEID"],
-            "WORLD_SIZE": str(devices * nodes),
-            "MASTER_ADDR": address,
-            "MASTER_PORT": port,
-        }
-    return None
-
-
-def meeting_point(environment: Mapping[str, str]) -> tuple[str, str]:
-    """Address and port of rank 0, from the user's variables or Slurm's.
-
-    Raises:
-        InputError: the environment does not say.
-    """
-    listed, job = environment.get("SLURM_JOB_NODELIST"), environment.get("SLURM_JOB_ID", "")
-    address = environment.get("MASTER_ADDR") or (SLURMEnvironment.resolve_root_node_address(listed) if listed else None)
-    port = environment.get("MASTER_PORT") or (str(PORTS[int(job) % len(PORTS)]) if job.isdigit() else None)
-    for name, value in (("MASTER_ADDR", address), ("MASTER_PORT", port)):
-        if not value:
-            raise InputError(f"several nodes need {name} in the environment of each (Slurm and torchrun set it)")
-    assert address is not None
-    assert port is not None
-    if not port.isdigit():
-        raise InputError(f"MASTER_PORT={port!r} in the environment is no number")
-    return address, port
-
-
-def this_node(nodes: int, environment: Mapping[str, str] = os.environ) -> int:
-    """The number of this node among several, as the user or Slurm (one task a node) gives it."""
-    if nodes == 1:
-        return 0
-    number = environment.get("NODE_RANK") or environment.get("SLURM_NODEID")
-    if number is None or not number.isdigit() or int(number) >= nodes:
-        raise InputError(
-            f"trainer.num_nodes={nodes} needs NODE_RANK in the environment of every node, 0..{nodes - 1}; it is {number}"
-        )
-    return int(number)
-
-
-def start_ranks(run: Callable[..., object], arguments: tuple[Any, ...], devices: int, nodes: int) -> None:
-    """Call ``run(*arguments)`` in one process for each device of this node; SIGTERM is passed on, and no rank outlives it.
-
-    Raises:
-        Terminated: a signal ended them.
-        InputError: a rank found bad input.
-    """
-    node = this_node(nodes)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address, port = meeting_point(os.environ) if nodes > 1 else ("127.0.0.1", str(free.getsockname()[1]))
-    ranks: ProcessContext | None = None
-    messages = get_context("spawn").SimpleQueue()
-    asked = False
-
-    def pass_on(*_: object) -> None:
-        nonlocal asked
-        asked = True
-        for process in ranks.processes if ranks else []:
-            process.terminate()
-
-    before = signal.signal(signal.SIGTERM, pass_on)
-    try:
-        given = {"WORLD_SIZE": str(devices * nodes), "GROUP_RANK": str(node), "MASTER_ADDR": address, "MASTER_PORT": port}
-        ranks = spawn(_spawned, (run, arguments, devices, given, messages), devices, join=False)  # type: ignore[no-untyped-call]
-        if asked:  # while they were started
-            pass_on()
-        while not ranks.join(timeout=1.0, grace_period=GRACE_SECONDS if asked else GRACE_AFTER_FAULT):
-            pass
-        if asked:  # when their last step was done
-            raise Terminated
-    except ProcessExitedException as end:
-        if asked or end.exit_code == Terminated().code:
-            raise Terminated from end
-        if not messages.empty():
-            raise InputError(messages.get()) from end
-        if end.exit_code < 0:
-            raise InputError(
-                f"trainer.devices={devices}: a process of the run was killed by {signal.Signals(-end.exit_code).name}, out of "
-                "memory? resume=auto goes on from the last checkpoint"
-            ) from end
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        for process in ranks.processes if ranks else []:
-            process.kill()
-            process.join()
-
-
-def _spawned(
-    local_rank: int,
-    run: Callable[..., object],
-    arguments: tuple[Any, ...],
-    devices: int,
-    given: dict[str, str],
-    messages: SimpleQueue[str],
-) -> None:
-    exit_on_sigterm()
-    end_with_parent()
-    rank = int(given["GROUP_RANK"]) * devices + local_rank
-    os.environ |= given | {"LOCAL_RANK": str(local_rank), "RANK": str(rank)}
-    try:
-        run(*arguments)
-    except InputError as error:
-        messages.put(str(error))
-        sys.exit(2)
-
-
-def join_group(devices: int | Sequence[int], accelerator: str) -> int:
-    """Enter the process group of a run's ranks, by the variables of the environment; the number of this one."""
-    numbers = range(devices) if isinstance(devices, int) else devices
-    cuda = torch.cuda.is_available() and accelerator != "cpu"
-    if cuda:
-        torch.cuda.set_device(numbers[int(os.environ["LOCAL_RANK"])])
-    else:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // len(numbers)))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
-    return dist.get_rank()
-
-
-def leave_group() -> None:
-    """Leave the process group together, once all are trained; nothing in a process alone."""
-    if dist.is_initialized():
-        dist.barrier()
-        dist.destroy_process_group()
-        # A gloo thread that still drops its last work needs the interpreter's lock, which the main thread holds when it joins
-        # that thread at exit: leave it the time.
-        time.sleep(0.5)
-
-
-def agreed(value: Any) -> Any:
-    """The value of rank 0: what it settled, its run directory, where it resumes from. A collective operation."""
-    told = [value]
-    dist.broadcast_object_list(told, 0)
-    return told[0]

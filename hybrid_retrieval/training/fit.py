@@ -137,7 +137,11 @@ def assemble(job: JobConfig, empty: bool = False) -> Prepared:
     """
     parts = configured(job)
     source, loss = parts.source, parts.loss
-    bare = [pairs.name for pairs in source.sets() if not len(pairs.split_edges("train"))]
+    sets = source.sets()
+    if job.strict and (left_out := {pairs.name: pairs.empty for pairs in sets if pairs.empty}):
+        said = ", ".join(f"{count:,} of {name}" for name, count in left_out.items())
+        raise InputError(f"strict=true: texts that are empty, or null, are left out: {said}")
+    bare = [pairs.name for pairs in sets if not len(pairs.split_edges("train"))]
     if bare:
         raise InputError(f"{bare[0]} has no training pair left: lower dataset.validation_share and dataset.test_share")
     tokenizer = parts.model.tokenizer(source.text)

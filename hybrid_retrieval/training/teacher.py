@@ -23,8 +23,7 @@ from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.scoring.embeddings import ROWS, EmbeddingStore
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 from hybrid_retrieval.models.encoder import BiEncoder, Role
-from hybrid_retrieval.models.tokenization import load_tokenizer
-from hybrid_retrieval.models.transformer import PretrainedTransformer
+from hybrid_retrieval.models.published import PublishedModel
 from hybrid_retrieval.training.checkpoint import checkpoint_path, load_encoder, scoring_device
 
 log = logging.getLogger(__name__)
@@ -128,9 +127,9 @@ class Teacher:
             if self._run is not None:
                 return load_encoder(self._run, self._checkpoint, self._strict, self._accelerator)
             assert self._model is not None
-            encoder = self._model.build(load_tokenizer(self._model.directory))
+            encoder = self._model.load()
             encoder.strict = self._strict
-            return encoder.eval().to(scoring_device(self._accelerator))
+            return encoder.to(scoring_device(self._accelerator))
 
     def fingerprint(self, role: Role) -> str:
         """Changes with the teacher's files and settings; the teacher is not loaded for it."""
@@ -173,9 +172,9 @@ def _table(pairs: ParallelPairs, role: Role) -> TextTable:
     return pairs.queries if role == "query" else pairs.passages
 
 
-def _published(node: dict[str, Any], paths: PathsConfig) -> PretrainedTransformer:
+def _published(node: dict[str, Any], paths: PathsConfig) -> PublishedModel:
     """The model that a config node names, which must come with all its weights."""
-    model: PretrainedTransformer = build(node, PretrainedTransformer, "loss.teacher.model", paths=paths)
+    model: PublishedModel = build(node, PublishedModel, "loss.teacher.model", paths=paths)
     if isinstance(node.get("projection"), int):
         raise InputError(f"loss.teacher.model.projection={node['projection']} is a new layer; expected null or published")
     return model

@@ -28,6 +28,7 @@ from hybrid_retrieval.command import with_exit_code
 from hybrid_retrieval.config import EvaluationConfig, PathsConfig
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.sources.beir_parallel import BeirPairs
+from hybrid_retrieval.data.sources.hub import HubPairs
 from hybrid_retrieval.data.sources.mmarco import Mmarco
 from hybrid_retrieval.evaluation.benchmarks.beir_parallel import BeirParallel
 from hybrid_retrieval.evaluation.benchmarks.belebele import Belebele
@@ -42,48 +43,15 @@ from hybrid_retrieval.evaluation.benchmarks.tydiqa import Tydiqa
 from hybrid_retrieval.evaluation.retrievers.random import RandomVectors
 from tests.command_output import assert_one_line
 from tests.conftest import Command
+from tests.small_layouts import small
 
 SECONDS = 20
 LANGUAGES = ("de", "en")
 NUMBERS = range(6)
 Content = dict[str, bytes]
 
-
 UNCOUNTED = (None, None)
 RELEASES = {"xquad_r": Release("xquad-r", "rev", dict.fromkeys(LANGUAGES, (*UNCOUNTED, "")))}
-TYDIQA = dict.fromkeys(("en", "fi"), (*UNCOUNTED, None))
-MIRACL = dict.fromkeys(("sw", "yo"), (None, len(NUMBERS)))
-MR_TYDI = dict.fromkeys(("sw", "th"), UNCOUNTED)
-MTOP = dict.fromkeys(LANGUAGES)
-
-
-class SmallLareqa(Lareqa):
-    releases = RELEASES
-
-
-class SmallTydiqa(Tydiqa):
-    published = TYDIQA
-
-
-class SmallMiracl(Miracl):
-    published = MIRACL
-    shard = 4
-
-
-class SmallMrTydi(MrTydi):
-    published = MR_TYDI
-
-
-class SmallBelebele(Belebele):
-    questions = None
-
-
-class SmallMkqa(Mkqa):
-    examples = None
-
-
-class SmallMtop(Mtop):
-    utterances = MTOP
 
 
 def lines(records: list[Any]) -> bytes:
@@ -177,6 +145,27 @@ def mmarco() -> Content:
     return found
 
 
+ROWS = [
+    {"id": i, "lang": one, "query": f"{one} {i}?", "pos": [f"{one} {i}"], "neg": [f"{one} no {i}"], "score": [1.5, 0]}
+    for one in LANGUAGES
+    for i in NUMBERS
+]
+
+
+def rows_with_columns() -> Content:
+    columns = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+    return {
+        "rows/de.jsonl": lines(ROWS[:6]),
+        "rows/en.jsonl.gz": gzip.compress(lines(ROWS[6:])),
+        "rows/both.parquet": parquet(columns),
+    }
+
+
+def table_with_columns() -> Content:
+    table = [["id", "lang", "query", "passage", "label"], *[[i, "de", f"{i}?", f"text {i}", i % 2] for i in NUMBERS]]
+    return {"table/rows.tsv": "".join("\t".join(map(str, row)) + "\n" for row in table).encode()}
+
+
 @dataclass(frozen=True)
 class Layout:
     """Files below ``paths.data``, and what reads them."""
@@ -188,23 +177,25 @@ class Layout:
 LAYOUTS = {
     "xquad_r": Layout(
         lambda: {f"xquad-r/{one}.json": squad("q", breaks=True) for one in LANGUAGES},
-        lambda paths: SmallLareqa(paths, "xquad_r"),
+        lambda paths: small(Lareqa, releases=RELEASES)(paths, "xquad_r"),
     ),
     "tydiqa": Layout(
         lambda: {
             f"tydiqa-goldp/tydiqa.goldp.{one}.dev.json": squad(f"{name}-", breaks=False)
             for one, name in (("en", "english"), ("fi", "finnish"))
         },
-        SmallTydiqa,
+        small(Tydiqa, published=dict.fromkeys(("en", "fi"), (*UNCOUNTED, None))),
     ),
-    "miracl": Layout(miracl, SmallMiracl),
-    "mr_tydi": Layout(mr_tydi, SmallMrTydi),
-    "belebele": Layout(belebele, lambda paths: SmallBelebele(paths, list(LANGUAGES))),
-    "mkqa": Layout(mkqa, lambda paths: SmallMkqa(paths, list(LANGUAGES))),
-    "mtop": Layout(mtop, lambda paths: SmallMtop(paths, "intent")),
+    "miracl": Layout(miracl, small(Miracl, published=dict.fromkeys(("sw", "yo"), (None, len(NUMBERS))), shard=4)),
+    "mr_tydi": Layout(mr_tydi, small(MrTydi, published=dict.fromkeys(("sw", "th"), UNCOUNTED))),
+    "belebele": Layout(belebele, lambda paths: small(Belebele, questions=None)(paths, list(LANGUAGES))),
+    "mkqa": Layout(mkqa, lambda paths: small(Mkqa, examples=None)(paths, list(LANGUAGES))),
+    "mtop": Layout(mtop, lambda paths: small(Mtop, utterances=dict.fromkeys(LANGUAGES))(paths, "intent")),
     "beir": Layout(lambda: beir("test"), lambda paths: BeirParallel(paths, "set")),
     "beir parquet": Layout(lambda: beir("test", "parquet"), lambda paths: BeirParallel(paths, "set")),
     "beir training": Layout(lambda: beir("train", "jsonl.gz"), lambda paths: BeirPairs(paths, "set", validation_share=0.2)),
+    "hub rows": Layout(rows_with_columns, lambda paths: HubPairs(paths, path="rows", columns={"id": "id"}, files=["*.*"])),
+    "hub table": Layout(table_with_columns, lambda paths: HubPairs(paths, path="table/rows.tsv", columns={"id": "id"})),
     "mmarco": Layout(mmarco, lambda paths: Mmarco(paths, languages=["de", "en"], revision="rev", path="mmarco")),
 }
 
@@ -533,6 +524,21 @@ def test_a_command_names_file_and_record(case: str, in_process: Command, tmp_pat
     with within(SECONDS):
         done = in_process("evaluate", "retriever=[random]", *settings, f"paths.data={data}", "hydra.run.dir=out")
     assert_one_line(done, said, str(data / "set") if settings is BEIR else str(data / place))
+
+
+def test_rows_are_refused_alike(in_process: Command, tmp_path: Path) -> None:
+    job = ("dataset=hub", "dataset.path=set.jsonl", f"paths.data={tmp_path}", "hydra.run.dir=out")
+    pairs = [{"question": f"{i}?", "answer": f"text {i}"} for i in range(200)]
+    put(tmp_path / "set.jsonl", lines(pairs))
+    assert_one_line(in_process("run", *job), "dataset.language is missing", "set.jsonl, line 1 are: question, answer")
+    refused = in_process("run", *job, "dataset.language=en", "dataset.columns.query=query")
+    assert_one_line(refused, "dataset.columns.query='query' is no column", "are: question, answer")
+    put(tmp_path / "set.jsonl", lines([*pairs, {"question": None, "answer": "x"}, {"question": "x", "answer": " "}]))
+    refused = in_process("run", *job, "dataset.language=en", "strict=true")
+    assert_one_line(refused, "strict=true: texts that are empty, or null, are left out: 2 of set")
+    offline = ("dataset=hub", "dataset.repository=some/set", "dataset.language=en", "hydra.run.dir=out")
+    assert_one_line(in_process("run", *offline), "some/set cannot be had from the hub", "name a local copy with dataset.path=")
+    assert not (tmp_path / "out" / "checkpoints").exists()
 
 
 def test_a_training_set_is_refused_alike(in_process: Command, tmp_path: Path) -> None:

@@ -294,9 +294,9 @@ def edit(path: Path, change: Callable[[Any], Any]) -> None:
     content = content if changed is None else changed
     if path.suffix == ".ckpt":
         torch.save(content, path)
-        (path.parent / CHECKSUMS).unlink()
     else:
         path.write_text(json.dumps(content))
+    (path.parent / CHECKSUMS).unlink(missing_ok=True)
 
 
 def gaps(content: Any) -> None:
@@ -360,6 +360,10 @@ def holds(content: bytes) -> Callable[[Path], Any]:
     return lambda file: file.write_bytes(content)
 
 
+def appended(content: bytes) -> Callable[[Path], Any]:
+    return lambda file: file.write_bytes(file.read_bytes() + content)
+
+
 def like(name: str) -> Callable[[Path], Any]:
     return lambda file: shutil.copy(file.with_name(name), file)
 
@@ -391,11 +395,15 @@ OF_RUNS: dict[str, tuple[str, str, Callable[[Path], Any], str]] = {
     "an empty checkpoint": ("checkpoint", BEST, holds(b""), "checksum"),
     "a flipped bit": ("checkpoint", BEST, flip, "checksum"),
     "the other checkpoint": ("checkpoint", BEST, like("last.ckpt"), "checksum"),
-    "a cut record": ("checkpoint", "checkpoints/checksums.json", holds(b"{"), "cannot be read"),
+    "a cut record": ("checkpoint", "checkpoints/checksums.json", holds(b"{"), "cannot be read as JSON (was it cut off?"),
+    "an empty record": ("checkpoint", "checkpoints/checksums.json", holds(b""), "is empty; expected JSON: its writing was cut"),
+    "a record of NULs": ("checkpoint", "checkpoints/checksums.json", holds(bytes(9)), "holds 9 NUL characters; expected JSON"),
     "another model": ("checkpoint", BEST, put("hyper_parameters.encoder.architecture.dimensions", 10**9), "another model"),
     "no encoder": ("checkpoint", BEST, put("hyper_parameters.encoder", None), "holds no encoder"),
     "a tensor": ("checkpoint", BEST, lambda file: edit(file, lambda one: torch.ones(3)), "not a readable"),
-    "a cut manifest to score": ("checkpoint", "batch_manifest.parquet", holds(b"PAR1"), "is not a batch manifest"),
+    "a cut manifest to score": ("checkpoint", "batch_manifest.parquet", holds(b"PAR1"), "checksum"),
+    "another run's manifest": ("checkpoint", "batch_manifest.parquet", like("per_query.parquet"), "checksum"),
+    "a config by hand": ("checkpoint", "config.yaml", appended(b"seed: 2"), "checksum"),
     "read in words": ("checkpoint", "config.yaml", put("evaluation.overlap", "x"), "overlap='x'"),
     "a step below 0": ("resume", LAST, put("global_step", -1), "step -1"),
     "a step beyond": ("resume", LAST, put("global_step", 99), "step 99"),
@@ -403,14 +411,19 @@ OF_RUNS: dict[str, tuple[str, str, Callable[[Path], Any], str]] = {
     "a callback's state in words": ("resume", LAST, put("callbacks.Clock", "x"), "cannot be gone on with"),
     "no step": ("resume", LAST, put("global_step", None), "global_step"),
     "a cut audit": ("resume", "audit.json", holds(b"{"), "cannot be read"),
-    "an audit of nothing": ("resume", "audit.json", holds(b"{}"), "is no audit"),
+    "an audit of nothing": ("resume", "audit.json", put("benchmarks", None), "is no audit"),
+    "another run's audit": ("resume", "audit.json", holds(b"{}"), "checksum"),
+    "an empty audit": ("resume", "audit.json", holds(b""), "is empty; expected JSON"),
+    "an empty environment": ("resume", "environment.json", holds(b""), "is empty; expected JSON: its writing was cut off"),
+    "data of another run": ("resume", "environment.json", holds(b"{}"), "checksum"),
     "telemetry without steps": ("resume", "telemetry.jsonl", holds(b"{}\n"), "is not telemetry"),
-    "a cut manifest to go on": ("resume", "batch_manifest.parquet", holds(b"PAR1"), "manifest"),
+    "a cut manifest to go on": ("resume", "batch_manifest.parquet", holds(b"PAR1"), "checksum"),
     "settled in words": ("resume", "config.yaml", put("training.chunk_tokens", "x"), "'x'"),
     "foreign metrics": ("report", "metrics.json", holds(b"{}"), "checksum"),
     "foreign figures": ("report", "figures.parquet", like("per_query.parquet"), "checksum"),
     "foreign values": ("compare", "per_query.parquet", flip, "checksum"),
-    "a cut manifest": ("report", "batch_manifest.parquet", holds(b"PAR1"), "manifest"),
+    "a cut manifest": ("report", "batch_manifest.parquet", holds(b"PAR1"), "checksum"),
+    "NULs for an environment": ("report", "environment.json", holds(bytes(4096)), "holds 4,096 NUL characters; expected JSON"),
     "telemetry of a step below 0": ("report", "telemetry.jsonl", holds(b'{"step": -1, "a": 1}\n'), "-1"),
     "a group of the config in words": ("report", "config.yaml", put("sampler", "x"), "sampler='x'"),
     "half a character": ("report", "environment.json", put("python", "\ud800"), "cannot be read"),
@@ -465,7 +478,8 @@ def test_a_run_directorys_data_set_runs_no_code(
     copy = Path(shutil.copytree(run_directory, tmp_path / "copy"))
     node = {"_target_": "hybrid_retrieval.data.sources.mixture.Mixture", "sources": [{"name": "a", "_target_": target}]}
     edit(copy / "config.yaml", lambda one: one.update(dataset=node if deep else {"_target_": target}))
-    assert_one_line(read(copy, "checkpoint"), f"{target!r} is not run: what a file names is to be a Source of this package")
+    said = f"{target!r} is not run: what a file names is to be a Source of this package"
+    assert_one_line(read(copy, "checkpoint"), f"error: {copy / 'config.yaml'}: dataset.", said)
     assert not marker.exists()
 
 

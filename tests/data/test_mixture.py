@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from hybrid_retrieval.config import PathsConfig, build, config_directory
+from hybrid_retrieval.config import PathsConfig, build, choice_values, config_directory
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.sources.mixture import Mixture
 from hybrid_retrieval.errors import InputError
@@ -58,6 +58,7 @@ def test_names_are_the_entries_own_and_distinct(paths: PathsConfig, two: None) -
     assert [pairs.name for pairs in mixture.sets()] == ["a", "b", "large"]
     assert [record["name"] for record in mixture.provenance()] == ["a", "b", "large"]
     assert all(record["path"].endswith(record["name"][-5:]) for record in mixture.provenance()[2:])
+    assert [record["license"] for record in mixture.provenance()] == [None, None, None]
     for entries in ([entry("small"), entry("small")], [entry("small", name="large"), entry("large")]):
         with pytest.raises(InputError, match=r"dataset\.sources\[1\]\.name='(small|large)' is taken"):
             Mixture(paths, entries)
@@ -69,7 +70,7 @@ def test_a_member_takes_the_values_of_its_own_config(paths: PathsConfig, two: No
         {"dataset": "synthetic", "name": "more", "seed": 5, "items": 60},
     ]
     first, second = Mixture(paths, sources).sets()
-    defaults = OmegaConf.load(config_directory() / "dataset" / "synthetic.yaml")
+    defaults = choice_values("dataset", "synthetic")
     assert first.meta["provenance"]["items"] == 50
     assert first.meta["provenance"]["test_share"] == 0.0
     for key in ("validation_share", "test_share"):

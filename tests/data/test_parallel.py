@@ -93,6 +93,20 @@ def test_edges_of_a_split_are_the_written_ones_with_their_negatives(written: Wri
         assert written.pairs.meta["counts"]["edges"][split] == len(written.edges[split])
 
 
+def test_hard_negatives_are_the_first_that_exist_in_the_language(tmp_path: Path) -> None:
+    writer = PairsWriter(tmp_path, "mined", ["de", "en"])
+    writer.write("queries", "en", [(0, "q", "query")])
+    writer.write("passages", "de", [(0, "p", "Antwort"), (1, "d1", "eins"), (3, "d3", "drei")])
+    writer.write("passages", "en", [(0, "p", "answer"), (2, "e2", "two"), (3, "e3", "three")])
+    writer.finish({"train": np.array([[0, 0, 1, 2, 3, -1]])}, {})
+    pairs = ParallelPairs.open(tmp_path)
+    assert [pairs.negatives(pairs.edges, np.array([language]), 3)[:, 0].tolist() for language in (0, 1)] == [
+        [2, 4, -1],
+        [3, 4, -1],
+    ]
+    assert pairs.negatives(pairs.edges, np.array([0]), 1).tolist() == [[2]]
+
+
 def test_patterns_partition_a_split_and_carry_the_masks_of_their_edges(written: Written) -> None:
     pairs, tiled = written.pairs, 0
     for split in SPLITS:
@@ -148,6 +162,29 @@ def test_opening_reads_no_text(tmp_path: Path) -> None:
     assert isinstance(pairs.edges, np.memmap)
     assert isinstance(pairs.passages.rows, np.memmap)
     assert pairs.passages.texts([49])[0].startswith("49 x")
+
+
+def test_scores_stay_with_their_edges(written: Written, tmp_path: Path) -> None:
+    writer = PairsWriter(tmp_path / "scored", "scored", LANGUAGES)
+    writer.directory.mkdir()
+    for side in SIDES:
+        for language in LANGUAGES:
+            rows = [(group, *text) for (group, one), text in written.texts[side].items() if one == language]
+            writer.write(side, language, rows)
+    scores = {split: edges[:, 1:] + edges[:, :1] / 100 for split, edges in written.edges.items()}
+    scores["train"][0, 1] = np.nan
+    writer.finish(written.edges, {}, scores)
+    pairs = ParallelPairs.open(tmp_path / "scored")
+    assert pairs.scores is not None
+    assert pairs.scores.dtype == np.float32
+    expected = (pairs.edges[:, 1:] + pairs.edges[:, :1] / 100).astype(np.float32)
+    unknown = np.isnan(pairs.scores)
+    assert unknown.sum() == 1
+    np.testing.assert_array_equal(pairs.scores[~unknown], expected[~unknown])
+    assert written.pairs.scores is None
+    assert pairs.meta["fingerprint"] != written.pairs.meta["fingerprint"]
+    with pytest.raises(ValueError, match="expected one for each passage"):
+        PairsWriter(tmp_path / "scored", "scored", []).finish({"train": np.zeros((2, 3))}, {}, {"train": np.zeros((2, 3))})
 
 
 def test_a_set_without_edges_opens(tmp_path: Path) -> None:

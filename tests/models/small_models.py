@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.models import kernels
 from hybrid_retrieval.models.encoder import BiEncoder, Tokens
-from hybrid_retrieval.models.transformer import PretrainedTransformer, TransformerBackbone, TransformerOptions
+from hybrid_retrieval.models.published import PublishedModel
+from hybrid_retrieval.models.transformer import TransformerBackbone, TransformerOptions
 
 SENTENCES = [
     "The spreadsheet keeps its formulas when a sheet is copied.",
@@ -80,7 +81,7 @@ def write_tokenizer(directory: Path, tokenizer: Tokenizer, **special: str) -> No
 
 
 def load(directory: Path, **values: Any) -> BiEncoder:
-    model = PretrainedTransformer(
+    model = PublishedModel(
         PathsConfig(),
         name="some/model",
         path=str(directory),

@@ -17,7 +17,7 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.adapters import merge_adapters
 from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.models.kernels.dropout import Dropout
-from hybrid_retrieval.models.transformer import PretrainedTransformer
+from hybrid_retrieval.models.published import PublishedModel
 from hybrid_retrieval.training.checkpoint import load_encoder
 from hybrid_retrieval.training.module import BiEncoderModule
 from tests.models.small_models import SENTENCES, byte_pairs, load, load_decoder, random_tokens, saved_and_read, write_decoder
@@ -173,9 +173,9 @@ def test_without_peft_there_is_one_line_that_says_so(directory: Path, monkeypatc
 )
 def test_bad_settings_are_refused_by_name(lora: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        PretrainedTransformer(PathsConfig(), "some/model", lora=lora)
+        PublishedModel(PathsConfig(), "some/model", lora=lora)
 
 
 def test_sparse_embeddings_beside_adapters_are_refused() -> None:
     with pytest.raises(InputError, match=r"model\.token_embeddings=sparse trains what model\.lora freezes"):
-        PretrainedTransformer(PathsConfig(), "some/model", lora={}, token_embeddings="sparse")
+        PublishedModel(PathsConfig(), "some/model", lora={}, token_embeddings="sparse")

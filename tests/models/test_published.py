@@ -14,8 +14,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.models.published import PublishedModel
 from hybrid_retrieval.models.tokenization import load_tokenizer
-from hybrid_retrieval.models.transformer import PretrainedTransformer
 from tests.models.small_models import SENTENCES, TEXTS, load, saved_and_read, write_tokenizer
 
 MIXED = [*SENTENCES, "a", " ".join(TEXTS), "สวัสดี 🎉", "Unbekanntes Wort: Quetzalcoatlus"]
@@ -85,9 +85,7 @@ def test_embeddings_equal_those_of_sentence_transformers(published: Path, poolin
 
 def test_a_loaded_encoder_is_ready_to_be_trained(published: Path) -> None:
     """transformers hands it over in evaluation mode, without dropout and without checkpointing."""
-    model = PretrainedTransformer(
-        PathsConfig(), name="some/model", path=str(published), max_query_length=40, max_passage_length=40
-    )
+    model = PublishedModel(PathsConfig(), name="some/model", path=str(published), max_query_length=40, max_passage_length=40)
     encoder = model.build(load_tokenizer(published))
     assert all(part.training for part in encoder.modules())
 
@@ -176,12 +174,12 @@ def test_lengths_go_as_far_as_the_positions_and_no_further(xlmr_like: Path, bert
 
 
 def test_a_published_projection_that_is_not_there_is_refused(published: Path) -> None:
-    assert "model.projection=published, but" in refused(published, projection="published")
+    assert "model.projection=published, but it has no dense layer" in refused(published, projection="published")
     assert "model.projection='dense' is unknown" in refused(published, projection="dense")
 
 
 def test_a_model_that_cannot_be_fetched_names_model_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    model = PretrainedTransformer(PathsConfig(), name="nobody/nothing")
+    model = PublishedModel(PathsConfig(), name="nobody/nothing")
     with pytest.raises(InputError, match=r"^nobody/nothing cannot be had .*HF_HUB_OFFLINE.*model\.path=$"):
         _ = model.directory

@@ -13,8 +13,8 @@ from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models import kernels
 from hybrid_retrieval.models.encoder import Tokens
+from hybrid_retrieval.models.published import PublishedModel
 from hybrid_retrieval.models.transformer import (
-    PretrainedTransformer,
     ScratchTransformer,
     TransformerBackbone,
     TransformerOptions,
@@ -174,7 +174,7 @@ def test_published_and_scratch_models_take_the_same_options() -> None:
     import inspect
 
     names = set(inspect.signature(TransformerOptions).parameters)
-    assert names <= set(inspect.signature(PretrainedTransformer).parameters)
+    assert names <= set(inspect.signature(PublishedModel).parameters)
     assert names - {"lora", "bidirectional"} <= set(inspect.signature(ScratchTransformer).parameters)
 
 

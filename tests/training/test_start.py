@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.training.exact import joined_ranks, meeting_point, this_node
+from hybrid_retrieval.training.ranks import joined_ranks, meeting_point, this_node
 from tests.command_output import assert_one_line
 from tests.conftest import SMALL, Command, command_environment
 from tests.training.runs import STATIC, assert_close_weights, assert_equal, environment, finish, start, weights

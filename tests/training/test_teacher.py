@@ -193,7 +193,7 @@ def test_a_published_model_can_teach(tokenizer: Tokenizer, pairs: ParallelPairs,
     transformer.save_pretrained(tmp_path / "published")
     tokenizer.save(str(tmp_path / "published" / "tokenizer.json"))
     node = {
-        "_target_": "hybrid_retrieval.models.transformer.PretrainedTransformer",
+        "_target_": "hybrid_retrieval.models.published.PublishedModel",
         "name": "some/model",
         "path": str(tmp_path / "published"),
         "max_query_length": 32,
@@ -230,13 +230,13 @@ def test_strict_refuses_what_the_teacher_cuts(
         ({"precision": "int8"}, r"loss\.teacher\.precision='int8'"),
         (
             {"run": None, "model": {"_target_": "hybrid_retrieval.models.static.StaticModel"}},
-            r"loss\.teacher\.model\._target_='hybrid_.*\.StaticModel' is of the wrong kind; expected a PretrainedTransformer",
+            r"loss\.teacher\.model\._target_='hybrid_.*\.StaticModel' is of the wrong kind; expected a PublishedModel",
         ),
         (
             {
                 "run": None,
                 "model": {
-                    "_target_": "hybrid_retrieval.models.transformer.PretrainedTransformer",
+                    "_target_": "hybrid_retrieval.models.published.PublishedModel",
                     "name": "some/model",
                     "projection": 8,
                 },

@@ -81,6 +81,7 @@ class LibreOfficeHelp(BuiltSource):
     openings: bool = True
 
     name = kind = "libreoffice_help"
+    license = "mpl-2.0"
     version = 2
     installed: ClassVar[Path] = Path("/usr/share/libreoffice/help")
     processes: ClassVar[int] = 2

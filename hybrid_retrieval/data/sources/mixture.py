@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from hybrid_retrieval.config import Name, PathsConfig, Positive, Temperature, build, check, config_directory
+from hybrid_retrieval.config import Name, PathsConfig, Positive, Temperature, build, check, choice_values, config_directory
 from hybrid_retrieval.data.parallel import ParallelPairs
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError, nearest
@@ -62,6 +62,9 @@ class Mixture(Source):
         factors = [self._size_factor(size) for size in sizes]
         return [dataclasses.replace(pairs, weight=pairs.weight * factor) for pairs, factor in zip(found, factors, strict=True)]
 
+    def provenance(self) -> list[dict[str, Any]]:
+        return [{**one, "name": name} for name, (source, _) in self._members.items() for one in source.provenance()]
+
     def _size_factor(self, size: int) -> float:
         """The size to the power 1/temperature; a set without edges is never drawn."""
         if self.set_choice == "uniform":
@@ -78,7 +81,7 @@ def _member(entry: dict[str, Any], key: str, paths: PathsConfig, languages: list
     """Name, source and weight of the set that an entry of ``dataset.sources`` describes."""
     if not isinstance(entry, dict):
         raise InputError(f"{key}={entry!r} is not a mapping; expected something like {{name: a, path: folder}}")
-    configs = {file.stem: file for file in (config_directory() / "dataset").glob("*.yaml") if file.stem != Mixture.name}
+    configs = {file.stem for file in (config_directory() / "dataset").glob("*.yaml") if file.stem != Mixture.name}
     name, weight = entry.get("name"), entry.get("weight", 1.0)
     check({"name": Name | None, "weight": Positive}, {"name": name, "weight": weight}, key)
     dataset = entry.get("dataset") or (name if name in configs else DEFAULT)
@@ -86,10 +89,10 @@ def _member(entry: dict[str, Any], key: str, paths: PathsConfig, languages: list
         raise InputError(f"{key}.dataset={dataset!r} is unknown{nearest(dataset, configs)}")
     if "dataset" not in entry and name not in configs and "path" not in entry:
         raise InputError(f"{key}.name={name!r} is no known set and the entry has no path{nearest(name, configs)}")
-    values = OmegaConf.to_container(OmegaConf.load(configs[dataset]), resolve=True)
-    assert isinstance(values, dict)
     given = {option: value for option, value in entry.items() if option not in OWN}
     if languages is not None:
         given.setdefault("languages", languages)
-    source = build({str(option): value for option, value in values.items()} | given, Source, key, paths=paths)
+    values = OmegaConf.to_container(OmegaConf.merge(choice_values("dataset", dataset), given), resolve=True)
+    assert isinstance(values, dict)
+    source = build({str(option): value for option, value in values.items()}, Source, key, paths=paths)
     return name or source.name, source, float(weight)

@@ -22,7 +22,7 @@ import pyarrow.csv
 
 from hybrid_retrieval.cache import Cache, file_state
 from hybrid_retrieval.config import Share, check
-from hybrid_retrieval.data.parallel import PairsWriter
+from hybrid_retrieval.data.parallel import EMPTY, PairsWriter
 from hybrid_retrieval.data.records import read_lines
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, find_folder, split_of
 from hybrid_retrieval.errors import InputError
@@ -64,6 +64,7 @@ class Mmarco(BuiltSource):
     validation_share: Share = 0.001
 
     name = kind = "mmarco"
+    license = "non-commercial: MS MARCO's terms"
     version = 1
     hub: ClassVar[Hub] = Hub()
 
@@ -110,7 +111,7 @@ class Mmarco(BuiltSource):
         dropped: dict[str, dict[str, int]] = {}
         for side, place in TEXTS.items():
             for language in track(self.languages, f"reading {side}"):
-                lost = Counter({"in no triple": 0, "with an empty text": 0})
+                lost = Counter({"in no triple": 0, EMPTY: 0})
                 writer.write(side, language, read_texts(files[place.format(NAMES[language])], known[side], found[side], lost))
                 for reason, count in lost.items():
                     dropped.setdefault(f"{side} {reason}", {})[language] = count
@@ -158,7 +159,7 @@ def read_texts(file: Path, known: Int32s, found: npt.NDArray[np.bool_], lost: Co
             found[group] = True
             yield group, str(id_), text
         else:
-            lost["with an empty text"] += 1
+            lost[EMPTY] += 1
     values, first = np.unique(np.asarray(seen), return_index=True)
     if len(values) < len(seen):
         again = int(np.setdiff1d(np.arange(len(seen)), first)[0])

@@ -29,12 +29,13 @@ class Synthetic(BuiltSource):
     concepts: Annotated[int, Range(0, 1_000_000, above=True)] = 2000
     passage_words: Annotated[int, Range(0, 10_000, above=True)] = 30
     question_words: Annotated[int, Range(0, 10_000, above=True)] = 4
-    missing: Share = 0.0
+    missing: Annotated[float, Range(0, 1, below=True)] = 0.0
     validation_share: Share = 0.05
     test_share: Share = 0.15
     seed: Seed = 0
 
     name = kind = "synthetic"
+    license = "none needed"
     version = 1
 
     def __post_init__(self) -> None:

@@ -55,6 +55,12 @@ VARIANTS = {
 VARIANT = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 
 
+def language_and_script(name: str) -> str | None:
+    """A language as mteb writes it, ``deu-Latn`` of ``de``; None of one that is not known."""
+    variant = VARIANTS.get(name, name)
+    return variant.replace("_", "-") if VARIANT.fullmatch(variant) else None
+
+
 class Belebele(PublishedBenchmark):
     """``belebele/data/<variant>.jsonl`` below ``paths.data``, or from the hub."""
 

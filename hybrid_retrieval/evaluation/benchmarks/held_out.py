@@ -62,8 +62,8 @@ def split_collection(pairs: ParallelPairs, split: str, name: str, items: int | N
     edges = np.unique(edges, axis=0)
     query_groups, asking = np.unique(edges[:, 0], return_inverse=True)
     passage_groups, answering = np.unique(edges[:, 1], return_inverse=True)
-    queries, query_row = _side(pairs.queries, query_groups.astype(np.int64))
-    corpus, corpus_row = _side(pairs.passages, passage_groups.astype(np.int64))
+    queries, query_row = _side(pairs, "queries", query_groups.astype(np.int64))
+    corpus, corpus_row = _side(pairs, "passages", passage_groups.astype(np.int64))
     # Every language of an edge's query against every language of its passage.
     asked, answered = query_row[asking], corpus_row[answering]
     edge, left, right = np.nonzero((asked[:, :, None] >= 0) & (answered[:, None, :] >= 0))
@@ -80,9 +80,10 @@ def split_collection(pairs: ParallelPairs, split: str, name: str, items: int | N
     )
 
 
-def _side(table: TextTable, groups: Ints) -> tuple[Side, Ints]:
-    """The rows of `groups`, and the place among them of each, int64 [groups, languages], or -1."""
+def _side(pairs: ParallelPairs, name: str, groups: Ints) -> tuple[Side, Ints]:
+    """The rows of `groups` of a side, and the place among them of each, int64 [groups, languages], or -1."""
+    table: TextTable = getattr(pairs, name)
     of_groups = table.rows[groups].astype(np.int64)
     rows = np.sort(of_groups[of_groups >= 0])
-    side = Side(table.texts(rows), table.ids(rows), table.languages[rows])
+    side = Side(table.texts(rows), table.ids(rows), table.languages[rows], pairs.prompts.get(name, ""))
     return side, np.where(of_groups >= 0, np.searchsorted(rows, of_groups), -1)

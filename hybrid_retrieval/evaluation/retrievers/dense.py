@@ -76,6 +76,7 @@ class Dense(Retriever):
             [piece for one in pieces for piece in one],
             [""] * int(sizes.sum()),
             np.repeat(collection.corpus.language, sizes),
+            collection.corpus.prompt,
         )
         chunks = self._embed(collection, side, "passage", label)
         return Index(ChunkMax(DenseScorer(queries, chunks, self.device), np.concatenate([[0], np.cumsum(sizes)])))
@@ -84,7 +85,7 @@ class Dense(Retriever):
         """[rows, dimensions]. Each language is a call of its own, so that what is lost is said of each."""
         parts: list[Vectors] = []
         for index, language in enumerate(collection.languages):
-            texts = side.texts[side.rows(index)]
+            texts = side.given(side.rows(index))
             if len(texts):
                 name = f"{label} {language} {ROLE_NAMES[role]}" if label else ""
                 parts.append(self.embed(texts, role, name))

@@ -12,27 +12,13 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.miracl import PUBLISHED, Miracl
 from hybrid_retrieval.evaluation.benchmarks.mldr import Mldr
 from hybrid_retrieval.evaluation.benchmarks.mr_tydi import MrTydi
+from tests.small_layouts import small
 
 DATA = os.environ.get("HYBRID_RETRIEVAL_DATA")
 
-
-MIRACL_COUNTS = {"sw": (2, 3), "yo": (1, 2)}
 COUNTS = {"bn": (2, 3), "th": (1, 1)}
-
-
-class SmallMiracl(Miracl):
-    """Two languages; corpora in shards of 2."""
-
-    published = MIRACL_COUNTS
-    shard = 2
-
-
-class SmallMrTydi(MrTydi):
-    published = COUNTS
-
-
-class SmallMldr(Mldr):
-    published = COUNTS
+SmallMiracl = small(Miracl, published={"sw": (2, 3), "yo": (1, 2)}, shard=2)
+SmallMrTydi, SmallMldr = small(MrTydi, published=COUNTS), small(Mldr, published=COUNTS)
 
 
 @pytest.fixture
