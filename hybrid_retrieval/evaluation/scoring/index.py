@@ -21,6 +21,7 @@ from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.evaluation.collection import Ints
 from hybrid_retrieval.evaluation.scoring.embeddings import ROWS, EmbeddingStore
 from hybrid_retrieval.evaluation.scoring.passages import StoredPassages
+from hybrid_retrieval.evaluation.scoring.ranks import BLOCK_DOCUMENTS
 from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
 from hybrid_retrieval.evaluation.scoring.search import Top, search
 from hybrid_retrieval.evaluation.scoring.vectors import LazyRows, Vectors, as_float32, release
@@ -38,6 +39,8 @@ PROBED = 16
 """Of IVF: one of so many lists is read."""
 SAMPLED = 64
 """Of IVF: passages that a list's centre is estimated on."""
+FEW = 8
+"""Questions that are searched for in one block of passages, where memory allows; more share the reading of many."""
 FILE, FACTS = "index.faiss", "index.json"
 
 Queries = npt.NDArray[np.float32]
@@ -69,7 +72,10 @@ class Exact:
 
     def search(self, queries: Queries, depth: int) -> Top:
         self.scorer = self.scorer.asking(queries)
-        found = search(self.scorer, len(queries), len(self.scorer.corpus), depth)
+        corpus = self.scorer.corpus
+        # One block for a person's question, which the scorer keeps as it multiplies it.
+        kept = len(queries) <= FEW and corpus.nbytes <= self.scorer.packed_bytes
+        found = search(self.scorer, len(queries), len(corpus), depth, block_documents=len(corpus) if kept else BLOCK_DOCUMENTS)
         return found if self.rows is None else Top(self.rows[found.documents], found.scores)
 
 
