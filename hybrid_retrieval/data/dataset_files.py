@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -53,6 +53,7 @@ class Wanted:
         files: patterns, with {language} and {split} in them; by default the files are those of `subset`.
         codes: languages by what stands in the place of {language}, where that is no code.
         languages: all by default.
+        fixed: languages that one side has whatever the file.
     """
 
     splits: Mapping[str, str]
@@ -60,6 +61,7 @@ class Wanted:
     files: Sequence[str] | None = None
     codes: Mapping[str, str] = field(default_factory=dict)
     languages: Sequence[str] | None = None
+    fixed: Collection[str] = ()
 
     def local(self, root: Path) -> Files:
         """Of a file, or of a folder."""
@@ -100,7 +102,7 @@ class Wanted:
         """The files to read, of `names` below `root`, which errors call what is `said`."""
         published = self._published(root, said) if self.files is None else self._matching(names, said)
         parts = [part if part.language is None else part._replace(language=self._code(part.language)) for part in published]
-        absent = set(self.languages or ()) - {part.language for part in parts}
+        absent = set(self.languages or ()) - {part.language for part in parts} - set(self.fixed)
         if any(part.language for part in parts) and absent:
             there = sorted({str(part.language) for part in parts})
             raise InputError(f"dataset.languages asks for {min(absent)!r}, which {said} lacks{nearest(min(absent), there)}")

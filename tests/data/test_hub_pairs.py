@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.config import PathsConfig, build, choice_values, config_directory
 from hybrid_retrieval.data.parallel import ParallelPairs
+from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.sources.beir_parallel import BeirPairs
 from hybrid_retrieval.data.sources.hub import HubPairs
 from hybrid_retrieval.errors import InputError
@@ -481,3 +483,79 @@ def test_equal_data_gives_equal_batches_through_the_hub_and_through_beir(
     one, other = batches(first), batches(second)
     assert any(row[-1] == "True" for batch in one for row in batch)
     assert one == other
+
+
+def card(*subsets: str) -> bytes:
+    return CARD.format("\n".join(CONFIG.format(name) for name in subsets)).encode()
+
+
+SWIM = {"_id": "1", "lang": "German", "code": "de", "query": "one?", "title": "T", "text": "first"}
+ANSWERS = {one: [{"type": "entity", "entity": "Q1", "text": f"{one} answer", "aliases": ["x"]}] for one in ("de", "en")}
+MKQA = {"example_id": 5, "queries": {"de": "eins?", "en": "one?"}, "answers": ANSWERS}
+PUBLISHED: dict[str, tuple[dict[str, bytes], dict[str, Any], set[Edge]]] = {
+    "natural_questions": (
+        {"README.md": card("pair"), "pair/train-00000-of-00001.parquet": parquet([{"query": "one?", "answer": "first"}])},
+        {},
+        {edge("one?", "first")},
+    ),
+    "trivia_qa": (
+        {"README.md": card("pair"), "pair/train-00000-of-00001.parquet": parquet([{"query": "one?", "answer": "first"}])},
+        {},
+        {edge("one?", "first")},
+    ),
+    "miracl": (
+        {
+            "README.md": card("de-triplet", "de-triplet-all", "sw-triplet"),
+            "de-triplet/train-00000-of-00001.parquet": parquet([{"anchor": "eins?", "positive": "erster", "negative": "kein"}]),
+            "de-triplet-all/train-00000-of-00001.parquet": b"not read",
+            "sw-triplet/train-00000-of-00001.parquet": parquet([{"anchor": "moja?", "positive": "kwanza", "negative": "si"}]),
+        },
+        {},
+        {edge("eins?", "erster", "kein", language="de"), edge("moja?", "kwanza", "si", language="sw")},
+    ),
+    "mr_tydi": (
+        {
+            "mr-tydi.py": b"no script is run",
+            "mrtydi-v1.1-english/train.jsonl.gz": gzip.compress(lines([TEVATRON])),
+            "mrtydi-v1.1-english/dev.jsonl.gz": b"not read",
+            "mrtydi-v1.1-thai/train.jsonl.gz": gzip.compress(lines([{**TEVATRON, "query": "th?"}])),
+        },
+        {},
+        {edge("one?", "T first", "no", "nor this"), edge("th?", "T first", "no", "nor this", language="th")},
+    ),
+    "swim_ir": (
+        {"README.md": card("de", "ko"), **{f"{one}/train-00000-of-00001.parquet": parquet([SWIM]) for one in ("de", "ko")}},
+        {"languages": ["de"]},
+        {edge("one?", "T first", language="de")},
+    ),
+    "swim_ir_cross_lingual": (
+        {"README.md": card("de"), "de/train-00000-of-00001.parquet": parquet([SWIM])},
+        {"languages": ["de"]},
+        {(frozenset({"de:one?"}), frozenset({"en:T first"}), ())},
+    ),
+    "mkqa": (
+        {"mkqa.jsonl.gz": gzip.compress(lines([MKQA]))},
+        {"path": "mkqa/mkqa.jsonl.gz", "languages": ["de", "en"]},
+        {(frozenset({"de:eins?", "en:one?"}), frozenset({"de:de answer", "en:en answer"}), ())},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sets_are_read_in_their_layout(name: str, paths: PathsConfig) -> None:
+    files, settings, expected = PUBLISHED[name]
+    for place, content in files.items():
+        file = Path(str(paths.data)) / name / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    node = {**choice_values("dataset", name), "path": name, "validation_share": 0.0, **settings}
+    source: Source = build(node, Source, "dataset", paths=paths)
+    pairs = source.pairs()
+    assert edges(pairs) == expected
+    assert pairs.name == name
+
+
+def test_every_config_of_this_source_is_tried_here() -> None:
+    target = choice_values("dataset", "hub")["_target_"]
+    names = [file.stem for file in (config_directory() / "dataset").glob("*.yaml")]
+    assert {name for name in names if choice_values("dataset", name)["_target_"] == target} == {"hub", *PUBLISHED}

@@ -86,6 +86,7 @@ class HubPairs(BuiltSource):
         self._columns = Columns(named, self.layout)
         if self._columns.wide and not self.languages:
             raise InputError(f"dataset.languages is missing: the languages that stand for {LANGUAGE} in dataset.columns")
+        self._fixed = {one for one in (self.query_language, self.passage_language) if one}
         self._scanned: Scan | None = None
 
     def at_hand(self) -> bool:
@@ -111,7 +112,7 @@ class HubPairs(BuiltSource):
         splits = {self.test_split: "test", self.validation_split: "validation", self.split: "train"}
         named = {name: split for name, split in splits.items() if name is not None}
         files = [self.files] if isinstance(self.files, str) else self.files
-        wanted = Wanted(named, self.subset, files, self.codes, self.languages)
+        wanted = Wanted(named, self.subset, files, self.codes, self.languages, self._fixed)
         if self._root is not None:
             return wanted.local(self._root)
         return wanted.fetched(self.hub, str(self.repository), self.revision, Cache.at(self.paths.cache))
@@ -159,7 +160,7 @@ class HubPairs(BuiltSource):
             found.append(language)
         asked, answered = found
         for language in found:
-            if self.languages is not None and language not in self.languages:
+            if self.languages is not None and language not in self.languages and language not in self._fixed:
                 notes.dropped["rows in languages that were not chosen", language] += 1
                 return None
         if not row.query:
