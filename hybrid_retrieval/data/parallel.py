@@ -36,6 +36,7 @@ SIDES = ("queries", "passages")
 SPLITS = ("train", "validation", "test")
 SCHEMA = pa.schema([("key", pa.int64()), ("id", pa.large_string()), ("text", pa.large_string())])
 MAX_LANGUAGES = 64
+SCORES = "scores.npy"
 CHUNK = 65_536
 """Rows that are written together."""
 
@@ -123,6 +124,8 @@ class ParallelPairs:
     directory: Path
     weight: float = 1.0
     """Of its draws in a mixture, relative to the other sets."""
+    scores: npt.NDArray[np.float32] | None = None
+    """float32 [edges, 1 + negatives]: what a teacher gave the passage and each negative of an edge, NaN where it is unknown."""
 
     @classmethod
     def open(cls, directory: Path) -> ParallelPairs:
@@ -137,6 +140,7 @@ class ParallelPairs:
             answers_by_query=Ragged(_load(directory / "answers.npy"), _load(directory / "answer_offsets.npy")),
             meta=meta,
             directory=directory,
+            scores=_load(directory / SCORES) if (directory / SCORES).exists() else None,
         )
 
     def patterns(self, split: str) -> Patterns:
@@ -192,12 +196,18 @@ class PairsWriter:
         """Replace the groups of all rows of a side: a group is known only when all texts have been seen."""
         self._groups[side] = {language: group_of[groups] for language, groups in self._groups[side].items()}
 
-    def finish(self, edges: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
+    def finish(
+        self,
+        edges: Mapping[str, npt.NDArray[Any]],
+        meta: Mapping[str, Any],
+        scores: Mapping[str, npt.NDArray[Any]] | None = None,
+    ) -> None:
         """Sort the edges of each split by availability and write everything that `ParallelPairs.open` reads.
 
         Args:
             edges: int [edges, 2 + negatives] for each of train, validation, test (absent: empty).
             meta: what is known of the set, JSON; ``dropped``, by reason and perhaps by language, is also logged.
+            scores: float [edges, 1 + negatives], a teacher's, for each split that has edges; NaN where unknown.
         """
         parts = {index: np.asarray(edges[name], np.int32) for index, name in enumerate(SPLITS) if len(edges.get(name, ()))}
         every = np.concatenate(list(parts.values())) if parts else np.empty((0, 2), np.int32)
@@ -223,11 +233,17 @@ class PairsWriter:
             "answers": answers.values,
             "answer_offsets": answers.offsets,
         }
+        taught: list[npt.NDArray[np.float32]] = []
+        if scores is not None and parts:
+            taught = [np.concatenate([np.asarray(scores[SPLITS[index]], np.float32) for index in parts])[order]]
+            if taught[0].shape != (len(every), every.shape[1] - 1):
+                raise ValueError(f"scores are {taught[0].shape}; expected one for each passage of {every.shape} edges")
+            np.save(self.directory / SCORES, taught[0])
         for name, values in arrays.items():
             np.save(self.directory / f"{name}.npy", values)
         sides = [_open_side(self.directory, side, self.languages) for side in SIDES]
         texts = [side.column(name) for side in sides for name in ("id", "text")]
-        known = fingerprint(self.languages, *texts, query_rows, passage_rows, every, kind[0])
+        known = fingerprint(self.languages, *texts, query_rows, passage_rows, every, kind[0], *taught)
         for reason, dropped in sorted(meta.get("dropped", {}).items()):
             by_language = isinstance(dropped, Mapping)
             if not (any(dropped.values()) if by_language else dropped):

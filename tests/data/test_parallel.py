@@ -150,6 +150,29 @@ def test_opening_reads_no_text(tmp_path: Path) -> None:
     assert pairs.passages.texts([49])[0].startswith("49 x")
 
 
+def test_scores_stay_with_their_edges(written: Written, tmp_path: Path) -> None:
+    writer = PairsWriter(tmp_path / "scored", "scored", LANGUAGES)
+    writer.directory.mkdir()
+    for side in SIDES:
+        for language in LANGUAGES:
+            rows = [(group, *text) for (group, one), text in written.texts[side].items() if one == language]
+            writer.write(side, language, rows)
+    scores = {split: edges[:, 1:] + edges[:, :1] / 100 for split, edges in written.edges.items()}
+    scores["train"][0, 1] = np.nan
+    writer.finish(written.edges, {}, scores)
+    pairs = ParallelPairs.open(tmp_path / "scored")
+    assert pairs.scores is not None
+    assert pairs.scores.dtype == np.float32
+    expected = (pairs.edges[:, 1:] + pairs.edges[:, :1] / 100).astype(np.float32)
+    unknown = np.isnan(pairs.scores)
+    assert unknown.sum() == 1
+    np.testing.assert_array_equal(pairs.scores[~unknown], expected[~unknown])
+    assert written.pairs.scores is None
+    assert pairs.meta["fingerprint"] != written.pairs.meta["fingerprint"]
+    with pytest.raises(ValueError, match="expected one for each passage"):
+        PairsWriter(tmp_path / "scored", "scored", []).finish({"train": np.zeros((2, 3))}, {}, {"train": np.zeros((2, 3))})
+
+
 def test_a_set_without_edges_opens(tmp_path: Path) -> None:
     writer = PairsWriter(tmp_path, "none", ["en"])
     writer.write("passages", "en", [(0, "a", "text")])
