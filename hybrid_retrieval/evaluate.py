@@ -142,7 +142,7 @@ def _encoder(trained: Path | None, config: EvaluateConfig) -> Encoder | None:
         return load_encoder(trained, config.evaluation.checkpoint, config.strict)
     if not config.model:
         return None
-    encoder = _published(config.model, config.paths, config.strict)
+    encoder = published_encoder(config.model, config.paths, config.strict)
     if isinstance(encoder, nn.Module):
         return encoder.to(scoring_device())
     devices = config.evaluation.devices
@@ -151,7 +151,7 @@ def _encoder(trained: Path | None, config: EvaluateConfig) -> Encoder | None:
     return encoder
 
 
-def _published(node: Mapping[str, Any], paths: PathsConfig, strict: bool) -> Encoder:
+def published_encoder(node: Mapping[str, Any], paths: PathsConfig, strict: bool) -> Encoder:
     """A published encoder, or an endpoint, as a config of the group ``model`` names it.
 
     Raises:
