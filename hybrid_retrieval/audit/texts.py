@@ -141,6 +141,10 @@ def training_texts(sets: Sequence[ParallelPairs], hard_negatives: int) -> Texts[
 
 def _negatives(pairs: ParallelPairs, hard_negatives: int) -> Ints:
     """int64 [texts]: the rows that are trained on as hard negatives and as nothing else."""
-    groups = np.unique(pairs.split_edges("train")[:, 2 : 2 + hard_negatives])
-    rows = pairs.passages.rows[groups[groups >= 0]].ravel()
-    return np.setdiff1d(rows[rows >= 0], pairs.split_rows("train")[1]).astype(np.int64)
+    edges = pairs.split_edges("train")
+    rows = []
+    for language in range(len(pairs.languages)):
+        for column in pairs.negatives(edges, np.full(len(edges), language), hard_negatives):
+            groups = np.unique(edges[np.flatnonzero(column >= 0), column[column >= 0]])
+            rows.append(pairs.passages.rows[groups, language])
+    return np.setdiff1d(np.concatenate(rows), pairs.split_rows("train")[1]).astype(np.int64)

@@ -15,7 +15,8 @@ import json
 import logging
 import unicodedata
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hybrid_retrieval.data.stored_texts import StoredTexts, fingerprint, open_table, write_rows
+from hybrid_retrieval.data.stored_texts import StoredTexts, appending, fingerprint, open_table, write_rows
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.hashing import text_hash
 from hybrid_retrieval.ragged import Ragged
@@ -156,6 +157,19 @@ class ParallelPairs:
             return self.edges[:0]
         return self.edges[int(patterns.starts.min()) : int(patterns.stops.max())]
 
+    def negatives(self, edges: npt.NDArray[Any], languages: Ints, count: int) -> Ints:
+        """int64 [count, edges]: the columns of the first hard negatives that exist in a language; -1 where there are no more.
+
+        Args:
+            languages: int64 [edges], of the passage of each pair, as an index.
+        """
+        groups = edges[:, 2:]
+        there = (groups >= 0) & (self.passages.rows[np.maximum(groups, 0), languages[:, None]] >= 0)
+        first = np.argsort(~there, axis=1, kind="stable")[:, :count]
+        found = np.full((count, len(edges)), -1, np.int64)
+        found[: first.shape[1]] = np.where(np.take_along_axis(there, first, 1), first + 2, -1).T
+        return found
+
     def split_rows(self, split: str) -> tuple[Ints, Ints]:
         """Rows of the queries and of the passages that a split's edges touch, each sorted."""
         edges = self.split_edges(split)
@@ -191,6 +205,33 @@ class PairsWriter:
 
         write_rows(_side_file(self.directory, side, language), SCHEMA, keyed(), self._chunk)
         self._groups[side][language] = np.array(groups, np.int32)
+
+    def write_mixed(self, rows: Iterable[tuple[str, str, int, str, str]]) -> None:
+        """Write (side, language, group, id, text) rows in any order; each file's are held a chunk at a time."""
+        groups: dict[tuple[str, str], array[int]] = {}
+        files: dict[tuple[str, str], Callable[[Sequence[Any]], None]] = {}
+        with ExitStack() as opened:
+            for side, language, group, id_, text in rows:
+                place = side, language
+                if place not in files:
+                    groups[place] = array("i")
+                    files[place] = opened.enter_context(appending(_side_file(self.directory, side, language), SCHEMA))
+                groups[place].append(group)
+                files[place]((text_key(text), id_, text))
+        for (side, language), found in groups.items():
+            self._groups[side][language] = np.array(found, np.int32)
+
+    def groups(self, side: str) -> int:
+        """The number of groups that were written."""
+        return max((int(part.max()) + 1 for part in self._groups[side].values() if len(part)), default=0)
+
+    def row_languages(self, side: str) -> Ints:
+        """int64 [rows]: the language of every row that was written, as an index."""
+        return np.repeat(np.arange(len(self.languages)), [len(part) for part in self._groups[side].values()])
+
+    def table(self, side: str) -> TextTable:
+        """The texts that were written."""
+        return TextTable(_side_table(self.directory, side, self.languages), self._row_index(side, 0))
 
     def regroup(self, side: str, group_of: npt.NDArray[Any]) -> None:
         """Replace the groups of all rows of a side: a group is known only when all texts have been seen."""
@@ -256,8 +297,7 @@ class PairsWriter:
     def _row_index(self, side: str, least: int) -> npt.NDArray[np.int32]:
         """int32 [groups, languages] of a side, for `least` groups or more."""
         groups = self._groups[side]
-        most = max((int(part.max()) for part in groups.values() if len(part)), default=-1)
-        rows = np.full((max(least, most + 1), len(groups)), -1, np.int32)
+        rows = np.full((max(least, self.groups(side)), len(groups)), -1, np.int32)
         start = 0
         for index, part in enumerate(groups.values()):
             rows[part, index] = np.arange(start, start + len(part))
@@ -270,9 +310,12 @@ def _side_file(directory: Path, side: str, language: str) -> Path:
 
 
 def _open_side(directory: Path, side: str, languages: Sequence[str]) -> TextTable:
+    return TextTable(_side_table(directory, side, languages), _load(directory / f"{side}_rows.npy"))
+
+
+def _side_table(directory: Path, side: str, languages: Sequence[str]) -> pa.Table:
     files = [_side_file(directory, side, language) for language in languages]
-    tables = [open_table(file) for file in files if file.exists()]
-    return TextTable(pa.concat_tables([SCHEMA.empty_table(), *tables]), _load(directory / f"{side}_rows.npy"))
+    return pa.concat_tables([SCHEMA.empty_table(), *(open_table(file) for file in files if file.exists())])
 
 
 def _load(path: Path) -> npt.NDArray[Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -121,13 +121,33 @@ def as_column(texts: Sequence[str]) -> pa.ChunkedArray:
 
 def write_rows(file: Path, schema: pa.Schema, rows: Iterable[Sequence[Any]], size: int = CHUNK) -> int:
     """Stream rows to an Arrow file, `size` at a time, which is all that is held; how many there were."""
-    count, rows = 0, iter(rows)
-    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        while chunk := list(itertools.islice(rows, size)):
-            arrays = [pa.array(column, field.type) for column, field in zip(zip(*chunk, strict=True), schema, strict=True)]
-            writer.write_batch(pa.record_batch(arrays, schema=schema))
-            count += len(chunk)
+    count = 0
+    with appending(file, schema, size) as append:
+        for row in rows:
+            append(row)
+            count += 1
     return count
+
+
+@contextmanager
+def appending(file: Path, schema: pa.Schema, size: int = CHUNK) -> Iterator[Callable[[Sequence[Any]], None]]:
+    """What appends a row to a new Arrow file; `size` rows are written together."""
+    held: list[Sequence[Any]] = []
+
+    def write() -> None:
+        arrays = [pa.array(column, field.type) for column, field in zip(zip(*held, strict=True), schema, strict=True)]
+        writer.write_batch(pa.record_batch(arrays, schema=schema))
+        held.clear()
+
+    def append(row: Sequence[Any]) -> None:
+        held.append(row)
+        if len(held) == size:
+            write()
+
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        yield append
+        if held:
+            write()
 
 
 def open_table(file: Path) -> pa.Table:

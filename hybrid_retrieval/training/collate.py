@@ -211,10 +211,13 @@ class Collator:
 
     def _rows(self, index: int, column: int, groups: Ints, languages: Ints) -> Ints:
         """Text rows of groups in languages of the union; -1 where there is none."""
-        own = self.sets[index].pairs.languages
-        of_union = np.array([own.index(name) if name in own else -1 for name in self.languages])
-        rows: Ints = self.sets[index].table(column).rows[groups, of_union[languages]].astype(np.int64)
+        rows: Ints = self.sets[index].table(column).rows[groups, self._own(index)[languages]].astype(np.int64)
         return rows
+
+    def _own(self, index: int) -> Ints:
+        """int64 [languages of the union]: the number of each in a set; -1 where it is not the set's."""
+        own = self.sets[index].pairs.languages
+        return np.array([own.index(name) if name in own else -1 for name in self.languages])
 
     def _most_answers(self, pairs: PairIndices) -> int:
         """The largest number of passage groups that answer a query of the batch."""
@@ -228,13 +231,13 @@ class Collator:
         """Fill in the hard negatives; where a pair has none in its language, some passage, marked as no candidate."""
         # Where passages stand on the second side, its own: then its length is that of others of the batch.
         filling = row[1, slots] if self.columns[1] else 0
-        for place in range(2, 2 + self.hard_negatives):
-            column = edges[:, place] if edges.shape[1] > place else np.full(len(slots), -1, np.int64)
-            rows = self._rows(index, 1, np.maximum(column, 0), languages)
-            there = (column >= 0) & (rows >= 0)
-            row[place, slots] = np.where(there, rows, filling)
+        columns = self.sets[index].pairs.negatives(edges, self._own(index)[languages], self.hard_negatives)
+        for place, column in enumerate(columns, 2):
+            groups = edges[np.arange(len(edges)), np.where(column >= 0, column, 1)]
+            rows = self._rows(index, 1, groups, languages)
+            row[place, slots] = np.where(column >= 0, rows, filling)
             key[place, slots] = self.sets[index].pairs.passages.keys[row[place, slots]]
-            group[place, slots] = np.where(there, column + (index << SET_SHIFT), -1)
+            group[place, slots] = np.where(column >= 0, groups + (index << SET_SHIFT), -1)
 
     def _taught(self, pairs: PairIndices, row: Ints) -> tuple[Tensor, ...]:
         """The teacher's embeddings of texts `row` [places, pairs], of queries and of passages; none without a teacher."""

@@ -32,7 +32,7 @@ def edges(pairs: ParallelPairs, split: str = "train") -> set[tuple[frozenset[str
         table = getattr(pairs, side)
         return frozenset(table.texts([row for row in table.rows[group].tolist() if row >= 0]))
 
-    return {(texts("queries", query), texts("passages", passage)) for query, passage in pairs.split_edges(split).tolist()}
+    return {(texts("queries", query), texts("passages", passage)) for query, passage, *_ in pairs.split_edges(split).tolist()}
 
 
 def test_a_ragged_set_becomes_groups_and_edges(paths: PathsConfig, write_beir: Write) -> None:
@@ -105,11 +105,21 @@ def test_a_union_that_brings_two_passages_of_a_language_together_is_left_out_and
     assert pairs.meta["dropped"]["passages kept apart in their group's language"] == 1
 
 
-def test_grades_below_one_are_no_edges_and_counted(paths: PathsConfig, write_beir: Write) -> None:
-    root = write_beir(QUERIES, PASSAGES, {"de": [("q1", "d1", 1), ("q2", "d2", 0)]})
+def test_grade_0_is_a_hard_negative_and_never_one_of_an_answers_group(paths: PathsConfig, write_beir: Write) -> None:
+    passages = {**PASSAGES, "en": {**PASSAGES["en"], "d1": "The first again."}}
+    judged = {"de": [("q1", "d1", 1), ("q1", "d2", 0), ("q2", "d2", 0)], "en": [("q1", "d1", 0), ("q1", "e3", -1)]}
+    root = write_beir(QUERIES, passages, judged)
     pairs = BeirPairs(paths, str(root), validation_share=0.0).pairs()
-    assert edges(pairs) == {(frozenset({"eins?", "one?"}), frozenset({"Das erste."}))}
-    assert pairs.meta["dropped"]["judgements below 1"] == 1
+    assert edges(pairs) == {(frozenset({"eins?", "one?"}), frozenset({"Das erste.", "The first again."}))}
+    [[_, answer, *negatives]] = pairs.edges.tolist()
+    assert answer not in negatives
+    rows = [max(row) for row in pairs.passages.rows[negatives].tolist()]
+    assert pairs.passages.texts(rows) == ["Das zweite.", "The third."]
+    assert pairs.meta["dropped"]["hard negatives that answer their query"] == 1
+    assert pairs.meta["dropped"]["hard negatives of queries without an answer"] == 1
+    few = BeirPairs(paths, str(root), validation_share=0.0, max_negatives=1).pairs()
+    assert few.edges.shape == (1, 3)
+    assert few.meta["dropped"]["hard negatives after the first 1 (dataset.max_negatives)"] == 1
 
 
 def test_queries_of_languages_that_are_not_chosen_are_counted_not_refused(paths: PathsConfig, write_beir: Write) -> None:

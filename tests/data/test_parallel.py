@@ -93,6 +93,20 @@ def test_edges_of_a_split_are_the_written_ones_with_their_negatives(written: Wri
         assert written.pairs.meta["counts"]["edges"][split] == len(written.edges[split])
 
 
+def test_hard_negatives_are_the_first_that_exist_in_the_language(tmp_path: Path) -> None:
+    writer = PairsWriter(tmp_path, "mined", ["de", "en"])
+    writer.write("queries", "en", [(0, "q", "query")])
+    writer.write("passages", "de", [(0, "p", "Antwort"), (1, "d1", "eins"), (3, "d3", "drei")])
+    writer.write("passages", "en", [(0, "p", "answer"), (2, "e2", "two"), (3, "e3", "three")])
+    writer.finish({"train": np.array([[0, 0, 1, 2, 3, -1]])}, {})
+    pairs = ParallelPairs.open(tmp_path)
+    assert [pairs.negatives(pairs.edges, np.array([language]), 3)[:, 0].tolist() for language in (0, 1)] == [
+        [2, 4, -1],
+        [3, 4, -1],
+    ]
+    assert pairs.negatives(pairs.edges, np.array([0]), 1).tolist() == [[2]]
+
+
 def test_patterns_partition_a_split_and_carry_the_masks_of_their_edges(written: Written) -> None:
     pairs, tiled = written.pairs, 0
     for split in SPLITS:
