@@ -18,12 +18,12 @@ from typing import Any, TextIO, cast
 
 import numpy as np
 
+from hybrid_retrieval.data.mined import SET
 from hybrid_retrieval.data.parallel import SPLITS, Ints, ParallelPairs, TextTable
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import read_mapping, replaced, write_text
 from hybrid_retrieval.progress import track
 
-SET = "set.json"
 REPORT = "mining.json"
 ROWS_AT_ONCE = 1 << 14
 SPLIT_FILES = {"train": "train", "validation": "dev", "test": "test"}
@@ -93,6 +93,7 @@ def write_set(pairs: ParallelPairs, folder: Path, negatives: Mapping[str, Ints])
                     file.writelines(lines)
     for split in SPLITS:
         edges = np.unique(np.asarray(pairs.split_edges(split)[:, :2], np.int64), axis=0)
+        edges = edges[(pairs.queries.rows[edges[:, 0]] >= 0).any(1)]  # without a text nothing is asked
         refused = negatives.get(split, np.empty((0, 3), np.int64))
         for index, language in enumerate(pairs.languages):
             there = edges[pairs.passages.rows[edges[:, 1], index] >= 0]

@@ -227,6 +227,7 @@ class Job:
         ranks = construct(Ranks, config.ranks, "ranks")
         hunt = Hunt(self.pairs, answers, answers.elsewhere(self.pairs, split), ranks, self.margins[0])
         groups = np.unique(self.pairs.split_edges(split)[:, 0]).astype(np.int64)
+        groups = groups[(self.pairs.queries.rows[groups] >= 0).any(1)]
         lists = len(miners) * languages * (languages if self.mix.others else 1)
         size = max(1, AT_ONCE // (lists * ranks.last))
         blocks = [groups[start : start + size] for start in range(0, len(groups), size)]
