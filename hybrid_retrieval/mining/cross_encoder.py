@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class CrossEncoder:
         with reading(f"{key}={name} cannot be loaded", whole=True):
             check_config(read_mapping(self.directory / "config.json"))
             config = AutoConfig.from_pretrained(self.directory, **plain)
+        logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)  # what is missing is said below, in one line
         if config.num_labels != 1:
             raise InputError(f"{key}={name} has {config.num_labels} labels; expected a cross-encoder with one, its score")
         with reading(f"{key}={name} cannot be loaded", whole=True):

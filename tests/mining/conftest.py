@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,17 +52,19 @@ def given(tmp_path: Path) -> Path:
 def prepare(in_process: Command, given: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Prepare:
     """Runs ``python -m hybrid_retrieval.prepare ARGUMENTS`` beside the folder ``given``."""
     del in_process, given  # for the folder and the environment that it leaves
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # transformers writes to the error stream of its first import
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.setenv("HYDRA_FULL_ERROR", "")
         monkeypatch.setattr(sys, "argv", ["prepare", *arguments])
-        code = 0
+        code, handlers = 0, list(logging.root.handlers)
         try:
             entry.main()
         except SystemExit as end:
             code = int(end.code or 0)
         finally:
             GlobalHydra.instance().clear()
+            logging.root.handlers[:] = handlers  # those of the command write to what is closed soon
         printed = capsys.readouterr()
         return subprocess.CompletedProcess(["prepare", *arguments], code, printed.out, printed.err)
 

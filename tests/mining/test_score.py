@@ -30,7 +30,7 @@ def write_classifier(directory: Path, labels: int = 1, seed: int = 0, whole: boo
     torch.manual_seed(seed)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = BertConfig(
-        tokenizer.get_vocab_size(), **sizes, max_position_embeddings=64, num_labels=labels, initializer_range=0.5
+        vocab_size=tokenizer.get_vocab_size(), **sizes, max_position_embeddings=64, num_labels=labels, initializer_range=0.5
     )
     (BertForSequenceClassification if whole else BertModel)(config).save_pretrained(directory)
     write_tokenizer(directory, tokenizer, pad_token="<pad>")
