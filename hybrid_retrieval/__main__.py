@@ -13,7 +13,7 @@ COMMANDS = {
     "evaluate": "score a run, a published encoder, an endpoint or retrievers",
     "compare": "whether differences of finished runs are more than chance",
     "report": "tables, figures and pages of finished runs, anew",
-    "prepare": "fetch and build a data set before it is needed",
+    "prepare": "fetch and build a data set before it is needed; prepare mine, prepare score: hard negatives for one",
     "plan": "the cost of a job or sweep before it runs",
     "verify": "replay score cards",
 }

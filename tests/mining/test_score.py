@@ -153,4 +153,4 @@ def test_bad_input_is_one_line(prepare: Prepare, mined: Path, tmp_path: Path) ->
     scores = mined / "aa" / "scores" / "train.tsv"
     for text, part in {"a\tb\tc\n": "line 1", "query-id\tcorpus-id\tscore\nq1\tc1\tx\n": "line 2: 'x' is no score"}.items():
         scores.write_text(text)
-        assert_one_line(prepare("score", judge, *MINED), f"{scores}", part)
+        assert_one_line(prepare("score", judge, *MINED), "out/aa/scores/train.tsv", part)
