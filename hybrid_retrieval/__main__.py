@@ -15,7 +15,7 @@ COMMANDS = {
     "compare": "whether differences of finished runs are more than chance",
     "report": "tables, figures and pages of finished runs, anew",
     "export": "an encoder as a directory for sentence-transformers, and as ONNX",
-    "prepare": "fetch and build a data set before it is needed",
+    "prepare": "fetch and build a data set before it is needed; prepare mine, prepare score: hard negatives for one",
     "plan": "the cost of a job or sweep before it runs",
     "push": "a model and its card to a hub",
     "verify": "replay score cards",

@@ -140,7 +140,7 @@ def encoder_to_score(trained: Path | None, config: EvaluateConfig) -> Encoder | 
         return load_encoder(trained, config.evaluation.checkpoint, config.strict)
     if not config.model:
         return None
-    encoder = _published(config.model, config.paths, config.strict)
+    encoder = published_encoder(config.model, config.paths, config.strict)
     if isinstance(encoder, nn.Module):
         return encoder.to(scoring_device())
     devices = config.evaluation.devices
@@ -149,7 +149,7 @@ def encoder_to_score(trained: Path | None, config: EvaluateConfig) -> Encoder | 
     return encoder
 
 
-def _published(node: Mapping[str, Any], paths: PathsConfig, strict: bool) -> Encoder:
+def published_encoder(node: Mapping[str, Any], paths: PathsConfig, strict: bool) -> Encoder:
     """A published encoder, or an endpoint, as a config of the group ``model`` names it.
 
     Raises:

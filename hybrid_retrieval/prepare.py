@@ -1,13 +1,17 @@
-"""Fetch and build a data set before it is needed: ``python -m hybrid_retrieval.prepare`` (``make data``)."""
+"""Fetch and build a data set before it is needed: ``python -m hybrid_retrieval.prepare`` (``make data``).
+
+``prepare mine`` finds hard negatives for one, ``prepare score`` has a cross-encoder score them; each with --help of its own.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import sys
 
-from hybrid_retrieval.command import with_exit_code
+from hybrid_retrieval.command import hydra_command, with_exit_code
 from hybrid_retrieval.config import PathsConfig, build, choice_values
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.sources.libreoffice_help import refresh_package_lists
@@ -16,6 +20,10 @@ from hybrid_retrieval.errors import InputError, outlive_readers
 
 def main() -> None:
     """Build the default data set; as root, refresh missing package lists when that is what it takes."""
+    if sys.argv[1:2] in (["mine"], ["score"]):
+        name = sys.argv.pop(1)
+        hydra_command(importlib.import_module(f"hybrid_retrieval.mining.{name}").main, name)
+        return
     parser = argparse.ArgumentParser(prog="hybrid-retrieval prepare", description=__doc__)
     parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

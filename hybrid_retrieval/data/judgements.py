@@ -60,11 +60,13 @@ class PairsFromJudgements:
     Attributes:
         validation_share, test_share: cut from train where a split has no answer, by groups that share a text.
         max_negatives: hard negatives that a pair keeps, the first that were judged.
+        groups_by_id: passages are of one group by their ids alone.
     """
 
     validation_share: float
     test_share: float
     max_negatives: int
+    groups_by_id: bool = False
     dropped: dict[str, Any] = field(default_factory=dict)
 
     def finish(self, writer: PairsWriter, judged: Judgements, same_id: Ints, meta: Mapping[str, Any]) -> None:
@@ -75,7 +77,8 @@ class PairsFromJudgements:
             meta: as of `PairsWriter.finish`; ``dropped`` is added to it.
         """
         languages = writer.row_languages("passages")
-        group_of, self.dropped[CONFLICTS] = group_passages(judged.only(~judged.negative), languages, same_id)
+        answers = judged.only(~judged.negative & (not self.groups_by_id))
+        group_of, self.dropped[CONFLICTS] = group_passages(answers, languages, same_id)
         writer.regroup("passages", group_of)
         queries = writer.groups("queries")
         judged = judged.only(judged.query < queries)

@@ -95,6 +95,8 @@ class EmbeddedPairs:
         passages: [C, dimensions]: the B pairs' own passages, then their hard negatives.
         taught: [B, teacher's dimensions] and [C, teacher's dimensions], what a teacher says of the same texts, for the losses
             that name one.
+        scores: float32 [B, 1 + hard negatives], what the data says of each query's own passage and its hard negatives, for the
+            losses that are `scored`; not a number where that is unknown, or the passage is not in the batch.
     """
 
     queries: Tensor
@@ -102,6 +104,7 @@ class EmbeddedPairs:
     of_queries: QueryIds
     of_passages: PassageIds
     taught: tuple[Tensor, ...] = ()
+    scores: Tensor | None = None
 
     def leading(self, dimensions: int) -> EmbeddedPairs:
         """The same with only the leading `dimensions` of each embedding, at unit length again; whole ones stay as they are."""
@@ -141,6 +144,8 @@ class Loss(nn.Module, ABC):
     """Mined negatives of a pair that are encoded."""
     teacher = cast("Mapping[str, Any] | None", None)
     """Config of the teacher whose embeddings of the batch's texts the loss needs."""
+    scored = False
+    """Whether the loss needs the scores that the data brings of a pair's passages."""
 
     sides: tuple[Side, Side] = SIDES
     dimensions: Dimensions = None

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hybrid_retrieval.data.parallel import ParallelPairs, TextTable
 from hybrid_retrieval.data.tokens import TokenStore
+from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.losses.loss import PassageIds, QueryIds
 from hybrid_retrieval.models.chunks import plan, shares
 from hybrid_retrieval.models.encoder import Role, Tokens
@@ -53,6 +54,7 @@ class PairBatch:
         pairs: the batch as indices.
         taught: float32 [texts, teacher's dimensions], a teacher's embeddings of the queries and of the passages of the whole
             batch, where the loss has a teacher.
+        scores: float32 [B, 1 + hard negatives], as of `EmbeddedPairs`, where the loss asks for them.
     """
 
     step: int
@@ -65,6 +67,7 @@ class PairBatch:
     rank: int
     pairs: PairIndices
     taught: tuple[Tensor, ...] = ()
+    scores: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -161,15 +164,22 @@ class Collator:
         hard_negatives: int = 0,
         sides: tuple[str, str] = ("query", "passage"),
         chunk_tokens: int = 0,
+        scored: bool = False,
     ) -> None:
         """
         Args:
             hard_negatives: mined negatives of each pair.
             sides: which side of an edge stands first and second in a pair.
             chunk_tokens: of a chunk, padding included; 0 where texts are not padded: each rank takes its texts in one piece.
+            scored: batches carry the data's scores of each pair's passages.
+
+        Raises:
+            InputError: a set has none.
         """
         self.sets = tuple(sets)
-        self.hard_negatives, self.chunk_tokens = hard_negatives, chunk_tokens
+        self.hard_negatives, self.chunk_tokens, self.scored = hard_negatives, chunk_tokens, scored
+        if bare := [one.pairs.name for one in sets if scored and one.pairs.scores is None]:
+            raise InputError(f"loss.targets=data: {bare[0]} has no scores; a column of the data brings them, or prepare score")
         self.columns = COLUMN[sides[0]], COLUMN[sides[1]]
         self.languages = tuple(sorted({language for one in sets for language in one.pairs.languages}))
 
@@ -216,6 +226,7 @@ class Collator:
             rank=rank,
             pairs=pairs,
             taught=self._taught(pairs, row),
+            scores=self._scores(pairs, group),
         )
 
     def _rows(self, index: int, column: int, groups: Ints, languages: Ints) -> Ints:
@@ -253,6 +264,19 @@ class Collator:
             for place, column in enumerate((*self.columns, *[1] * self.hard_negatives)):
                 found[place, slots] = self.sets[index].taught[column].gather(row[place, slots])
         return torch.from_numpy(found[0]), torch.from_numpy(found[1:].reshape(-1, found.shape[-1]))
+
+    def _scores(self, pairs: PairIndices, group: Ints) -> Tensor | None:
+        """The data's scores of each pair's passages, whose groups are `group` [places, pairs]; None where nobody asks."""
+        if not self.scored:
+            return None
+        found = np.full((len(pairs), 1 + self.hard_negatives), np.nan, np.float32)
+        for index, slots in _by_set(pairs):
+            known = self.sets[index].pairs.scores
+            assert known is not None
+            width = min(known.shape[1], found.shape[1])
+            found[slots, :width] = known[pairs.edge[slots], :width]
+        found[group[1:].T < 0] = np.nan
+        return torch.from_numpy(found)
 
     def _chunks(
         self, pairs: PairIndices, row: Ints, rank: int, ranks: int

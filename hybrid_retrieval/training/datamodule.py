@@ -83,6 +83,7 @@ class HybridDataModule(lightning.LightningDataModule):
         self.source, self.sampler = source, sampler or Hybrid(batch_size=100)
         self.seed, self.steps, self.workers = seed, steps, workers
         self.hard_negatives, self.teacher = loss.hard_negatives if loss else 0, teacher
+        self.scored = bool(loss and loss.scored)
         self.sides: tuple[Role, Role] = loss.sides if loss else ("query", "passage")
         self.chunk_tokens = chunk_tokens if encoder.backbone.pads else 0
         self.validation_batches, self.validation_queries = validation_batches, validation_queries
@@ -110,7 +111,7 @@ class HybridDataModule(lightning.LightningDataModule):
         """
         if self._collate is not None:
             return
-        self._collate = Collator(list(self._sets()), self.hard_negatives, self.sides, self.chunk_tokens)
+        self._collate = Collator(list(self._sets()), self.hard_negatives, self.sides, self.chunk_tokens, self.scored)
         steps = self._batches_of_run()
         # Two streams of pairs, and the ratio of the first: whose turn it is in each step.
         train = self._collate.availability("train")

@@ -192,7 +192,9 @@ class Engine:
             for start in range(batch.rows.start, batch.rows.stop, size):
                 rows = slice(start, min(start + size, batch.rows.stop))
                 with torch.set_grad_enabled(gradients):
-                    pairs = EmbeddedPairs(leaf[:count], leaf[count:], batch.of_queries, batch.of_passages, batch.taught)
+                    pairs = EmbeddedPairs(
+                        leaf[:count], leaf[count:], batch.of_queries, batch.of_passages, batch.taught, batch.scores
+                    )
                     scored = self.loss(pairs, rows)  # of [rows, passages] similarities
                     loss = scored.loss.sum() / count
                 of_query = torch.stack([scored.loss.detach(), scored.hit.to(leaf.dtype), torch.ones_like(scored.loss)], 1)

@@ -55,8 +55,11 @@ def vectors(seed: int, count: int, dimensions: int = DIMENSIONS) -> Tensor:
 
 
 def random_pairs(seed: int, pairs: int = PAIRS, hard: int = HARD, teacher: int = 0) -> EmbeddedPairs:
-    """A batch in float64, with a teacher's embeddings of `teacher` dimensions."""
-    found = EmbeddedPairs(vectors(seed, pairs), vectors(seed + 100, pairs * (1 + hard)), *random_ids(seed, pairs, hard))
+    """A batch in float64, with a teacher's embeddings of `teacher` dimensions, and scores of which some are unknown."""
+    ids = random_ids(seed, pairs, hard)
+    scores = vectors(seed + 400, pairs, 1 + hard) * 3
+    scores[(torch.arange(scores.numel()).view_as(scores) % 5 == 3) | (ids[1].group.view(-1, pairs).T < 0)] = math.nan
+    found = EmbeddedPairs(vectors(seed, pairs), vectors(seed + 100, pairs * (1 + hard)), *ids, scores=scores)
     if not teacher:
         return found
     theirs = vectors(seed + 200, pairs, teacher), vectors(seed + 300, pairs * (1 + hard), teacher)

@@ -171,6 +171,40 @@ def test_distilled_scores_are_the_divergence_from_the_teachers_softmax(weight: f
     torch.testing.assert_close(found.figures["divergence"], torch.tensor(expected, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+def test_the_datas_scores_are_met_over_the_pairs_own_passages_alone(weight: float) -> None:
+    """Values and gradients, by the formula; unknown scores take part in nothing."""
+    pairs = random_pairs(3)
+    assert pairs.scores is not None
+    queries, passages = pairs.queries.clone().requires_grad_(), pairs.passages.clone().requires_grad_()
+    expected = []
+    for i in range(PAIRS):
+        known = [n for n in range(1 + HARD) if not math.isnan(pairs.scores[i, n])]
+        mine = [torch.exp(queries[i] @ passages[n * PAIRS + i] / 0.2) for n in known]
+        theirs = [math.exp(float(pairs.scores[i, n]) / 0.7) for n in known]
+        shares = [(t / sum(theirs), s / sum(mine)) for t, s in zip(theirs, mine, strict=True)]
+        expected.append(sum((t * (math.log(t) - torch.log(s)) for t, s in shares), queries.new_zeros(())))
+    assert sum(float(one.detach()) > 1e-3 for one in expected) > 2
+    live = replace(pairs, queries=queries, passages=passages)
+    mixed = weight * torch.stack(expected) + (1 - weight) * exact(InfoNCE(), 0.2)(live, ALL).loss
+    loss = DistillScores(teacher={}, targets="data", weight=weight, teacher_temperature=0.7, hard_negatives=HARD)
+    found = exact(loss, 0.2)(live, ALL)
+    torch.testing.assert_close(found.loss, mixed)
+    of_found, of_mixed = (torch.autograd.grad(one.sum(), [queries, passages]) for one in (found.loss, mixed))
+    torch.testing.assert_close(of_found, of_mixed)
+
+
+def test_a_pair_without_two_known_scores_teaches_nothing() -> None:
+    pairs = random_pairs(3)
+    scores = torch.full((PAIRS, 1 + HARD), math.nan)
+    scores[1, 0] = 2.0
+    live = replace(pairs, queries=pairs.queries.clone().requires_grad_(), scores=scores)
+    found = DistillScores(teacher={}, targets="data", hard_negatives=HARD)(live, ALL).loss
+    (gradient,) = torch.autograd.grad(found.sum(), live.queries)
+    assert not found.detach().any()
+    assert not gradient.any()
+
+
 def test_a_student_that_scores_as_its_teacher_has_nothing_to_learn() -> None:
     pairs = random_pairs(1)
     queries = pairs.queries.clone().requires_grad_()
@@ -217,6 +251,12 @@ def test_the_discriminator_learns_and_the_encoder_unlearns_by_the_weight() -> No
     [
         (lambda: DistillScores(teacher={}, weight=1.5), r"loss\.weight=1\.5"),
         (lambda: DistillScores(teacher={}, teacher_temperature=0.0), r"loss\.teacher_temperature=0"),
+        (lambda: DistillScores(teacher={}, targets="none"), r"loss\.targets='none'"),
+        (lambda: DistillScores(teacher={}, targets="data"), r"loss\.targets=data needs loss\.hard_negatives=1"),
+        (
+            lambda: DistillScores(teacher={"run": "r"}, targets="data", hard_negatives=1),
+            r"loss\.targets=data and loss\.teacher\.run",
+        ),
         (lambda: DistillScores(teacher={}, mask="none"), r"loss\.mask='none'"),
         (lambda: DistillScores(teacher={}, pool="none"), r"loss\.pool='none'"),
         (lambda: LanguageAdversarial(weight=-1.0), r"loss\.weight=-1"),

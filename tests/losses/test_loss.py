@@ -30,6 +30,9 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "supcon": lambda **more: SupCon(learn_temperature=True, **more),
     "distill_embeddings": lambda **more: DistillEmbeddings(teacher={}, **more),
     "distill_scores": lambda **more: DistillScores(teacher={}, weight=0.7, learn_temperature=True, **more),
+    "distill_scores_of_data": lambda **more: DistillScores(
+        **{"teacher": {}, "targets": "data", "weight": 0.7, "learn_temperature": True, "hard_negatives": 2, **more}
+    ),
     "language_adversarial": lambda **more: LanguageAdversarial(weight=0.3, hidden=5, learn_temperature=True, **more),
 }
 

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from hybrid_retrieval.config import PathsConfig, build
 from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs
+from hybrid_retrieval.losses.distill_scores import DistillScores
 from hybrid_retrieval.losses.infonce import InfoNCE
 from hybrid_retrieval.models.encoder import BiEncoder, EncoderSettings
 from hybrid_retrieval.models.static import StaticBackbone
@@ -29,6 +30,8 @@ DIMENSIONS = 16
 def ragged_set(directory: Path, name: str, seed: int) -> ParallelPairs:
     """40 questions, 25 passages, several answers and negatives each, a third of the texts missing, some texts shared.
 
+    Four scores of five are known.
+
     Texts are of 5 to some 35 tokens.
     """
     random = np.random.default_rng(seed)
@@ -40,7 +43,8 @@ def ragged_set(directory: Path, name: str, seed: int) -> ParallelPairs:
             writer.write(side, language, ((i, f"{i}", text(side, i % (count - 5), language, index)) for i in present))
     pairs = {(int(q), int(p)) for q, p in zip(random.integers(0, 40, 90), random.integers(0, 25, 90), strict=True)}
     edges = np.array([(q, p, int(random.integers(0, 25))) for q, p in sorted(pairs)])
-    writer.finish({"train": edges}, {"provenance": {}})
+    scores = np.where(random.random((len(edges), 2)) < 0.8, random.normal(size=(len(edges), 2)), np.nan)
+    writer.finish({"train": edges}, {"provenance": {}}, {"train": scores})
     return ParallelPairs.open(directory)
 
 
@@ -67,7 +71,7 @@ def batch_of(
     batch_size: int = 16,
 ) -> PairBatch:
     """16 cross-lingual pairs of both sets as a rank sees them, in chunks of `budget` tokens."""
-    collate = Collator(sets, hard_negatives, sides, budget)
+    collate = Collator(sets, hard_negatives, sides, budget, scored=True)
     return collate(step, composed(collate, "sampler.XY", batch_size).batch(step), rank, ranks)
 
 
@@ -98,6 +102,13 @@ def small_encoder(tokenizer: Tokenizer, kind: str, dropout: float = 0.0) -> BiEn
         if "weight" in name and value.dim() == 2:  # weights as they come make all embeddings alike
             torch.nn.init.normal_(value, std=0.5 if "embeddings" in name else 0.3)
     return encoder.train()
+
+
+def of_data(**settings: Any) -> DistillScores:
+    """Distillation of the data's scores."""
+    loss = DistillScores(teacher={}, targets="data", temperature=0.2, teacher_temperature=1.0, hard_negatives=1, **settings)
+    loss.bind(DIMENSIONS, ("aa", "bb", "cc", "dd"))
+    return loss
 
 
 def info_nce(**settings: Any) -> InfoNCE:

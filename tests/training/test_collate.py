@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -48,6 +48,28 @@ def test_every_place_holds_its_text_and_ids(collate: Collator, tokenizer: Tokeni
         assert batch.pairs is indices
         negatives += check_texts(collate, batch, tokenizer, SIDES)
     assert negatives
+
+
+def test_scores_are_those_of_the_pairs_own_passages_that_are_in_the_batch(ragged: list[TokenisedSet]) -> None:
+    collate = Collator(ragged, 2, chunk_tokens=100, scored=True)
+    batch = collate(0, composed(collate, "sampler.XY", 12, seed=3).batch(0))
+    assert batch.scores is not None
+    negatives = batch.of_passages.group[12:].view(2, 12)
+    absent = 0
+    for slot in range(12):
+        pairs = ragged[int(batch.pairs.set_index[slot])].pairs
+        assert pairs.scores is not None
+        of_passage, of_negative = pairs.scores[int(batch.pairs.edge[slot])].tolist()
+        there = bool(negatives[0, slot] >= 0)
+        absent += not there
+        expected = torch.tensor([of_passage, of_negative if there else torch.nan, torch.nan])  # the set has one negative each
+        torch.testing.assert_close(batch.scores[slot], expected, equal_nan=True)
+    assert 0 < absent < 12
+    assert batch.to("cpu").scores is not None
+    assert Collator(ragged, 1, chunk_tokens=100)(0, batch.pairs).scores is None
+    bare = [replace(ragged[0], pairs=replace(ragged[0].pairs, scores=None))]
+    with pytest.raises(InputError, match=r"loss\.targets=data: one has no scores; .* prepare score"):
+        Collator(bare, 1, scored=True)
 
 
 @pytest.mark.parametrize("sides", [("passage", "passage"), ("query", "query"), ("passage", "query")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer
 
 from hybrid_retrieval.training.collate import PairBatch, TokenisedSet
 from hybrid_retrieval.training.engine import BLOCK_SCORES, Engine, sum_gradients
-from tests.training.ragged import DIMENSIONS, batch_of, gradients, info_nce, largest_difference, small_encoder
+from tests.training.ragged import DIMENSIONS, batch_of, gradients, info_nce, largest_difference, of_data, small_encoder
 from tests.training.ranks import Ranks, counted
 
 MANY, FEW = 80, 100_000
@@ -35,7 +36,8 @@ class Case:
 
     def engine(self, tokenizer: Tokenizer) -> Engine:
         encoder = small_encoder(tokenizer, self.kind, self.dropout)
-        return Engine(encoder, info_nce(**self.loss), seed=5, cached=self.cached, block_scores=self.blocks)
+        loss = of_data(**self.loss) if "weight" in self.loss else info_nce(**self.loss)
+        return Engine(encoder, loss, seed=5, cached=self.cached, block_scores=self.blocks)
 
     def batch(self, sets: list[TokenisedSet], rank: int = 0, ranks: int = 1) -> PairBatch:
         return batch_of(sets, self.budget, 3, rank, ranks, sides=self.sides, batch_size=self.pairs)
@@ -55,6 +57,8 @@ CASES = {
     "transformer few chunks": Case(budget=FEW),
     "transformer few chunks cached": Case(budget=FEW, cached=True),
     "transformer both ways": Case(loss={**BOTH, "hard_negatives": 1}, cached=True, blocks=100),
+    "transformer scores": Case(loss={"weight": 0.7}, blocks=100),
+    "transformer scores cached": Case(loss={"weight": 0.7}, cached=True, blocks=100),
     "dropout": Case(dropout=0.1),
     "dropout cached": Case(dropout=0.1, cached=True),
     "dropout few chunks": Case(dropout=0.1, budget=FEW),
@@ -133,7 +137,7 @@ def test_the_cases_differ(alone: dict[str, Step]) -> None:
     for name, loss in losses.items():
         same = {name, name.removesuffix(" cached"), f"{name} cached"}
         if "dropout" not in name:  # without it, chunks are exact
-            same |= {one for one in losses if one.startswith("transformer") and "both" not in one + name}
+            same |= {one for one in losses if one.startswith("transformer") and not re.search("both|scores", one + name)}
         assert {one for one, other in losses.items() if other == loss} <= same
 
 

@@ -7,6 +7,7 @@ whatever their ids. Where splits are cut here, groups that share a text fall int
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from hybrid_retrieval.cache import file_state
 from hybrid_retrieval.config import Name, Number, Share, check
 from hybrid_retrieval.data.judgements import Judgements, PairsFromJudgements
+from hybrid_retrieval.data.mined import SET, mean_scores
 from hybrid_retrieval.data.parallel import SPLITS, PairsWriter
 from hybrid_retrieval.data.records import BeirFolder, read_qrels
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, find_folder
@@ -55,7 +57,8 @@ class BeirPairs(BuiltSource):
 
     def state(self) -> list[Any]:
         folders = [self.folder.path / language for language in self.folder.languages()]
-        return [file_state(file) for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+        files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+        return [file_state(file) for file in (*files, self.folder.path / SET) if file.exists()]
 
     def write(self, writer: PairsWriter) -> None:
         query_group: dict[str, int] = {}
@@ -69,20 +72,24 @@ class BeirPairs(BuiltSource):
             writer.write("passages", language, _numbered(self.folder.records(language, "corpus"), numbers))
         others = set(self.folder.languages()) - set(writer.languages)
         known = query_group.keys() | {id_ for other in others for id_, _ in self.folder.records(other, "queries")}
-        judged = array("q")
+        judged, scores = array("q"), array("f")
         for language, number_of in zip(writer.languages, numbers, strict=True):
             for name, file in self.folder.qrels(language).items():
                 if name not in SPLIT_NAMES:
                     raise InputError(f"{file}: unknown split; expected one of: {', '.join(SPLIT_NAMES)} (.tsv or .tsv.gz)")
                 split = SPLITS.index(SPLIT_NAMES[name])
+                scored = mean_scores(self.folder, writer.languages, name)
                 for query, passage, grade in read_qrels(file, known, number_of):
                     judged.extend((split, query_group.setdefault(query, len(query_group)), number_of[passage], grade < 1))
+                    scores.append(scored.get((query, passage), math.nan))
         splits, asking, numbered, negative = np.asarray(judged, np.int64).reshape(-1, 4).T
-        judgements = Judgements(splits, asking, numbered, negative > 0)
+        judgements = Judgements(splits, asking, numbered, negative > 0, np.asarray(scores, np.float32))
         if not (negative == 0).any():
             raise InputError(f"{self.name}: no passage of {', '.join(writer.languages)} is judged to answer a query")
         elsewhere = np.unique(np.stack([splits, asking], 1)[(asking >= asked) & (negative == 0)], axis=0)
-        pairs = PairsFromJudgements(self.validation_share, self.test_share, self.max_negatives)
+        as_written = (self.folder.path / SET).exists()
+        shares = (0.0, 0.0) if as_written else (self.validation_share, self.test_share)
+        pairs = PairsFromJudgements(*shares, self.max_negatives, groups_by_id=as_written)
         pairs.dropped["queries in none of the chosen languages"] = len(elsewhere)
         provenance = {"path": str(self.folder.path), "version": self.version}
         pairs.finish(writer, judgements, _same_id(numbers), {"provenance": provenance})

@@ -104,7 +104,7 @@ class HubPairs(BuiltSource):
     def write(self, writer: PairsWriter) -> None:
         found, self._scanned = self._scanned or scan(self), None
         writer.write_mixed(found.texts(self))
-        pairs = PairsFromJudgements(self.validation_share, self.test_share, self.max_negatives, found.dropped)
+        pairs = PairsFromJudgements(self.validation_share, self.test_share, self.max_negatives, dropped=found.dropped)
         pairs.finish(writer, found.judgements, found.same_id, {"provenance": {**found.files.origin, "version": self.version}})
 
     def find(self) -> Files:

@@ -18,7 +18,7 @@ from scipy import sparse
 from torch import Tensor
 
 from hybrid_retrieval.config import NotNegative, Share, check
-from hybrid_retrieval.evaluation.collection import RetrievalCollection, Side
+from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Side
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
 from hybrid_retrieval.evaluation.retrievers.text_analysis import Analyser
 from hybrid_retrieval.evaluation.scoring.scorer import Block
@@ -92,6 +92,10 @@ class LexicalScorer:
             return torch.from_numpy(scores)
 
         return block
+
+    def pairs(self, queries: Ints, documents: Ints) -> Tensor:
+        """float32 [pairs]: the score of each query with the document beside it, 0 without a term in common."""
+        return torch.from_numpy(np.asarray(self.queries[queries].multiply(self.weights[documents]).sum(1), np.float32).ravel())
 
 
 def numbers(
