@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +29,7 @@ EPILOG = """Questions are those of --query; else the lines of a pipe; else they 
 BEIR's form, with corpus.jsonl in it or in a sub-folder a language."""
 EXACT = "exact"
 TYPES = (EXACT, "ivf", "hnsw")
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 AT_ONCE = 256
 """Questions of a pipe that are answered together."""
 
@@ -144,6 +146,8 @@ def load_encoder(model: str, paths: Any) -> Encoder:
         raise InputError(
             f"{path} is neither a run directory (config.yaml, checkpoints) nor a model's (config.json, modules.json)"
         )
+    elif not path.exists() and not HUB_NAME.fullmatch(model):
+        raise InputError(f"{model} is not there; expected a run directory, or a published model's directory or name")
     else:
         with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
             composed: Any = OmegaConf.to_container(hydra.compose("model/published"))

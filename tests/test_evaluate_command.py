@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from hybrid_retrieval import search
 from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.models.tokenization import train_unigram
 from tests.command_output import assert_one_line, last_line
@@ -550,3 +551,20 @@ def test_embeddings_at_less_cost_stand_beside_the_full_ones_from_one_encoding(
     alone = in_process("evaluate", benchmark, *FLAGS[:1], "retriever=[bm25]", "hydra.run.dir=other", chunks[1])
     assert_one_line(alone, "evaluation.quantization=[int8] works on an encoder's embeddings: give checkpoint=RUN_DIR")
     assert not encoded
+
+
+def test_a_published_directory_searches_as_sentence_transformers_does(
+    save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    path, corpus = save(), tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(SENTENCES))
+    monkeypatch.setenv("HYBRID_RETRIEVAL_CACHE", str(tmp_path / "searched"))
+    capsys.readouterr()
+    assert search.main([str(path), str(corpus), "--json", "--query", "paragraph style", "--top", "100"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    theirs = SentenceTransformer(str(path), device="cpu")
+    scores = theirs.encode(SENTENCES, prompt_name="document") @ theirs.encode("paragraph style", prompt_name="query")
+    found = {hit["text"]: hit["score"] for hit in json.loads(line)["passages"]}
+    assert [found[" ".join(text.split())] for text in SENTENCES] == pytest.approx(scores.tolist(), abs=2e-3)

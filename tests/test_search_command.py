@@ -286,4 +286,7 @@ def test_what_is_no_model_is_one_line(ask: Ask, tmp_path: Path) -> None:
     run.mkdir()
     (run / "config.yaml").write_text("seed: 1\n")
     assert "run holds no checkpoint" in refused(ask(good, "--query", "a", model=str(run)))
+    assert "nowhere is not there; expected a run directory" in refused(
+        ask(good, "--query", "a", model=str(tmp_path / "nowhere"))
+    )
     assert "nothing is neither a run directory" in refused(ask(good, "--query", "a", model=str(nothing)))
