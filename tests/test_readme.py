@@ -1,4 +1,4 @@
-"""The README's script runs as it stands."""
+"""The scripts that README and docs show run as they stand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.conftest import command_environment
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 
 
 def write_set(folder: Path) -> None:
@@ -31,8 +31,13 @@ def write_set(folder: Path) -> None:
         (place / "qrels" / "train.tsv").write_text("\n".join(lines))
 
 
-def test_the_script_of_the_readme_runs_as_it_stands(cache: Path, tmp_path: Path) -> None:
-    (script,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def test_the_readme_shows_the_example_that_is_tested() -> None:
+    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert (ROOT / "examples" / "sentence_transformers_hybrid.py").read_text().endswith(shown)
+
+
+def test_the_script_of_the_docs_runs_as_it_stands(cache: Path, tmp_path: Path) -> None:
+    (script,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
     assert len([line for line in script.splitlines() if line]) <= 16
     write_set(tmp_path / "my_set")
     done = subprocess.run(

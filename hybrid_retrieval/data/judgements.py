@@ -82,7 +82,7 @@ class PairsFromJudgements:
         writer.regroup("passages", group_of)
         queries = writer.groups("queries")
         judged = judged.only(judged.query < queries)
-        edges, scores = self._edges(judged, group_of[judged.passage], queries)
+        edges, scores = self._edges(judged, group_of[judged.passage], languages[judged.passage], queries)
         counts = [len(edges[split]) for split in SPLITS]
         shares = (0.0, self.validation_share, self.test_share)
         if counts[0] and any(share and not count for share, count in zip(shares, counts, strict=True)):
@@ -99,14 +99,14 @@ class PairsFromJudgements:
         writer.finish(edges, {**meta, "dropped": self.dropped}, scores)
 
     def _edges(
-        self, judged: Judgements, group: Ints, queries: int
+        self, judged: Judgements, group: Ints, language: Ints, queries: int
     ) -> tuple[dict[str, npt.NDArray[np.int32]], dict[str, npt.NDArray[np.float32]] | None]:
         """Distinct edges by split, with their negatives, and the scores of both where there are any."""
         span = int(group.max(initial=-1)) + 1
         code = judged.query * span + group
         scored = judged.score is not None and not np.isnan(judged.score).all()
         score = judged.score if judged.score is not None else np.full(len(code), np.nan, np.float32)
-        of_query, negatives, their_scores = self._negatives(code, judged.negative, score, span, queries)
+        of_query, negatives, their_scores = self._negatives(code, language, judged.negative, score, span, queries)
         edges, scores = {}, {}
         for index, split in enumerate(SPLITS):
             mine = np.flatnonzero((judged.split == index) & ~judged.negative)
@@ -119,16 +119,22 @@ class PairsFromJudgements:
         return edges, scores if scored else None
 
     def _negatives(
-        self, code: Ints, negative: Bools, score: npt.NDArray[np.float32], span: int, queries: int
+        self, code: Ints, language: Ints, negative: Bools, score: npt.NDArray[np.float32], span: int, queries: int
     ) -> tuple[Ints, Ints, npt.NDArray[np.float32]]:
-        """For each query a row of the two tables that follow: hard negatives, -1 where there are fewer, and scores."""
+        """For each query a row of the two tables that follow: hard negatives, -1 where there are fewer, and scores.
+
+        Languages take turns, each with its negatives as they were read.
+        """
         found, first = np.unique(code[negative], return_index=True)
         where = np.flatnonzero(negative)[first]
         answers = np.isin(found, code[~negative])
         asked = np.isin(found // max(span, 1), np.unique(code[~negative] // max(span, 1)))
         keep = ~answers & asked
         query, where = found[keep] // max(span, 1), where[keep]
-        order = np.lexsort((where, query))
+        order = np.lexsort((where, language[where], query))
+        _, listed = np.unique(query[order] * MAX_LANGUAGES + language[where[order]], return_counts=True)
+        turn = spans(np.zeros(len(listed), np.int64), listed)
+        order = order[np.lexsort((language[where[order]], turn, query[order]))]
         query, where = query[order], where[order]
         counts = np.bincount(query, minlength=queries)
         place = spans(np.zeros(queries, np.int64), counts)

@@ -122,6 +122,14 @@ def test_grade_0_is_a_hard_negative_and_never_one_of_an_answers_group(paths: Pat
     assert few.meta["dropped"]["hard negatives after the first 1 (dataset.max_negatives)"] == 1
 
 
+def test_languages_take_turns_among_the_hard_negatives_of_a_query(paths: PathsConfig, write_beir: Write) -> None:
+    passages = {"de": {"a": "A", "d1": "eins", "d2": "zwei"}, "en": {"e1": "one", "e2": "two", "e3": "three"}}
+    judged = {"de": [("q1", "d2", 0), ("q1", "a", 1), ("q1", "d1", 0)], "en": [("q1", name, 0) for name in ("e3", "e1", "e2")]}
+    pairs = BeirPairs(paths, str(write_beir(QUERIES, passages, judged)), validation_share=0.0).pairs()
+    rows = pairs.passages.rows[pairs.edges[0, 2:]].max(1)
+    assert pairs.passages.texts(rows) == ["zwei", "three", "eins", "one", "two"]
+
+
 def test_queries_of_languages_that_are_not_chosen_are_counted_not_refused(paths: PathsConfig, write_beir: Write) -> None:
     root = write_beir(QUERIES, PASSAGES, {"de": [("q1", "d1", 1), ("q3", "d2", 1)]})
     pairs = BeirPairs(paths, str(root), ["de"], validation_share=0.0).pairs()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,15 +73,17 @@ class BeirPairs(BuiltSource):
         others = set(self.folder.languages()) - set(writer.languages)
         known = query_group.keys() | {id_ for other in others for id_, _ in self.folder.records(other, "queries")}
         judged, scores = array("q"), array("f")
+        scored: dict[str, Mapping[tuple[str, str], float]] = {}
         for language, number_of in zip(writer.languages, numbers, strict=True):
             for name, file in self.folder.qrels(language).items():
                 if name not in SPLIT_NAMES:
                     raise InputError(f"{file}: unknown split; expected one of: {', '.join(SPLIT_NAMES)} (.tsv or .tsv.gz)")
                 split = SPLITS.index(SPLIT_NAMES[name])
-                scored = mean_scores(self.folder, writer.languages, name)
+                if name not in scored:
+                    scored[name] = mean_scores(self.folder, writer.languages, name)
                 for query, passage, grade in read_qrels(file, known, number_of):
                     judged.extend((split, query_group.setdefault(query, len(query_group)), number_of[passage], grade < 1))
-                    scores.append(scored.get((query, passage), math.nan))
+                    scores.append(scored[name].get((query, passage), math.nan))
         splits, asking, numbered, negative = np.asarray(judged, np.int64).reshape(-1, 4).T
         judgements = Judgements(splits, asking, numbered, negative > 0, np.asarray(scores, np.float32))
         if not (negative == 0).any():
