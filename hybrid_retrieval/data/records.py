@@ -4,8 +4,8 @@ BEIR's files lie in one folder per language: ``corpus``, ``queries`` and ``qrels
 ``.jsonl.gz``) or rows of a ``.parquet``; judgements are lines of a ``.tsv`` or ``.tsv.gz`` with BEIR's header.
 
 Files are streamed here and not by `datasets`. Over 317,109 records of SQuAD 2.0 in three languages as JSON lines this takes
-2.0 s and 76 MB; `datasets` takes 3.2 s (5.9 s streamed) and 286 MB, a second to import, and does not say which line is damaged. A
-Parquet file of 562 MB in one row group is read in 140 MB; `datasets` streams it in 1,850 MB.
+2.0 s and 76 MB; `datasets` takes 3.2 s (5.9 s streamed) and 286 MB, a second to import, and does not say which line is damaged.
+A Parquet file of 562 MB in one row group is read in 140 MB; `datasets` streams it in 1,850 MB.
 """
 
 from __future__ import annotations
