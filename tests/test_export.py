@@ -121,7 +121,7 @@ def test_a_run_is_exported_loads_and_is_scored_the_same(
     assert "checked: 25 texts as queries and passages, read by sentence-transformers: the largest difference is" in done.stdout
     assert f"exported to {to}, for sentence-transformers 6: " in done.stdout
     assert ("a static model has one length there" in done.stdout) == (layout == "static")
-    assert {file.suffix for file in to.rglob("*.*")} <= {".json", ".safetensors", ".jinja"}
+    assert {file.suffix for file in to.rglob("*.*")} <= {".json", ".safetensors", ".jinja", ".md"}
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o644 for file in to.rglob("*.*"))
     assert_same(run, to)
     done = in_process("evaluate", "model=published", f"model.path={to}", *SET, *EXACT, "hydra.run.dir=scored")

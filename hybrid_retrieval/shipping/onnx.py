@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -116,8 +117,8 @@ def write_onnx(folder: Path, precision: str) -> Iterator[tuple[str, OnnxEncoder]
     yield said, whole
     if precision == "int8":
         small = OnnxEncoder(whole.file.with_name("model_int8.onnx"), encoder)
-        logging.getLogger().setLevel(max(logging.getLogger().level, logging.ERROR))  # it logs to the root what it advises
-        onnxruntime.quantization.quantize_dynamic(whole.file, small.file, per_channel=True, use_external_data_format=large)
+        with quiet(""):  # it logs to the root what it advises
+            onnxruntime.quantization.quantize_dynamic(whole.file, small.file, per_channel=True, use_external_data_format=large)
         sizes = " of ".join(f"{_size(one.file) / 2**20:,.1f} MiB" for one in (small, whole))
         yield f"onnx/{small.file.name}, {sizes}: the largest difference is {_worst(small, expected):.1e}", small
 
@@ -128,12 +129,8 @@ def _export(encoder: BiEncoder, file: Path, large: bool) -> None:
     ids = torch.ones(3, 7, dtype=torch.long)
     mask = (torch.arange(7) < torch.tensor([[7], [4], [1]])).long()
     sizes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens")}
-    logs = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [log.level for log in logs]
     try:
-        for log in logs:
-            log.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), torch.no_grad():
+        with quiet("torch.onnx", "onnxscript", "onnx_ir"), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             program: Any = torch.onnx.export(
                 graph,
@@ -147,6 +144,17 @@ def _export(encoder: BiEncoder, file: Path, large: bool) -> None:
             program.save(file, external_data=large)
     except Exception as error:  # the exporter raises whatever it stumbles over
         raise InputError(f"--onnx: {_architecture(encoder)} cannot be exported to ONNX ({first_line(error)})") from error
+
+
+@contextmanager
+def quiet(*names: str) -> Iterator[None]:
+    """Hear errors alone of some loggers."""
+    logs = [logging.getLogger(name) for name in names]
+    levels = [log.level for log in logs]
+    try:
+        for log in logs:
+            log.setLevel(logging.ERROR)
+        yield
     finally:
         for log, level in zip(logs, levels, strict=True):
             log.setLevel(level)
