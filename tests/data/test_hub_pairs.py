@@ -424,7 +424,7 @@ def test_what_the_hub_refuses_is_said_in_one_line(paths: PathsConfig, tmp_path: 
         assert "some/other is not on the hub for everybody" in refused("some/other")
     monkeypatch.setattr(HubPairs, "hub", Hub("http://127.0.0.1:9", tmp_path / "hub", patience=0.5))
     assert "cannot be reached" in refused("some/set")
-    assert "cannot be had" in refused("not a name")
+    assert "'not a name' is no name of a data set on the hub" in refused("not a name")
 
 
 def test_equal_data_gives_equal_batches_through_the_hub_and_through_beir(
