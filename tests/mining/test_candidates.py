@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from hybrid_retrieval.data.parallel import SPLITS, PairsWriter, ParallelPairs
+from hybrid_retrieval.mining import second
 from hybrid_retrieval.mining.answers import Answers
 from hybrid_retrieval.mining.candidates import Candidates, Hunt, Ranks, answers_in, first_of_each, merged
 from hybrid_retrieval.mining.miners import EncoderMiner, Margin
-from hybrid_retrieval.mining.second import Second, chosen
+from hybrid_retrieval.mining.second import EncoderJudge, Second, chosen
 
 LANGUAGES = ("aa", "bb", "cc")
 
@@ -207,3 +208,14 @@ def test_bm25_scores_single_pairs_as_it_scores_blocks(pairs: ParallelPairs, tmp_
         single = scorer.pairs(at[:, 0], at[:, 1]).numpy().reshape(block.shape)
         np.testing.assert_allclose(single, np.where(np.isfinite(block), block, 0), rtol=1e-5)
         assert (single > 0).any()
+
+
+def test_an_encoder_judges_pairs_a_part_at_a_time(miner: EncoderMiner, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = EncoderJudge.of(miner)
+    random = np.random.default_rng(1)
+    queries, passages = (random.integers(0, len(side), 100) for side in (judge.queries, judge.passages))
+    whole = judge.scores(queries, passages)
+    monkeypatch.setattr(second, "AT_ONCE", 7)
+    assert np.array_equal(judge.scores(queries, passages), whole)
+    every = np.concatenate(list(miner.passages))
+    assert whole == pytest.approx((miner.queries[queries] * every[passages]).sum(1), abs=1e-5)
