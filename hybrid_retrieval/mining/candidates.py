@@ -134,13 +134,16 @@ def answers_in(pairs: ParallelPairs, rows: Ints, language: int) -> tuple[Ints, I
     return known.rows()[found >= 0], found[found >= 0]
 
 
-def merged(candidates: Candidates, merge: str) -> Candidates:
+def merged(candidates: Candidates, merge: str, lists: int) -> Candidates:
     """One candidate for each passage group of a query, best first: where it stood best, in the order of all lists together.
 
     Reciprocal rank: by the sum over lists of 1 / (60 + rank). Round robin: the first of every list, then the second of each. Of
     lists that are even, each query begins with another one, so that no language is preferred.
+
+    Args:
+        lists: how many there may be, above every `source`: a query's order does not hang on those beside it.
     """
-    turn = (candidates.source - candidates.query) % (candidates.source.max(initial=0) + 1)
+    turn = (candidates.source - candidates.query) % lists
     order = np.lexsort((turn, candidates.rank, candidates.passage, candidates.query))
     every, turn = candidates.take(order), turn[order]
     new = np.ones(len(every), np.bool_)

@@ -265,7 +265,7 @@ class Job:
                 lists += [
                     hunt.list_of(miner, number, rows, language, not across, thrown) for number, miner in enumerate(miners)
                 ]
-            merit = merged(Candidates.join(lists), self.config.merge)
+            merit = merged(Candidates.join(lists), self.config.merge, len(miners) * len(pairs.languages) ** 2)
             if taken:
                 width = len(pairs.passages.rows)
                 before = taken[0][:, 0] * width + taken[0][:, 1]

@@ -135,7 +135,7 @@ def drawn(seed: int, count: int = 400) -> Candidates:
 @pytest.mark.parametrize("merge", ["reciprocal_rank", "round_robin"])
 def test_lists_are_merged_by_the_formula(merge: str) -> None:
     every = drawn(3)
-    found = merged(every, merge)
+    found = merged(every, merge, 5)
     for query in range(6):
         mine = [i for i in range(len(every)) if every.query[i] == query]
         by_passage: dict[int, list[int]] = {}
@@ -154,7 +154,15 @@ def test_lists_are_merged_by_the_formula(merge: str) -> None:
         order = sorted(by_passage, key=merit)
         assert found.passage[found.query == query].tolist() == order
         assert found.found[found.query == query].tolist() == [int(every.found[best(by_passage[p])]) for p in order]
-    assert len(merged(Candidates.join([]), merge)) == 0
+    assert len(merged(Candidates.join([]), merge, 5)) == 0
+
+
+@pytest.mark.parametrize("merge", ["reciprocal_rank", "round_robin"])
+def test_a_querys_order_does_not_hang_on_the_queries_beside_it(merge: str) -> None:
+    query, passage, source = np.array([[4, 10, 0], [4, 11, 1], [4, 12, 2], [5, 13, 4]]).T
+    every = Candidates(query, passage, query, passage, np.ones(4, np.int64), source)
+    together, alone = (merged(every.take(rows), merge, 5) for rows in (np.arange(4), np.arange(3)))
+    assert together.passage.tolist() == [*alone.passage.tolist(), 13]
 
 
 class Judge:
