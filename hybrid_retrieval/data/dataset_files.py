@@ -138,10 +138,9 @@ class Wanted:
             if not matches:
                 some = f", such as {', '.join(names[:3])}" if names else ""
                 raise InputError(f"dataset.files={pattern!r} matches none of the {len(names)} files of {said}{some}")
-        if not any(part.split == "train" for part in found):
-            raise InputError(
-                f"dataset.files={list(self.files or ())} matches no file of dataset.split={min(self.splits)!r} in {said}"
-            )
+        for split in self.splits.values():
+            if not any(part.split == split for part in found):
+                raise InputError(f"dataset.files={list(self.files or ())} matches no file of {self._key(split)} in {said}")
         return found
 
     def _published(self, names: Sequence[str], root: Path, said: str) -> list[Part]:

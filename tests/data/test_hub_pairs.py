@@ -438,6 +438,19 @@ WRONG = {
         r"line 1: key is an object; expected an id$",
     ),
     "a language that is none": ({"language": "english"}, r"dataset\.language='english' is no code of a language"),
+    "a code that is none": ({"codes": {"en": "english"}}, r"dataset\.codes\.en='english' is no code of a language"),
+    "no code in a file's name": (
+        {"name": "a/german/train.jsonl", "files": "{language}/{split}.jsonl", "folder": "a"},
+        r"'german' stands for \{language\} of german/train\.jsonl and is no code .* dataset\.codes=\{german: de\}$",
+    ),
+    "a split of a pattern": (
+        {"name": "a/de/train.jsonl", "files": "{language}/{split}.jsonl", "folder": "a", "validation_split": "dv"},
+        r"dataset\.files=.* matches no file of dataset\.validation_split='dv' in dataset\.path=",
+    ),
+    "shares": (
+        {"validation_share": 0.5, "test_share": 0.5},
+        r"dataset\.validation_share=0\.5 and .* leave nothing to train on",
+    ),
     "a language without rows": (
         {"records": [{**PAIRS[0], "lang": "de"}], "language": None, "languages": ["de", "fr"]},
         r"dataset\.languages asks for 'fr', which set lacks; expected one of: de$",
@@ -469,7 +482,7 @@ def test_what_is_wrong_is_said_in_one_line(case: str, paths: PathsConfig, write:
     given: dict[str, Any] = {"language": "en", "path": "set.jsonl", **settings}
     name = given.pop("name", "set.jsonl")
     write(given.pop("records", PAIRS), name)
-    given["path"] = name if name != "set.jsonl" else given["path"]
+    given["path"] = given.pop("folder", name if name != "set.jsonl" else given["path"])
     if said is None:
         assert HubPairs(paths, **given).pairs().meta["dropped"]["queries with an empty text"] == {"en": 1}
         return

@@ -89,6 +89,9 @@ class HubPairs(BuiltSource):
         for key in ("language", "query_language", "passage_language"):
             if (code := getattr(self, key)) is not None and not known_language(code):
                 raise InputError(f"dataset.{key}={code!r} is no code of a language; expected one such as en")
+        for name, code in self.codes.items():
+            if not known_language(code):
+                raise InputError(f"dataset.codes.{name}={code!r} is no code of a language; expected one such as en")
         spelt = {code: name for name, code in self.codes.items()}
         self._spelt = [spelt.get(language, language) for language in self.languages or ()]
         self._fixed = {one for one in (self.query_language, self.passage_language) if one}
@@ -150,7 +153,12 @@ class HubPairs(BuiltSource):
                 yield from record.records(self.rows)
 
     def _check_languages(self, record: Record, part: Part) -> None:
-        """Refuse rows of whose sides nobody says the language."""
+        """Refuse rows of whose sides nobody says the language, or whose file's name says none."""
+        if part.language is not None and not known_language(part.language):
+            raise InputError(
+                f"{part.language!r} stands for {LANGUAGE} of {part.file} and is no code of a language; say what it is with "
+                f"dataset.codes={{{part.language}: de}}"
+            )
         known = part.language or self.language or self._columns.says("language") or self._columns.wide
         for side, fixed in (("query", self.query_language), ("passage", self.passage_language)):
             if not (known or fixed or self._columns.says(f"{side}_language")):
