@@ -56,6 +56,7 @@ class Hub:
         Raises:
             InputError: it cannot be had; within seconds where the hub is out of reach.
         """
+        _check_name(repository, "data set", advice)
         if found := self.cached(repository, path, revision):
             return found
         from huggingface_hub import hf_hub_download
@@ -84,6 +85,7 @@ class Hub:
         """
         from huggingface_hub import HfApi
 
+        _check_name(repository, "data set", advice)
         try:
             _greet(self.endpoint, self.patience)
             found = HfApi(self.endpoint).dataset_info(repository, revision=revision, timeout=4 * self.patience)
@@ -115,6 +117,7 @@ class Hub:
         """
         from huggingface_hub import HfApi, snapshot_download
 
+        _check_name(repository, "model", advice)
         try:
             _greet(self.endpoint, self.patience)
             files = HfApi(self.endpoint).list_repo_files(repository, revision=revision)
@@ -142,15 +145,8 @@ class Hub:
             InputError: a name that no repository can have, no token, or a hub that does not answer.
         """
         from huggingface_hub import constants
-        from huggingface_hub.errors import HFValidationError
-        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-        try:
-            validate_repo_id(repository)
-        except HFValidationError as error:
-            raise InputError(f"{repository!r} is no name of a model: {_first(error)}") from error
-        if "/" not in repository:
-            raise InputError(f"{repository!r} is no name of a model; expected OWNER/NAME")
+        _check_name(repository, "model", "expected OWNER/NAME", owned=True)
         if revision is not None and not BRANCH.fullmatch(revision):
             raise InputError(f"--revision={revision!r} is no name of a branch")
         address = self.endpoint or constants.ENDPOINT
@@ -197,6 +193,19 @@ def hub_token() -> str | None:
     from huggingface_hub import get_token
 
     return get_token()
+
+
+def _check_name(repository: str, kind: str, advice: str, owned: bool = False) -> None:
+    """Refuse what no repository can be called (`owned`: without an owner), before the client does so wherever it meets it."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise InputError(f"{repository!r} is no name of a {kind} on the hub: {advice}") from error
+    if owned and "/" not in repository:
+        raise InputError(f"{repository!r} is no name of a {kind} on the hub: {advice}")
 
 
 @cache

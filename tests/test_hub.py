@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from pathlib import Path
@@ -59,6 +60,17 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
             server.hub(tmp_path).dataset_file("some/other", "x.txt", REVISION, "advice")
         with pytest.raises(InputError, match=r"missing\.txt of some/set .*is not on the hub: advice"):
             server.hub(tmp_path).dataset_file("some/set", "missing.txt", REVISION, "advice")
+
+
+@pytest.mark.parametrize("name", ["a/b/c", "/absent/folder", "../x", "a b/c"])
+def test_what_no_repository_can_be_called_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    hub = Hub(NOBODY, tmp_path)
+    for kind, asked in {
+        "model": lambda: hub.model_directory(name, None, "advice"),
+        "data set": lambda: hub.dataset_files(name, None, "advice"),
+    }.items():
+        with pytest.raises(InputError, match=rf"^{re.escape(repr(name))} is no name of a {kind} on the hub: advice$"):
+            asked()
 
 
 def test_a_model_comes_with_one_format_of_weights_and_is_kept(tmp_path: Path) -> None:

@@ -34,6 +34,9 @@ LANGUAGES = ("query_language", "passage_language", "language")
 ROLES = ("query", "passage", "negatives", *LANGUAGES, "id", "score", "label")
 NUMBERED = re.compile(r"negative_\d+")
 IDS = ("docid", "_id", "id")
+HIGHEST = 3e38
+"""Of scores, which are kept in single precision."""
+LABELS = ("0", "1", "0.0", "1.0")
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,11 @@ class Columns:
         """Whether a record holds several languages, each under its name."""
         return any(LANGUAGE in name for names in self.named.values() for name in names)
 
-    def settle(self, record: Record, language_known: bool = False) -> None:
-        """Choose the columns by the first record of a file.
+    def settle(self, record: Record, languages: Sequence[str] = (), language_known: bool = False) -> None:
+        """Choose the columns by those that a record has.
+
+        Args:
+            languages: as they are spelt in the names of columns.
 
         Raises:
             InputError: a column that is named is not there, or none holds a query or a passage; with those that are there.
@@ -103,7 +109,8 @@ class Columns:
         settled = {role: list(names) for role, names in self.named.items()}
         for role, names in settled.items():
             for name in names:
-                if LANGUAGE not in name and name not in record.values and name.split(".")[0] not in record.values:
+                spelt = [name.replace(LANGUAGE, language) for language in languages] if LANGUAGE in name else [name]
+                if not any(one in record.values or one.split(".")[0] in record.values for one in spelt):
                     raise InputError(f"{self.key}.columns.{role}={name!r} is no column; {said}")
         layouts = LAYOUTS if self.layout is None else {self.layout: LAYOUTS[self.layout]}
         for layout in layouts.values():
@@ -126,6 +133,12 @@ class Columns:
                 settled[role] = known[:1]
         self._settled = settled
 
+    @property
+    def said(self) -> str:
+        """Where a query and a passage were looked for, for errors."""
+        roles = [role for role in ("query", "passage") if role in self._settled]
+        return ", ".join(f"{self.key}.columns.{role}={' and '.join(self._settled[role])}" for role in roles)
+
     def says(self, role: str) -> bool:
         """Whether a column holds this, after `settle`."""
         return role in self._settled
@@ -145,18 +158,22 @@ class Columns:
         positives = self._passages(record, "passage", language)
         negatives = self._passages(record, "negatives", language)
         positives, negatives = self._scored(record, positives, negatives, language)
-        if (label := self._one(record, "label", language)) is not None:
-            if label not in (0, 1, "0", "1"):
+        if self.says("label"):
+            label = self._one(record, "label", language)
+            if label not in (0, 1) and str(label) not in LABELS:
                 name = self._settled["label"][0]
                 raise InputError(
                     f"{record.place}: {name} is {str(label)[:30]!r}; expected a label of 0 or 1 ({self.key}.columns.score "
                     "names a teacher's scores)"
                 )
-            if not int(label):
+            if not float(label):
                 positives, negatives = [], [*positives, *negatives]
         asked, answered, both = (language or self._said(record, role) for role in LANGUAGES)
         id_ = self._one(record, "id", language)
         if id_ is not None:
+            if not isinstance(id_, (str, int, float)):
+                name = self._settled["id"][0]
+                raise Record({name: id_}, record.place).error(name, "an id")
             id_ = check_id(str(id_), f"{record.place}: {self._settled['id'][0]}")
         return Row(query, positives, negatives, id_, asked, answered, both, record.place)
 
@@ -195,6 +212,8 @@ class Columns:
             scores = [float("nan") if score is None else float(score) for score in given]
         except (TypeError, ValueError) as error:
             raise InputError(f"{record.place}: {' and '.join(self._settled['score'])} must hold numbers ({error})") from error
+        if beyond := [score for score in scores if abs(score) > HIGHEST]:
+            raise InputError(f"{record.place}: {' and '.join(self._settled['score'])} is {beyond[0]}; expected a finite number")
         every = [*positives, *negatives]
         if len(scores) > 1 and len(scores) != len(every):
             name = " and ".join(self._settled["score"])

@@ -7,6 +7,7 @@ is asked over empty files of the same names, so that no file is fetched which is
 from __future__ import annotations
 
 import json
+import logging
 import re
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -15,12 +16,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from hybrid_retrieval.cache import Cache
+from hybrid_retrieval.data.records import FORMS
 from hybrid_retrieval.errors import InputError, nearest, reading
 from hybrid_retrieval.files import read_mapping
 from hybrid_retrieval.hub import Hub
 from hybrid_retrieval.progress import track
 
+log = logging.getLogger(__name__)
+
 CARD = "README.md"
+OWN = ("dataset_info.json", "dataset_infos.json")
+"""What `datasets` itself writes beside a set's files."""
 LISTING = "files.json"
 ADVICE = "name a local copy with dataset.path="
 LANGUAGE, SPLIT = "{language}", "{split}"
@@ -69,6 +75,8 @@ class Wanted:
         if not root.exists():
             raise InputError(f"dataset.path={root} is not there; expected a file, or a folder of files")
         if not root.is_dir():
+            if others := [self._key(split) for split in self.splits.values() if split != "train"]:
+                raise InputError(f"{others[0]} is not in dataset.path={root}, which is one file; expected a folder")
             return Files([Part("train", None, root.name)], root.parent.joinpath, origin)
         found = (file.relative_to(root) for file in root.rglob("*") if not file.is_dir())
         names = sorted(file.as_posix() for file in found if not any(part.startswith(".") for part in file.parts))
@@ -100,7 +108,7 @@ class Wanted:
 
     def _parts(self, names: Sequence[str], root: Path, said: str) -> list[Part]:
         """The files to read, of `names` below `root`, which errors call what is `said`."""
-        published = self._published(root, said) if self.files is None else self._matching(names, said)
+        published = self._published(names, root, said) if self.files is None else self._matching(names, said)
         parts = [part if part.language is None else part._replace(language=self._code(part.language)) for part in published]
         absent = set(self.languages or ()) - {part.language for part in parts} - set(self.fixed)
         if any(part.language for part in parts) and absent:
@@ -130,29 +138,63 @@ class Wanted:
             if not matches:
                 some = f", such as {', '.join(names[:3])}" if names else ""
                 raise InputError(f"dataset.files={pattern!r} matches none of the {len(names)} files of {said}{some}")
-        if not any(part.split == "train" for part in found):
-            raise InputError(
-                f"dataset.files={list(self.files or ())} matches no file of dataset.split={min(self.splits)!r} in {said}"
-            )
+        for split in self.splits.values():
+            if not any(part.split == split for part in found):
+                raise InputError(f"dataset.files={list(self.files or ())} matches no file of {self._key(split)} in {said}")
         return found
 
-    def _published(self, root: Path, said: str) -> list[Part]:
-        if saved := _saved(root, self.splits):
+    def _published(self, names: Sequence[str], root: Path, said: str) -> list[Part]:
+        if saved := self._saved(root, said):
             return saved
         import datasets
 
-        parts = []
+        parts, known = [], set(OWN)
         with reading(said), tempfile.TemporaryDirectory() as scratch:
             subsets = datasets.get_dataset_config_names(str(root))
             for subset, language in self._subsets(subsets, said):
                 files = datasets.load_dataset_builder(str(root), subset, cache_dir=scratch).config.data_files or {}
+                self._check_splits(files, said)
+                known |= {
+                    Path(file).absolute().relative_to(root.absolute()).as_posix() for every in files.values() for file in every
+                }
                 for name, split in self.splits.items():
-                    if name not in files:
-                        key = "split" if split == "train" else f"{split}_split"
-                        raise InputError(f"dataset.{key}={name!r} is unknown in {said}{nearest(name, map(str, files))}")
                     below = [Path(file).absolute().relative_to(root.absolute()) for file in files[name]]
                     parts += [Part(split, language, file.as_posix()) for file in below]
+        others = [name for name in names if name.removesuffix(".gz").endswith(tuple(FORMS)) and name not in known]
+        if self.subset is None and others:
+            log.warning(
+                "%s: %d files are of no split that its files' names or forms tell, %s first, and are not read; "
+                "dataset.files names files",
+                *(said, len(others), others[0]),
+            )
         return parts
+
+    def _saved(self, root: Path, said: str) -> list[Part]:
+        """The files of a folder that `datasets` saved to disk; none where it is another one."""
+        folders: Mapping[str, str] = {"": "train"} if (root / "state.json").exists() else {}
+        if (root / "dataset_dict.json").exists():
+            folders = self.splits
+            there = read_mapping(root / "dataset_dict.json").get("splits")
+            self._check_splits(there if isinstance(there, list) else [], said)
+        parts = []
+        for folder, split in folders.items():
+            state = root / folder / "state.json"
+            files = read_mapping(state).get("_data_files")
+            if not isinstance(files, list) or not all(isinstance(one, dict) and "filename" in one for one in files):
+                raise InputError(f"{state} names no data files")
+            parts += [Part(split, None, PurePosixPath(folder, str(one["filename"])).as_posix()) for one in files]
+        return parts
+
+    def _key(self, split: str) -> str:
+        """The config's key and value for what a split is called there."""
+        key = "split" if split == "train" else f"{split}_split"
+        return f"dataset.{key}={next(name for name, one in self.splits.items() if one == split)!r}"
+
+    def _check_splits(self, there: Collection[Any], said: str) -> None:
+        """Refuse a split that is not there."""
+        for name, split in self.splits.items():
+            if name not in there:
+                raise InputError(f"{self._key(split)} is unknown in {said}{nearest(name, map(str, there))}")
 
     def _subsets(self, subsets: Sequence[str], said: str) -> Iterable[tuple[str | None, str | None]]:
         """Those that the config names, each with its language where the name holds it."""
@@ -194,16 +236,3 @@ def spelt(pattern: str) -> re.Pattern[str]:
         group = name.strip("{}")
         found = found.replace(re.escape(name), f"(?P<{group}>[^/]+?)", 1).replace(re.escape(name), f"(?P={group})")
     return re.compile(found)
-
-
-def _saved(root: Path, splits: Mapping[str, str]) -> list[Part]:
-    """The files of a folder that `datasets` saved to disk; none where it is another one."""
-    folders = {"": "train"} if (root / "state.json").exists() else splits if (root / "dataset_dict.json").exists() else {}
-    parts = []
-    for folder, split in folders.items():
-        state = root / folder / "state.json"
-        files = read_mapping(state).get("_data_files")
-        if not isinstance(files, list) or not all(isinstance(one, dict) and "filename" in one for one in files):
-            raise InputError(f"{state} names no data files")
-        parts += [Part(split, None, PurePosixPath(folder, str(one["filename"])).as_posix()) for one in files]
-    return parts

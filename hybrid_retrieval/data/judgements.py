@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from hybrid_retrieval.data.parallel import MAX_LANGUAGES, SPLITS, PairsWriter, TextTable
 from hybrid_retrieval.data.source import components, split_of
+from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.hashing import text_hash
 from hybrid_retrieval.ragged import spans
 
@@ -68,6 +69,11 @@ class PairsFromJudgements:
     max_negatives: int
     groups_by_id: bool = False
     dropped: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.validation_share + self.test_share >= 1:
+            said = f"dataset.validation_share={self.validation_share} and dataset.test_share={self.test_share}"
+            raise InputError(f"{said} leave nothing to train on; expected less than 1 together")
 
     def finish(self, writer: PairsWriter, judged: Judgements, same_id: Ints, meta: Mapping[str, Any]) -> None:
         """Group the passages and write the edges.

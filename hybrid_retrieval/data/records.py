@@ -24,6 +24,7 @@ from typing import Any
 from hybrid_retrieval.errors import InputError, first_line
 from hybrid_retrieval.files import open_input
 
+csv.field_size_limit(1 << 24)
 CHUNK = 4096
 """Rows of a Parquet or Arrow file that are decoded together."""
 PIECE = 1 << 20
@@ -176,12 +177,13 @@ def read_json(file: Path) -> Iterator[Record]:
 
 
 def read_json_file(file: Path) -> Iterator[Record]:
-    """The JSON objects of a ``.json``: one a line, as of many training files, or all in one list, which is read whole."""
-    first = next(read_lines(file))[1]
-    if not first.lstrip().startswith("["):
+    """Those of a ``.json``: one a line, as of many training files; or a list of them, or one of many lines, read whole."""
+    first = next(read_lines(file))[1].strip()
+    if first != "{" and not first.startswith("["):
         yield from read_json(file)
         return
-    values = _parsed("".join(line for _, line in read_lines(file)), str(file))
+    whole = _parsed("".join(line for _, line in read_lines(file)), str(file))
+    values = whole if isinstance(whole, list) else [whole]
     for number, value in enumerate(values, 1):
         yield _object(value, f"{file}, item {number}")
     if not values:
@@ -197,6 +199,8 @@ def read_csv(file: Path) -> Iterator[Record]:
             place = f"{file}, line {rows.line_num}"
             if not names:
                 names = [name.removeprefix("\ufeff") for name in values]
+                if twice := [name for name in names if names.count(name) > 1]:
+                    raise InputError(f"{place}: {twice[0]!r} names two columns; expected a name for each")
             elif values:
                 if len(values) != len(names):
                     raise InputError(f"{place}: {len(values)} fields; expected {len(names)} ({', '.join(names)[:200]})")

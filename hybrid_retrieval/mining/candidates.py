@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from hybrid_retrieval.mining.miners import Floats, Margin, Miner, PairScorer
 MERGES = ("reciprocal_rank", "round_robin")
 FUSION = 60
 """The constant of reciprocal rank fusion (Cormack et al., SIGIR 2009)."""
+ALREADY = "a hard negative already"
 UNIT = 1 << 40
 """Reciprocal ranks are summed as whole numbers, so that no order of summing counts."""
 
@@ -58,7 +59,7 @@ class Candidates:
 
     def take(self, rows: Ints | Flags) -> Candidates:
         """Some of them."""
-        return Candidates(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return Candidates(*(getattr(self, one.name)[rows] for one in fields(self)))
 
     @classmethod
     def join(cls, parts: Sequence[Candidates]) -> Candidates:
@@ -73,6 +74,7 @@ class Hunt:
 
     Attributes:
         elsewhere: of each passage group, whether it belongs to another split.
+        known: int64 [negatives, 2 or more], query and passage groups: hard negatives that the set has.
     """
 
     pairs: ParallelPairs
@@ -80,6 +82,7 @@ class Hunt:
     elsewhere: Flags
     ranks: Ranks
     margin: Margin
+    known: Ints = field(default_factory=lambda: np.empty((0, 2), np.int64))
 
     def list_of(self, miner: Miner, number: int, rows: Ints, language: int, own: bool, thrown: Counter[str]) -> Candidates:
         """One miner's candidates among the passages of a language, for queries `rows`; what is thrown out is counted.
@@ -103,6 +106,9 @@ class Hunt:
             "belongs to another split": self.elsewhere[passage],
             **self.margin.faults(scores, self._worst_answers(scorer, rows, language, start)[asked]),
         }
+        if len(self.known):
+            width = len(pairs.passages.rows)
+            reasons[ALREADY] = np.isin(query * width + passage, self.known[:, 0] * width + self.known[:, 1])
         for reason, fault in reasons.items():
             thrown[reason] += int((fault & kept).sum())
             kept &= ~fault
@@ -128,13 +134,16 @@ def answers_in(pairs: ParallelPairs, rows: Ints, language: int) -> tuple[Ints, I
     return known.rows()[found >= 0], found[found >= 0]
 
 
-def merged(candidates: Candidates, merge: str) -> Candidates:
+def merged(candidates: Candidates, merge: str, lists: int) -> Candidates:
     """One candidate for each passage group of a query, best first: where it stood best, in the order of all lists together.
 
     Reciprocal rank: by the sum over lists of 1 / (60 + rank). Round robin: the first of every list, then the second of each. Of
     lists that are even, each query begins with another one, so that no language is preferred.
+
+    Args:
+        lists: how many there may be, above every `source`: a query's order does not hang on those beside it.
     """
-    turn = (candidates.source - candidates.query) % (candidates.source.max(initial=0) + 1)
+    turn = (candidates.source - candidates.query) % lists
     order = np.lexsort((turn, candidates.rank, candidates.passage, candidates.query))
     every, turn = candidates.take(order), turn[order]
     new = np.ones(len(every), np.bool_)

@@ -49,10 +49,10 @@ class Unfinished:
         Raises:
             InputError: it is of other work.
         """
-        if self.folder.exists():
+        if (self.folder / "key.json").exists():
             check_same(read_mapping(self.folder / "key.json"), self.key, f"{self.what}={self.folder.parent} is unfinished")
         else:
-            self.folder.mkdir(parents=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             write_text(self.folder / "key.json", json.dumps(self.key, indent=1))
 
     def part(self, name: str) -> Path:
@@ -79,7 +79,7 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], where: str) ->
 
 
 def write_set(pairs: ParallelPairs, folder: Path, negatives: Mapping[str, Ints]) -> None:
-    """Write texts and judgements.
+    """Write texts and judgements, with the hard negatives that the set has and then with others.
 
     Args:
         negatives: by split int64 [negatives, 3], query group, passage group, language in whose file it is judged 0.
@@ -94,7 +94,7 @@ def write_set(pairs: ParallelPairs, folder: Path, negatives: Mapping[str, Ints])
     for split in SPLITS:
         edges = np.unique(np.asarray(pairs.split_edges(split)[:, :2], np.int64), axis=0)
         edges = edges[(pairs.queries.rows[edges[:, 0]] >= 0).any(1)]  # without a text nothing is asked
-        refused = negatives.get(split, np.empty((0, 3), np.int64))
+        refused = np.concatenate([hard_negatives(pairs, split), negatives.get(split, np.empty((0, 3), np.int64))])
         for index, language in enumerate(pairs.languages):
             there = edges[pairs.passages.rows[edges[:, 1], index] >= 0]
             mine = refused[refused[:, 2] == index]
@@ -105,6 +105,16 @@ def write_set(pairs: ParallelPairs, folder: Path, negatives: Mapping[str, Ints])
                 for grade, judged in ((1, there), (0, mine)):
                     file.writelines(f"{queries[row[0]]}\t{passages[row[1]]}\t{grade}\n" for row in judged.tolist())
     write_text(folder / SET, json.dumps({"name": pairs.name, "groups": "by id", "splits": "as judged"}, ensure_ascii=False))
+
+
+def hard_negatives(pairs: ParallelPairs, split: str) -> Ints:
+    """int64 [negatives, 3]: those that a split has, in order: query group, passage group, the first language of that."""
+    edges = np.asarray(pairs.split_edges(split), np.int64)
+    every = np.stack([np.repeat(edges[:, 0], edges.shape[1] - 2), edges[:, 2:].ravel()], 1)
+    every = every[every[:, 1] >= 0]
+    _, first = np.unique(every[:, 0] * len(pairs.passages.rows) + every[:, 1], return_index=True)
+    every = every[np.sort(first)]
+    return np.concatenate([every, (pairs.passages.rows[every[:, 1]] >= 0).argmax(1)[:, None]], 1)
 
 
 def group_ids(table: TextTable) -> list[str]:

@@ -18,7 +18,7 @@ from hybrid_retrieval.data.parallel import SPLITS, Ints, ParallelPairs
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.files import read_mapping, write_text
-from hybrid_retrieval.mining.folder import REPORT, Unfinished, check_same, write_set
+from hybrid_retrieval.mining.folder import REPORT, Unfinished, check_same, hard_negatives, write_set
 from hybrid_retrieval.mining.miners import Margin
 from hybrid_retrieval.progress import track
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Of the way to negatives; parts of another one are not gone on with."""
 AT_ONCE = 1 << 21
 """Candidates that are held together."""
@@ -185,6 +185,8 @@ class Job:
             thrown = sum((Counter(part[1]["thrown_out"]) for part in chosen.values()), Counter[str]())
             said = ", ".join(f"{count:,} {reason}" for reason, count in thrown.most_common() if count) or "nothing was found"
             raise InputError(f"no negative is left of all candidates ({said}): widen ranks.last, or lower margin.relative")
+        if self.pairs.scores is not None:
+            log.warning("a teacher's scores of %s are not written: prepare score", self.pairs.name)
         write_set(self.pairs, self.out, {split: part[0][:, :3] for split, part in chosen.items()})
         write_text(self.out / REPORT, json.dumps(report, indent=1, ensure_ascii=False))
         self.unfinished.end()
@@ -225,7 +227,8 @@ class Job:
         config, languages = self.config, len(self.pairs.languages)
         answers = Answers.of(self.pairs)
         ranks = construct(Ranks, config.ranks, "ranks")
-        hunt = Hunt(self.pairs, answers, answers.elsewhere(self.pairs, split), ranks, self.margins[0])
+        known = hard_negatives(self.pairs, split)
+        hunt = Hunt(self.pairs, answers, answers.elsewhere(self.pairs, split), ranks, self.margins[0], known)
         groups = np.unique(self.pairs.split_edges(split)[:, 0]).astype(np.int64)
         groups = groups[(self.pairs.queries.rows[groups] >= 0).any(1)]
         lists = len(miners) * languages * (languages if self.mix.others else 1)
@@ -244,7 +247,7 @@ class Job:
                 found.append(arrays["negatives"])
                 thrown.update(dict(zip(arrays["reasons"].tolist(), arrays["counts"].tolist(), strict=True)))
         negatives = np.concatenate(found)
-        return negatives, summary(self.pairs, negatives, len(groups), self.mix, thrown)
+        return negatives, summary(self.pairs, negatives, len(groups), self.mix, thrown) | {"kept": len(known)}
 
     def block(self, groups: Ints, hunt: Any, miners: Sequence[Miner], second: Second | None, thrown: Counter[str]) -> Ints:
         """The negatives of some query groups."""
@@ -262,7 +265,7 @@ class Job:
                 lists += [
                     hunt.list_of(miner, number, rows, language, not across, thrown) for number, miner in enumerate(miners)
                 ]
-            merit = merged(Candidates.join(lists), self.config.merge)
+            merit = merged(Candidates.join(lists), self.config.merge, len(miners) * len(pairs.languages) ** 2)
             if taken:
                 width = len(pairs.passages.rows)
                 before = taken[0][:, 0] * width + taken[0][:, 1]
@@ -365,6 +368,7 @@ def table(report: Mapping[str, Any], languages: Sequence[str]) -> list[str]:
         lines += [
             f"{split}: {part['negatives']:,} negatives for {part['queries']:,} queries "
             f"({part['with_all_negatives']:,} with all that were asked for, {part['without_a_negative']:,} without any)",
+            f"  {part['kept']:,} hard negatives that the set has stay",
             f"  {'found in':<44}{'own language':>14}{'across':>14}",
         ]
         for language in languages:

@@ -72,6 +72,13 @@ def main(composed: DictConfig) -> None:
         "languages": languages,
     }
     folder = source.folder.path
+    left = [(folder / one / "scores" / f"{SPLIT_FILES[split]}.tsv", one) for split in config.splits for one in pairs.languages]
+    for earlier, language in left:
+        if language not in languages and earlier.exists():
+            raise InputError(
+                f"{earlier} is of an earlier command, and would count beside the new scores: remove it, or have {language} in "
+                "languages"
+            )
     unfinished = Unfinished(folder / ".scoring", key, "dataset.path")
     unfinished.begin()
     found = {place: scored(pairs, model, rows, unfinished, "-".join(place)) for place, rows in wanted.items()}

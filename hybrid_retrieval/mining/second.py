@@ -16,6 +16,9 @@ from hybrid_retrieval.mining.candidates import Candidates, answers_in, first_of_
 from hybrid_retrieval.mining.cross_encoder import CrossEncoder
 from hybrid_retrieval.mining.miners import NOTHING_TO_COMPARE, EncoderMiner, Floats, Margin
 
+AT_ONCE = 1 << 14
+"""Pairs whose embeddings are held together."""
+
 
 class Judge(Protocol):
     """Scores pairs of texts of a set."""
@@ -37,10 +40,11 @@ class EncoderJudge:
         return cls(miner.queries, join([part for part in miner.passages if len(part)]))
 
     def scores(self, queries: Ints, passages: Ints) -> Floats:
-        left, right = (
-            np.asarray(side[rows], np.float32) for side, rows in ((self.queries, queries), (self.passages, passages))
-        )
-        found: Floats = np.einsum("ij,ij->i", left, right)
+        found = np.empty(len(queries), np.float32)
+        for start in range(0, len(queries), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            left, right = np.asarray(self.queries[queries[part]]), np.asarray(self.passages[passages[part]])
+            found[part] = np.einsum("ij,ij->i", left.astype(np.float32), right.astype(np.float32))
         return found
 
 

@@ -112,6 +112,9 @@ def test_a_csv_field_may_be_quoted_and_damage_is_named(
     write(PAIRS, "short.csv").write_text("query,passage\none?,x\ntwo?\n")
     with pytest.raises(InputError, match=r"short\.csv, line 3: 1 fields; expected 2 \(query, passage\)"):
         HubPairs(paths, path="short.csv", language="en").pairs()
+    write(PAIRS, "twice.csv").write_text("query,query,passage\none?,two?,x\n")
+    with pytest.raises(InputError, match=r"twice\.csv, line 1: 'query' names two columns"):
+        HubPairs(paths, path="twice.csv", language="en").pairs()
 
 
 TEVATRON = {
@@ -205,10 +208,54 @@ def test_a_record_may_hold_every_language(read: Callable[..., ParallelPairs]) ->
         "answers": {"en": [{"text": "first"}, {"text": None}], "de": []},
     }
     columns: dict[str, Any] = {"id": "n", "query": "queries.{language}", "passage": "answers.{language}.text"}
-    assert edges(read([record], languages=["de", "en"], columns=columns)) == {edge("one?", "first")}
+    other = {"n": 8, "queries": {"de": "zwei?"}, "answers": {"de": {"text": "zweiter"}}}
+    found = read([record, other], languages=["de", "en"], columns=columns)
+    assert edges(found) == {edge("one?", "first"), edge("zwei?", "zweiter", language="de")}
     whole = {**record, "answers": {"en": "first", "de": "erster"}}
     columns["passage"] = "answers.{language}"
     assert len(edges(read([whole], languages=["de", "en"], columns=columns))) == 1
+
+
+def test_columns_may_be_named_by_what_stands_for_languages(read: Callable[..., ParallelPairs]) -> None:
+    record = {"n": 7, "q_german": "eins?", "q_english": "one?", "p_german": "erster", "p_english": "first"}
+    columns = {"id": "n", "query": "q_{language}", "passage": "p_{language}"}
+    pairs = read([record], columns=columns, languages=["de", "en"], codes={"german": "de", "english": "en"})
+    assert edges(pairs) == {(frozenset({"de:eins?", "en:one?"}), frozenset({"de:erster", "en:first"}), ())}
+
+
+def test_lines_may_have_columns_that_the_first_lacks(read: Callable[..., ParallelPairs]) -> None:
+    pairs = read([PAIRS[0], {**PAIRS[1], "negatives": ["no"], "score": [2, 1]}])
+    assert edges(pairs) == {edge("one?", "The first."), edge("two?", "The second.", "no")}
+    assert pairs.scores is not None
+
+
+def test_a_json_file_may_be_one_object_of_many_lines(write: Write, paths: PathsConfig) -> None:
+    write(PAIRS, "whole.json").write_text(json.dumps({"data": PAIRS}, indent=1))
+    assert edges(HubPairs(paths, path="whole.json", rows="data", language="en", validation_share=0.0).pairs()) == TWO
+
+
+def test_a_field_of_csv_may_be_long_and_a_label_may_have_a_point(read: Callable[..., ParallelPairs]) -> None:
+    long = "x" * 200_000
+    records = [{"query": "one?", "passage": long, "label": "1.0"}, {"query": "one?", "passage": "no", "label": "0.0"}]
+    assert edges(read(records, "long.csv")) == {edge("one?", long, "no")}
+
+
+def test_files_of_a_folder_that_are_not_read_are_counted(
+    write: Write, paths: PathsConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(PAIRS, "folder/a.jsonl")
+    assert edges(HubPairs(paths, path="folder", language="en", validation_share=0.0).pairs()) == TWO
+    assert "are not read" not in caplog.text
+    write(PAIRS, "folder/b.csv")
+    HubPairs(paths, path="folder", language="en", validation_share=0.0).pairs()
+    assert "1 files are of no split that its files' names or forms tell, b.csv first" in caplog.text
+
+
+def test_a_saved_folder_names_the_splits_that_it_has(write: Write, paths: PathsConfig) -> None:
+    saved = Path(str(paths.data)) / "saved"
+    datasets.DatasetDict({"train": datasets.Dataset.from_list(PAIRS)}).save_to_disk(saved)
+    with pytest.raises(InputError, match=r"dataset\.validation_split='dev' is unknown in .*saved.*train"):
+        HubPairs(paths, path="saved", language="en", validation_split="dev").pairs()
 
 
 def test_rows_may_lie_in_a_list(read: Callable[..., ParallelPairs]) -> None:
@@ -364,7 +411,7 @@ WRONG = {
     "jp": ({"records": [{**PAIRS[0], "lang": "jp"}], "language": None}, "'jp' 1 times"),
     "no text": (
         {"records": [{"query": "", "passage": "x"}]},
-        r"no row has a query and a passage that answers it; left out: 1 queries with an empty",
+        r"no row has a query and a passage that answers it \(dataset\.columns\.query=query, .*\); left out: 1 queries with",
     ),
     "a number": ({"records": [{"query": 7, "passage": "x"}]}, r"set\.jsonl, line 1: query is a number \(7\); expected a text"),
     "missing later": ({"records": [PAIRS[0], {"passage": "x"}]}, None),
@@ -381,6 +428,44 @@ WRONG = {
         r"set: 1 rows have their positive among their negatives, as 'The first\.' \(.*set\.jsonl, line 1\)$",
     ),
     "a label": ({"records": [{**PAIRS[0], "label": 0.5}]}, r"line 1: label is '0\.5'; expected a label of 0 or 1"),
+    "no label": (
+        {"records": [{**PAIRS[0], "label": 1}, {**PAIRS[1], "label": None}]},
+        r"line 2: label is 'None'; expected a label of 0 or 1",
+    ),
+    "an endless score": ({"records": [{**PAIRS[0], "score": 1e300}]}, r"line 1: score is 1e\+300; expected a finite number"),
+    "an object as id": (
+        {"records": [{**PAIRS[0], "key": {"a": 1}}], "columns": {"id": "key"}},
+        r"line 1: key is an object; expected an id$",
+    ),
+    "a language that is none": ({"language": "english"}, r"dataset\.language='english' is no code of a language"),
+    "a code that is none": ({"codes": {"en": "english"}}, r"dataset\.codes\.en='english' is no code of a language"),
+    "no code in a file's name": (
+        {"name": "a/german/train.jsonl", "files": "{language}/{split}.jsonl", "folder": "a"},
+        r"'german' stands for \{language\} of german/train\.jsonl and is no code .* dataset\.codes=\{german: de\}$",
+    ),
+    "a split of a pattern": (
+        {"name": "a/de/train.jsonl", "files": "{language}/{split}.jsonl", "folder": "a", "validation_split": "dv"},
+        r"dataset\.files=.* matches no file of dataset\.validation_split='dv' in dataset\.path=",
+    ),
+    "shares": (
+        {"validation_share": 0.5, "test_share": 0.5},
+        r"dataset\.validation_share=0\.5 and .* leave nothing to train on",
+    ),
+    "a language without rows": (
+        {"records": [{**PAIRS[0], "lang": "de"}], "language": None, "languages": ["de", "fr"]},
+        r"dataset\.languages asks for 'fr', which set lacks; expected one of: de$",
+    ),
+    "another wide column": (
+        {"records": [{"q_de": "eins?", "p_de": "x"}], "columns": {"query": "q_{language}", "passage": "pp_{language}"}}
+        | {"languages": ["de"]},
+        r"dataset\.columns\.passage='pp_\{language\}' is no column; the columns of .* are: q_de, p_de$",
+    ),
+    "another path": (
+        {"records": [{"query": "one?", "answers": {"text": "x"}}], "columns": {"query": "query", "passage": "answers.txt"}},
+        r"no row has a query and a passage that answers it \(.*dataset\.columns\.passage=answers\.txt\)",
+    ),
+    "one split twice": ({"test_split": "train"}, r"dataset\.split='train' and the other splits are one"),
+    "a split of a file": ({"test_split": "test"}, r"dataset\.test_split='test' is not in dataset\.path=.*, which is one file"),
     "a score": ({"records": [{**PAIRS[0], "score": "good"}]}, r"line 1: score must hold numbers"),
     "labels of 0": ({"records": [{**PAIRS[0], "label": 0}]}, "no row has a query and a passage that answers it"),
     "wide without languages": ({"columns": {"query": "q.{language}"}}, r"dataset\.languages is missing"),
@@ -397,7 +482,7 @@ def test_what_is_wrong_is_said_in_one_line(case: str, paths: PathsConfig, write:
     given: dict[str, Any] = {"language": "en", "path": "set.jsonl", **settings}
     name = given.pop("name", "set.jsonl")
     write(given.pop("records", PAIRS), name)
-    given["path"] = name if name != "set.jsonl" else given["path"]
+    given["path"] = given.pop("folder", name if name != "set.jsonl" else given["path"])
     if said is None:
         assert HubPairs(paths, **given).pairs().meta["dropped"]["queries with an empty text"] == {"en": 1}
         return
@@ -424,7 +509,7 @@ def test_what_the_hub_refuses_is_said_in_one_line(paths: PathsConfig, tmp_path: 
         assert "some/other is not on the hub for everybody" in refused("some/other")
     monkeypatch.setattr(HubPairs, "hub", Hub("http://127.0.0.1:9", tmp_path / "hub", patience=0.5))
     assert "cannot be reached" in refused("some/set")
-    assert "cannot be had" in refused("not a name")
+    assert "'not a name' is no name of a data set on the hub" in refused("not a name")
 
 
 def test_equal_data_gives_equal_batches_through_the_hub_and_through_beir(

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from hybrid_retrieval.data.parallel import SPLITS, PairsWriter, ParallelPairs
+from hybrid_retrieval.mining import second
 from hybrid_retrieval.mining.answers import Answers
 from hybrid_retrieval.mining.candidates import Candidates, Hunt, Ranks, answers_in, first_of_each, merged
 from hybrid_retrieval.mining.miners import EncoderMiner, Margin
-from hybrid_retrieval.mining.second import Second, chosen
+from hybrid_retrieval.mining.second import EncoderJudge, Second, chosen
 
 LANGUAGES = ("aa", "bb", "cc")
 
@@ -134,7 +135,7 @@ def drawn(seed: int, count: int = 400) -> Candidates:
 @pytest.mark.parametrize("merge", ["reciprocal_rank", "round_robin"])
 def test_lists_are_merged_by_the_formula(merge: str) -> None:
     every = drawn(3)
-    found = merged(every, merge)
+    found = merged(every, merge, 5)
     for query in range(6):
         mine = [i for i in range(len(every)) if every.query[i] == query]
         by_passage: dict[int, list[int]] = {}
@@ -153,7 +154,15 @@ def test_lists_are_merged_by_the_formula(merge: str) -> None:
         order = sorted(by_passage, key=merit)
         assert found.passage[found.query == query].tolist() == order
         assert found.found[found.query == query].tolist() == [int(every.found[best(by_passage[p])]) for p in order]
-    assert len(merged(Candidates.join([]), merge)) == 0
+    assert len(merged(Candidates.join([]), merge, 5)) == 0
+
+
+@pytest.mark.parametrize("merge", ["reciprocal_rank", "round_robin"])
+def test_a_querys_order_does_not_hang_on_the_queries_beside_it(merge: str) -> None:
+    query, passage, source = np.array([[4, 10, 0], [4, 11, 1], [4, 12, 2], [5, 13, 4]]).T
+    every = Candidates(query, passage, query, passage, np.ones(4, np.int64), source)
+    together, alone = (merged(every.take(rows), merge, 5) for rows in (np.arange(4), np.arange(3)))
+    assert together.passage.tolist() == [*alone.passage.tolist(), 13]
 
 
 class Judge:
@@ -207,3 +216,14 @@ def test_bm25_scores_single_pairs_as_it_scores_blocks(pairs: ParallelPairs, tmp_
         single = scorer.pairs(at[:, 0], at[:, 1]).numpy().reshape(block.shape)
         np.testing.assert_allclose(single, np.where(np.isfinite(block), block, 0), rtol=1e-5)
         assert (single > 0).any()
+
+
+def test_an_encoder_judges_pairs_a_part_at_a_time(miner: EncoderMiner, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = EncoderJudge.of(miner)
+    random = np.random.default_rng(1)
+    queries, passages = (random.integers(0, len(side), 100) for side in (judge.queries, judge.passages))
+    whole = judge.scores(queries, passages)
+    monkeypatch.setattr(second, "AT_ONCE", 7)
+    assert np.array_equal(judge.scores(queries, passages), whole)
+    every = np.concatenate(list(miner.passages))
+    assert whole == pytest.approx((miner.queries[queries] * every[passages]).sum(1), abs=1e-5)

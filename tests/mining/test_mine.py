@@ -77,6 +77,33 @@ def test_a_set_comes_back_with_negatives_and_otherwise_as_it_was(prepare: Prepar
     assert any(f"c{number // 5 * 5 + 1}" in judged[f"q{number}"] for number in range(5, 40) if f"q{number}" in judged)
 
 
+def test_hard_negatives_that_a_set_has_stay_beside_those_that_are_found(
+    prepare: Prepare, given: Path, read: Read, tmp_path: Path
+) -> None:
+    judged = given / "aa" / "qrels" / "train.tsv"
+    assert prepare(*BM25, "out=none").returncode == 0
+    # One that is found too, after one that is not.
+    query, (found, *_) = min((edge[0], edge[2:]) for edge in by_id(read("none"), "train") if edge[2] and "c30" not in edge)
+    with judged.open("a") as file:
+        file.write(f"{query}\tc30\t0\n{query}\t{found}\t0\n")
+    before = {edge[0]: edge[2:] for edge in by_id(read("given", validation_share=0.2, test_share=0.2), "train")}
+    assert before[query] == ("c30", found)
+    done = prepare(*BM25, "out=out")
+    assert done.returncode == 0, done.stderr
+    after = {edge[0]: edge[2:] for edge in by_id(read("out"), "train")}
+    assert {"c30", found} < set(after[query])
+    report = json.loads((tmp_path / "out" / "mining.json").read_text())["splits"]["train"]
+    assert report["kept"] == 2
+    assert report["thrown_out"]["a hard negative already"] > 0
+    assert report["negatives"] + 2 == sum(len([one for one in every if one]) for every in after.values())
+
+
+def test_a_command_killed_before_its_first_part_goes_on(prepare: Prepare, tmp_path: Path) -> None:
+    (tmp_path / "out" / ".mining").mkdir(parents=True)
+    done = prepare(*BM25, "out=out")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_a_run_trains_on_what_was_mined_with_that_run(prepare: Prepare, in_process: Command, tmp_path: Path) -> None:
     run = [*SMALL[5:], "sampler=hybrid", "sampler.batch_size=8", "benchmark=held_out", "model.dimensions=16"]

@@ -131,6 +131,25 @@ def test_a_second_model_throws_out_what_it_takes_for_answers(prepare: Prepare, m
     assert_one_line(nothing, "no negative is left", "an answer to the second model")
 
 
+def test_the_second_model_may_be_a_published_encoder(prepare: Prepare, mined: Path, tmp_path: Path) -> None:
+    arguments = ["mine", "retriever=[bm25]", *SET, "margin.relative=null", "model@filter.model=published"]
+    done = prepare(*arguments, "filter.model.path=judge", "out=filtered")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "filtered" / "mining.json").read_text())
+    assert report["splits"]["train"]["thrown_out"]["an answer to the second model"] > 0
+    assert report["settings"]["filter"]["model"]
+    refused = prepare(*arguments, "filter.model.name=a/b/c", "out=other")
+    assert_one_line(refused, "'a/b/c' is no name of a model on the hub")
+
+
+def test_scores_of_other_languages_do_not_count_beside_new_ones(prepare: Prepare, mined: Path) -> None:
+    assert prepare("score", "cross_encoder=judge", *MINED, "languages=[aa,bb]").returncode == 0
+    write_classifier(mined.parent / "judge", seed=3)
+    again = prepare("score", "cross_encoder=judge", *MINED, "languages=[aa]")
+    assert_one_line(again, "out/bb/scores/train.tsv is of an earlier command", "have bb in languages")
+    assert not (mined / ".scoring").exists()
+
+
 def test_bad_input_is_one_line(prepare: Prepare, mined: Path, tmp_path: Path) -> None:
     write_classifier(tmp_path / "two", labels=2)
     write_classifier(tmp_path / "headless", whole=False)

@@ -27,7 +27,7 @@ from hybrid_retrieval.data.judgements import Judgements, PairsFromJudgements
 from hybrid_retrieval.data.parallel import EMPTY, SIDES, SPLITS, PairsWriter
 from hybrid_retrieval.data.records import Record, read_rows
 from hybrid_retrieval.data.source import BuiltSource, find_folder
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, nearest
 from hybrid_retrieval.hashing import text_hash
 from hybrid_retrieval.hub import Hub
 from hybrid_retrieval.progress import track
@@ -73,7 +73,7 @@ class HubPairs(BuiltSource):
     name: Name | None = None  # type: ignore[assignment]
 
     kind = "hub"
-    version = 1
+    version = 2
     hub: ClassVar[Hub] = Hub()
 
     def __post_init__(self) -> None:
@@ -86,6 +86,14 @@ class HubPairs(BuiltSource):
         self._columns = Columns(named, self.layout)
         if self._columns.wide and not self.languages:
             raise InputError(f"dataset.languages is missing: the languages that stand for {LANGUAGE} in dataset.columns")
+        for key in ("language", "query_language", "passage_language"):
+            if (code := getattr(self, key)) is not None and not known_language(code):
+                raise InputError(f"dataset.{key}={code!r} is no code of a language; expected one such as en")
+        for name, code in self.codes.items():
+            if not known_language(code):
+                raise InputError(f"dataset.codes.{name}={code!r} is no code of a language; expected one such as en")
+        spelt = {code: name for name, code in self.codes.items()}
+        self._spelt = [spelt.get(language, language) for language in self.languages or ()]
         self._fixed = {one for one in (self.query_language, self.passage_language) if one}
         self._scanned: Scan | None = None
 
@@ -111,6 +119,8 @@ class HubPairs(BuiltSource):
         """The files to read; fetched, where they are the hub's."""
         splits = {self.test_split: "test", self.validation_split: "validation", self.split: "train"}
         named = {name: split for name, split in splits.items() if name is not None}
+        if len(named) < sum(one is not None for one in (self.split, self.validation_split, self.test_split)):
+            raise InputError(f"dataset.split={self.split!r} and the other splits are one; expected a different name for each")
         files = [self.files] if isinstance(self.files, str) else self.files
         wanted = Wanted(named, self.subset, files, self.codes, self.languages, self._fixed)
         if self._root is not None:
@@ -120,15 +130,20 @@ class HubPairs(BuiltSource):
     def read(self, files: Files, notes: Notes) -> Iterator[tuple[str, Row]]:
         """Every row that has a query and a passage, with its split, in a fixed order; its languages are known and chosen."""
         for part in track(files.parts, f"reading {self.name}"):
-            settled = False
+            seen: dict[str, None] = {}
             for record in self._records(part, files):
-                if not settled:
-                    self._columns.settle(record, bool(part.language or self.language))
-                    self._check_languages(record, part)
-                    settled = True
-                for row in self._columns.rows(record, self.languages or ()):
+                if not record.values.keys() <= seen.keys():  # a line of JSON may have what those before it lack
+                    seen |= dict.fromkeys(record.values)
+                    every = Record(seen, record.place)
+                    self._columns.settle(every, self._spelt, bool(part.language or self.language))
+                    self._check_languages(every, part)
+                for row in self._columns.rows(record, self._spelt):
                     if (kept := self._kept(row, part, notes)) is not None:
                         yield part.split, kept
+
+    def looked_for(self) -> str:
+        """The columns that were read, for errors."""
+        return f" ({said})" if (said := self._columns.said) else ""
 
     def _records(self, part: Part, files: Files) -> Iterator[Record]:
         for record in read_rows(files.path(part.file)):
@@ -138,7 +153,12 @@ class HubPairs(BuiltSource):
                 yield from record.records(self.rows)
 
     def _check_languages(self, record: Record, part: Part) -> None:
-        """Refuse rows of whose sides nobody says the language."""
+        """Refuse rows of whose sides nobody says the language, or whose file's name says none."""
+        if part.language is not None and not known_language(part.language):
+            raise InputError(
+                f"{part.language!r} stands for {LANGUAGE} of {part.file} and is no code of a language; say what it is with "
+                f"dataset.codes={{{part.language}: de}}"
+            )
         known = part.language or self.language or self._columns.says("language") or self._columns.wide
         for side, fixed in (("query", self.query_language), ("passage", self.passage_language)):
             if not (known or fixed or self._columns.says(f"{side}_language")):
@@ -318,7 +338,10 @@ def _gather(source: HubPairs, files: Files, notes: Notes) -> tuple[Gathered, dic
     if twice:
         raise InputError(f"{source.name}: {twice:,} rows have their positive among their negatives, as {example}")
     if not with_positive:
-        raise InputError(f"{source.name}: no row has a query and a passage that answers it{_why(notes)}")
+        raise InputError(f"{source.name}: no row has a query and a passage that answers it{source.looked_for()}{_why(notes)}")
+    if absent := set(source.languages or ()) - languages.keys():
+        there = sorted({*languages, *(language for _, language in notes.dropped)})
+        raise InputError(f"dataset.languages asks for {min(absent)!r}, which {source.name} lacks{nearest(min(absent), there)}")
     return found, languages, parallel
 
 
