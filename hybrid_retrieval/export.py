@@ -57,6 +57,9 @@ def export(
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError(f"--to {to} exists and is not an empty directory; expected a new one")
+    final = to.resolve()
+    if final.is_mount() or final == Path.cwd():
+        raise InputError(f"--to {to} is mounted, or where you are, and cannot be replaced; expected a new directory in it")
     if dimensions is not None and dimensions < 1:
         raise InputError(f"--dimensions {dimensions}; expected a number above 0")
     if not run.is_dir():
@@ -67,17 +70,18 @@ def export(
 
     from transformers.utils import logging as of_transformers
 
-    from hybrid_retrieval.cache import scratch, sweep
+    from hybrid_retrieval.cache import check_writable, scratch, sweep
     from hybrid_retrieval.shipping import directory
 
     of_transformers.set_verbosity_error()
     of_transformers.disable_progress_bar()
     before = _encoder(run, which, saved)
 
-    lengths, place = before.settings, to.absolute().parent
+    lengths = before.settings
     encoder = directory.ready(before, dimensions)
-    sweep(place, [""])
-    with scratch(place) as work:
+    check_writable(final.parent, "--to: its parent")
+    sweep(final.parent, [""])
+    with scratch(final.parent) as work:
         folder = work / "export"
         folder.mkdir()
         directory.write(encoder, folder)
@@ -95,9 +99,9 @@ def export(
             write_card(run, folder, name or to.absolute().name, licence)
         for file in folder.rglob("*.*"):
             file.chmod(0o644)  # whoever may read the directory
-        if to.exists():
-            to.rmdir()
-        folder.rename(to)
+        if final.exists():
+            final.rmdir()
+        folder.rename(final)
     if encoder.settings.max_query_length != lengths.max_query_length:
         tokens = f"{encoder.settings.max_query_length} tokens, not to {lengths.max_query_length}"
         print(f"queries are read to {tokens}: a static model has one length there, the passages'")
