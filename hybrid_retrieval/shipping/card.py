@@ -244,14 +244,14 @@ def _front_matter(run: RunDirectory, name: str | None, licence: str | None) -> A
     from huggingface_hub import ModelCardData
 
     languages = dict.fromkeys(tag.partition("-")[0] for tag in map(bcp47, _trained_on(run)) if tag)
-    names = [str(one["hub"] if one.get("hub") else one["name"]) for one in _data(run)]
+    hub = [str(one["hub"]) for one in _data(run) if one.get("hub")]
     return ModelCardData(
         language=list(languages) or None,
         license=licence or UNKNOWN,
         library_name=LIBRARY,
         pipeline_tag=PIPELINE,
         tags=[*TAGS, *(["multilingual"] if len(languages) > 1 else [])],
-        datasets=[one for one in names if HUB_NAME.fullmatch(one)] or None,
+        datasets=[one for one in hub if HUB_NAME.fullmatch(one)] or None,
         base_model=_base(run),
         model_name=name or printable(run.title),
         eval_results=list(_eval_results(run)) or None,
