@@ -77,7 +77,7 @@ def export(
     of_transformers.disable_progress_bar()
     before = _encoder(run, which, saved)
 
-    lengths = before.settings
+    lengths, differs = before.settings, _differs(run, which, saved, before.dimensions, dimensions)
     encoder = directory.ready(before, dimensions)
     check_writable(final.parent, "--to: its parent")
     sweep(final.parent, [""])
@@ -96,7 +96,7 @@ def export(
             if onnx == "int8":
                 print(_loss_of_map(encoder, forms[-1], saved))
         if is_run(run):
-            write_card(run, folder, name or to.absolute().name, licence)
+            write_card(run, folder, name or final.name, licence, differs)
         for file in folder.rglob("*.*"):
             file.chmod(0o644)  # whoever may read the directory
         if final.exists():
@@ -123,6 +123,22 @@ def _encoder(run: Path, which: str, saved: dict[str, Any]) -> BiEncoder:
             raise InputError(f"{run} scored an endpoint (model=api), which has no weights to export")
         raise InputError(f"{run} holds no checkpoints; expected the directory of a training run")
     return load_encoder(run, which, accelerator="cpu")
+
+
+def _differs(run: Path, which: str, saved: dict[str, Any], all_: int, dimensions: int | None) -> str | None:
+    """In what an export is not the encoder that its run measured."""
+    if not is_run(run):
+        return None
+    from hybrid_retrieval.training.checkpoint import checkpoint_path
+
+    found = []
+    measured = (saved.get("evaluation") or {}).get("checkpoint") or "best"
+    paths = [checkpoint_path(run, str(one)).name for one in (measured, which)]
+    if paths[0] != paths[1]:
+        found.append(f"the figures are of {paths[0]}, and its weights are those of {paths[1]}")
+    if dimensions is not None and dimensions < all_:
+        found.append(f"the figures are of {all_} dimensions, of which it has the first {dimensions}")
+    return "; ".join(found) or None
 
 
 def _loss_of_map(encoder: Encoder, other: Encoder, saved: dict[str, Any]) -> str:

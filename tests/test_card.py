@@ -284,6 +284,21 @@ def test_the_results_are_mtebs(run: Path, tmp_path: Path) -> None:
     assert (meta.name, meta.training_datasets) == ("me/mine", {"synthetic"})
 
 
+def test_a_model_that_is_not_the_measured_one_says_so_and_claims_no_results(run: Path, tmp_path: Path) -> None:
+    files = write_card(run, tmp_path / "model", "me/mine", differs="the figures are of 64 dimensions")
+    assert [path.name for path in files] == ["README.md"]
+    card = ModelCard(files[0].read_text())
+    assert card.data.get("eval_results") is None
+    assert "model-index" not in card.data.to_dict()
+    assert "This model was not measured itself: the figures are of 64 dimensions." in card.text
+    assert "not measured itself" not in model_card(run)
+
+
+def test_who_is_not_on_the_hub_is_named_by_path(run: Path) -> None:
+    assert "model=published model.name=me/mine" in model_card(run, "me/mine")
+    assert "model=published model.path=mine" in model_card(run, "mine")
+
+
 def test_languages_are_tags() -> None:
     names = {
         "de": "de",

@@ -121,9 +121,17 @@ def test_a_run_is_exported_loads_and_is_scored_the_same(
     assert "checked: 25 texts as queries and passages, read by sentence-transformers: the largest difference is" in done.stdout
     assert f"exported to {to}, for sentence-transformers 6: " in done.stdout
     assert ("a static model has one length there" in done.stdout) == (layout == "static")
-    assert {file.suffix for file in to.rglob("*.*")} <= {".json", ".safetensors", ".jinja"}
+    assert {file.suffix for file in to.rglob("*.*")} <= {".json", ".safetensors", ".jinja", ".md"}
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o644 for file in to.rglob("*.*"))
     assert_same(run, to)
+    assert "model-index" in (to / "README.md").read_text()
+    if layout == "static":
+        other = tmp_path / "other"
+        assert exported(str(run), "--to", str(other), "--dimensions", "8", "--checkpoint", "last").returncode == 0
+        card = (other / "README.md").read_text()
+        assert "figures are of best.ckpt, and its weights are those of last.ckpt; the figures are of 32 dimensions" in card
+        assert "model-index" not in card
+        assert not (other / "results").exists()
     done = in_process("evaluate", "model=published", f"model.path={to}", *SET, *EXACT, "hydra.run.dir=scored")
     assert done.returncode == 0, done.stderr
     expected, found = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("run", "scored"))
@@ -196,6 +204,20 @@ def test_what_cannot_be_exported_is_one_line_and_nothing_is_left(
     monkeypatch.setattr(directory, "difference", lambda *_: 1e-3)
     assert_one_line(exported(str(run), "--to", str(to)), "does not embed as the encoder", "the largest difference is 1.0e-03")
     assert {path.name for path in tmp_path.iterdir()} == {"full", "bare", "api", "here"}
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_left(
+    run: Path, exported: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SafetensorError(Exception):
+        """safetensors' own, which is no OSError."""
+
+    def fill(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(directory, "save_file", fill)
+    assert_one_line(exported(str(run), "--to", str(tmp_path / "out")), "a file cannot be written: the disk is full")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_sentence_transformers_the_directory_is_read_back(
