@@ -35,12 +35,7 @@ class Cache:
     def at(cls, path: str | os.PathLike[str], key: str = "paths.cache") -> Cache:
         """The cache at `path`, which `key` names, created if need be; InputError when nothing can be written there."""
         root = Path(path).expanduser()
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=root):
-                pass
-        except OSError as error:
-            raise InputError(f"{key}={root} cannot be written ({error.strerror}); choose another folder") from error
+        check_writable(root, key)
         sweep_once(root.resolve())
         return cls(root)
 
@@ -90,6 +85,16 @@ class Cache:
                 f"{file} ({' '.join(origin)}) has the checksum {found[:12]}, which {when} was {str(expected)[:12]}: "
                 f"delete {file.resolve()}, so that it is fetched again"
             )
+
+
+def check_writable(folder: Path, key: str) -> None:
+    """Create a folder if need be; InputError, with the `key` that names it, when nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{key}={folder} cannot be written ({error.strerror}); choose another folder") from error
 
 
 def _write_checksum(directory: Path, checksum: str) -> None:

@@ -120,6 +120,11 @@ def with_exit_code(action: Callable[[], object], full: bool = False) -> None:
         if full or not (isinstance(error, MemoryError) or re.search(r"can't allocate memory|out of memory", str(error))):
             raise
         stop(f"there is not enough memory: {textwrap.shorten(str(error), 200)}; choose smaller sizes or batches")
+    except Exception as error:
+        code = re.search(r"\(os error (\d+)\)", str(error))  # as libraries in Rust say it
+        if full or not code or int(code[1]) not in STORAGE_FAULTS:
+            raise
+        stop(f"a file cannot be written: {STORAGE_FAULTS[int(code[1])]}")
     except KeyboardInterrupt:
         stop("interrupted", 130)
     except Terminated:

@@ -213,6 +213,9 @@ def _questions(results: PerQuery, systems: Sequence[System], chosen: argparse.Na
         never = {language for system in systems for run in system.runs for language in run.figures.never_seen(benchmark)}
         for name in _measures(results, benchmark, chosen.measure):
             for setting in [chosen.setting] if chosen.setting else SETTINGS:
+                if chosen.gate and (pairs := results.lacking(benchmark, setting, name)):
+                    where = f"{benchmark}/{setting}/{name} of {', '.join(pairs)}"
+                    raise InputError(f"--gate: {where} is not in every run; score it, or choose what is with --setting=NAME")
                 common = results.common(benchmark, setting, name)
                 if common is None:
                     continue

@@ -57,6 +57,9 @@ def export(
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError(f"--to {to} exists and is not an empty directory; expected a new one")
+    final = to.resolve()
+    if final.is_mount() or final == Path.cwd():
+        raise InputError(f"--to {to} is mounted, or where you are, and cannot be replaced; expected a new directory in it")
     if dimensions is not None and dimensions < 1:
         raise InputError(f"--dimensions {dimensions}; expected a number above 0")
     if not run.is_dir():
@@ -67,17 +70,18 @@ def export(
 
     from transformers.utils import logging as of_transformers
 
-    from hybrid_retrieval.cache import scratch, sweep
+    from hybrid_retrieval.cache import check_writable, scratch, sweep
     from hybrid_retrieval.shipping import directory
 
     of_transformers.set_verbosity_error()
     of_transformers.disable_progress_bar()
     before = _encoder(run, which, saved)
 
-    lengths, place = before.settings, to.absolute().parent
+    lengths, differs = before.settings, _differs(run, which, saved, before.dimensions, dimensions)
     encoder = directory.ready(before, dimensions)
-    sweep(place, [""])
-    with scratch(place) as work:
+    check_writable(final.parent, "--to: its parent")
+    sweep(final.parent, [""])
+    with scratch(final.parent) as work:
         folder = work / "export"
         folder.mkdir()
         directory.write(encoder, folder)
@@ -92,12 +96,12 @@ def export(
             if onnx == "int8":
                 print(_loss_of_map(encoder, forms[-1], saved))
         if is_run(run):
-            write_card(run, folder, name or to.absolute().name, licence)
+            write_card(run, folder, name or final.name, licence, differs)
         for file in folder.rglob("*.*"):
             file.chmod(0o644)  # whoever may read the directory
-        if to.exists():
-            to.rmdir()
-        folder.rename(to)
+        if final.exists():
+            final.rmdir()
+        folder.rename(final)
     if encoder.settings.max_query_length != lengths.max_query_length:
         tokens = f"{encoder.settings.max_query_length} tokens, not to {lengths.max_query_length}"
         print(f"queries are read to {tokens}: a static model has one length there, the passages'")
@@ -119,6 +123,22 @@ def _encoder(run: Path, which: str, saved: dict[str, Any]) -> BiEncoder:
             raise InputError(f"{run} scored an endpoint (model=api), which has no weights to export")
         raise InputError(f"{run} holds no checkpoints; expected the directory of a training run")
     return load_encoder(run, which, accelerator="cpu")
+
+
+def _differs(run: Path, which: str, saved: dict[str, Any], all_: int, dimensions: int | None) -> str | None:
+    """In what an export is not the encoder that its run measured."""
+    if not is_run(run):
+        return None
+    from hybrid_retrieval.training.checkpoint import checkpoint_path
+
+    found = []
+    measured = (saved.get("evaluation") or {}).get("checkpoint") or "best"
+    paths = [checkpoint_path(run, str(one)).name for one in (measured, which)]
+    if paths[0] != paths[1]:
+        found.append(f"the figures are of {paths[0]}, and its weights are those of {paths[1]}")
+    if dimensions is not None and dimensions < all_:
+        found.append(f"the figures are of {all_} dimensions, of which it has the first {dimensions}")
+    return "; ".join(found) or None
 
 
 def _loss_of_map(encoder: Encoder, other: Encoder, saved: dict[str, Any]) -> str:

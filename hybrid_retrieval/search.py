@@ -66,6 +66,8 @@ def search(chosen: argparse.Namespace) -> None:
     """
     if chosen.top < 1:
         raise InputError(f"--top={chosen.top}; expected 1 or more")
+    if empty := sum(not question.strip() for question in chosen.query or ()):
+        raise InputError(f"--query: {empty} of {len(chosen.query)} questions are empty; expected text")
     searcher = Searcher.open(chosen)
     show = as_json if chosen.json else as_table
     for questions in _questions(chosen.query):
@@ -105,7 +107,7 @@ class Searcher:
         paths = PathsConfig()
         cache = Cache.at(chosen.index, "--index") if chosen.index else Cache.at(paths.cache)
         passages = StoredPassages.open(chosen.corpus.expanduser(), cache, chosen.paragraphs)
-        rows = passages.rows_in(chosen.language.split(",")) if chosen.language else None
+        rows = None if chosen.language is None else passages.rows_in([*map(str.strip, chosen.language.split(","))])
         encoder = load_encoder(chosen.model, paths)
         vectors = index.open_vectors(encoder, passages, cache)
         found: PassageIndex
@@ -118,7 +120,8 @@ class Searcher:
             how = f"{chosen.index_type}: recall@{index.DEPTH} {recall:.3f} of exact search ({questions} passages as questions)"
         count = f"{len(passages):,}" if rows is None else f"{len(rows):,} of {len(passages):,}"
         seconds = time.monotonic() - started
-        print(f"{count} passages ({', '.join(passages.languages)}), {how}, ready in {seconds:.1f} s", file=sys.stderr)
+        languages = printable(", ".join(passages.languages))
+        print(f"{count} passages ({languages}), {how}, ready in {seconds:.1f} s", file=sys.stderr)
         return cls(encoder, passages, found)
 
     def answers(self, questions: Sequence[str], top: int) -> Iterator[list[Hit]]:
@@ -160,7 +163,7 @@ def load_encoder(model: str, paths: Any) -> Encoder:
 def _questions(given: Sequence[str] | None) -> Iterator[Sequence[str]]:
     """Those of the command line, of a pipe, or of a person, as many together as are answered together."""
     if given:
-        yield [question for question in given if question.strip()]
+        yield given
     elif not sys.stdin.isatty():
         lines = filter(None, map(str.strip, sys.stdin))
         yield from iter(lambda: [*islice(lines, AT_ONCE)], [])

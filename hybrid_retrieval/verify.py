@@ -27,7 +27,7 @@ from hybrid_retrieval.errors import InputError, choice, exit_on_sigterm, outlive
 from hybrid_retrieval.evaluation.figures import BASELINES
 from hybrid_retrieval.evaluation.measures import SETTINGS
 from hybrid_retrieval.files import write_text
-from hybrid_retrieval.reporting.tables import Column, Row, Table, console, number, rich_table
+from hybrid_retrieval.reporting.tables import Column, Row, Table, console, number, show
 
 DESCRIPTION = """Replay score cards and compare what comes out with what they say.
 A system that needs what not every machine has (the hub, a GPU ...) is only listed, unless --have says that it is here."""
@@ -218,7 +218,7 @@ def verify(chosen: argparse.Namespace, replay: Replay) -> list[Outcome]:
     with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
         folder = None if chosen.list else (chosen.dir or Path(scratch)).resolve()
         outcomes = [_outcome(card, name, here, folder, replay) for card in cards for name in card.systems]
-    console().print(rich_table(table(outcomes)))
+    show(console(), table(outcomes))
     for outcome in outcomes:
         if outcome.reason:
             print(f"{outcome.card}/{outcome.system}: {outcome.reason}")

@@ -74,7 +74,8 @@ def test_the_front_matter_is_what_the_hub_wants(run: Path) -> None:
     data = card.data.to_dict()
     assert data["library_name"] == "sentence-transformers"
     assert data["pipeline_tag"] == "sentence-similarity"
-    assert (data["license"], data["datasets"], data["training_datasets"]) == ("apache-2.0", ["synthetic"], ["synthetic"])
+    assert (data["license"], data["training_datasets"]) == ("apache-2.0", ["synthetic"])
+    assert "datasets" not in data  # which the hub takes for its own
     assert "language" not in data  # s0 .. s3 are none of the hub's
     assert "base_model" not in data
     metrics = json.loads((run / "metrics.json").read_text())
@@ -281,6 +282,21 @@ def test_the_results_are_mtebs(run: Path, tmp_path: Path) -> None:
             assert one["recall_at_10"] == metrics[f"held_out/{setting}/recall@10/{one['hf_subset']}"]
     meta = ModelMeta.model_validate(json.loads(files[-1].read_text()))
     assert (meta.name, meta.training_datasets) == ("me/mine", {"synthetic"})
+
+
+def test_a_model_that_is_not_the_measured_one_says_so_and_claims_no_results(run: Path, tmp_path: Path) -> None:
+    files = write_card(run, tmp_path / "model", "me/mine", differs="the figures are of 64 dimensions")
+    assert [path.name for path in files] == ["README.md"]
+    card = ModelCard(files[0].read_text())
+    assert card.data.get("eval_results") is None
+    assert "model-index" not in card.data.to_dict()
+    assert "This model was not measured itself: the figures are of 64 dimensions." in card.text
+    assert "not measured itself" not in model_card(run)
+
+
+def test_who_is_not_on_the_hub_is_named_by_path(run: Path) -> None:
+    assert "model=published model.name=me/mine" in model_card(run, "me/mine")
+    assert "model=published model.path=mine" in model_card(run, "mine")
 
 
 def test_languages_are_tags() -> None:

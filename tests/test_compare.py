@@ -321,6 +321,12 @@ def test_what_a_gate_cannot_decide_is_said_in_one_line(write_run: Write, capsys:
     pd.concat([table, table.assign(benchmark="more")], ignore_index=True).to_parquet(path)
     assert "--gate: more is not scored by every run" in refused(capsys, a, b, "--gate")
     assert gate(capsys, a, b, "--benchmark", "toy")[0] == 0
+    of_german = (table.setting == "monolingual") & (table.query_language == "de")
+    table[~of_german].to_parquet(path)
+    assert "--gate: toy/monolingual/map of de-de is not in every run" in refused(capsys, a, b, "--gate")
+    assert gate(capsys, a, b, "--setting", "multilingual")[0] == 0
+    table[table.setting != "crosslingual"].to_parquet(path)
+    assert "--gate: toy/crosslingual/map of de-en, " in refused(capsys, a, b, "--gate")
 
 
 def test_the_same_run_twice_is_hinted_at(write_run: Write, capsys: pytest.CaptureFixture[str]) -> None:

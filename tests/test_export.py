@@ -124,6 +124,14 @@ def test_a_run_is_exported_loads_and_is_scored_the_same(
     assert {file.suffix for file in to.rglob("*.*")} <= {".json", ".safetensors", ".jinja", ".md"}
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o644 for file in to.rglob("*.*"))
     assert_same(run, to)
+    assert "model-index" in (to / "README.md").read_text()
+    if layout == "static":
+        other = tmp_path / "other"
+        assert exported(str(run), "--to", str(other), "--dimensions", "8", "--checkpoint", "last").returncode == 0
+        card = (other / "README.md").read_text()
+        assert "figures are of best.ckpt, and its weights are those of last.ckpt; the figures are of 32 dimensions" in card
+        assert "model-index" not in card
+        assert not (other / "results").exists()
     done = in_process("evaluate", "model=published", f"model.path={to}", *SET, *EXACT, "hydra.run.dir=scored")
     assert done.returncode == 0, done.stderr
     expected, found = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("run", "scored"))
@@ -158,10 +166,11 @@ def test_leading_dimensions_are_kept_and_an_export_is_exported_again(run: Path, 
     assert "8 dimensions" in done.stdout
     assert_same(run, tmp_path / "cut", 8)
     (tmp_path / "again").mkdir()
+    (tmp_path / "link").symlink_to("again")
     (tmp_path / ".unfinished-killed" / "export").mkdir(parents=True)
-    assert exported(str(tmp_path / "cut"), "--to", str(tmp_path / "again")).returncode == 0
+    assert exported(str(tmp_path / "cut"), "--to", str(tmp_path / "link")).returncode == 0
     assert_same(run, tmp_path / "again", 8)
-    assert {path.name for path in tmp_path.iterdir()} == {"cut", "again"}
+    assert {path.name for path in tmp_path.iterdir()} == {"cut", "again", "link"}
 
 
 def test_what_cannot_be_exported_is_one_line_and_nothing_is_left(
@@ -172,12 +181,17 @@ def test_what_cannot_be_exported_is_one_line_and_nothing_is_left(
     (full / "file").touch()
     bare = Path(shutil.copytree(run, tmp_path / "bare"))
     shutil.rmtree(bare / "checkpoints")
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
     api = tmp_path / "api"
     api.mkdir()
     (api / "config.yaml").write_text("model: {_target_: hybrid_retrieval.models.api.ApiEncoder}\n")
     for arguments, parts in (
         ([run, "--to", full], [f"--to {full} exists", "empty directory"]),
         ([run, "--to", full / "file"], ["exists and is not an empty directory"]),
+        ([run, "--to", full / "file" / "in" / "it"], [f"--to: its parent={full / 'file' / 'in'} cannot be written"]),
+        ([run, "--to", here], ["and cannot be replaced"]),
         ([bare, "--to", to], [f"{bare} holds no checkpoints"]),
         ([api, "--to", to], ["endpoint (model=api)", "no weights"]),
         ([full, "--to", to], [f"model.path={full} holds no config.json"]),
@@ -189,7 +203,21 @@ def test_what_cannot_be_exported_is_one_line_and_nothing_is_left(
     monkeypatch.setattr(directory, "TOLERANCE", 0.0)
     monkeypatch.setattr(directory, "difference", lambda *_: 1e-3)
     assert_one_line(exported(str(run), "--to", str(to)), "does not embed as the encoder", "the largest difference is 1.0e-03")
-    assert {path.name for path in tmp_path.iterdir()} == {"full", "bare", "api"}
+    assert {path.name for path in tmp_path.iterdir()} == {"full", "bare", "api", "here"}
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_left(
+    run: Path, exported: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SafetensorError(Exception):
+        """safetensors' own, which is no OSError."""
+
+    def fill(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(directory, "save_file", fill)
+    assert_one_line(exported(str(run), "--to", str(tmp_path / "out")), "a file cannot be written: the disk is full")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_sentence_transformers_the_directory_is_read_back(

@@ -150,6 +150,15 @@ def test_a_person_is_asked_until_nothing_is_answered(
     assert [json.loads(line)["query"] for line in out.splitlines()] == ["river", "castle"]
 
 
+def test_languages_may_be_spaced_and_no_terminal_obeys_them(encoder: Hashed, ask: Ask, tmp_path: Path) -> None:
+    corpus = write_json(tmp_path / "corpus.jsonl", [*passages(9), {"text": "river", "language": "\x1b[2J"}])
+    code, out, err = ask(corpus, "--json", "--query", "river", "--language", "de, en")
+    assert code == 0, err
+    assert {hit["language"] for hit in hits(out)} == {"de", "en"}
+    assert "\\x1b[2J" in err
+    assert "\x1b" not in err
+
+
 def test_every_form_of_a_corpus(encoder: Hashed, ask: Ask, tmp_path: Path) -> None:
     rows = passages(6)
 
@@ -253,6 +262,8 @@ def test_bad_input_is_one_line(encoder: Hashed, ask: Ask, tmp_path: Path, monkey
         "--language='xx' is unknown; expected one of: de, en, th": (good, "--language", "de,xx"),
         "no passage says its language": (file("plain.txt", "a\n"), "--language", "de"),
         "--top=0; expected 1 or more": (good, "--top", "0"),
+        "--query: 2 of 3 questions are empty; expected text": (good, "--query", "", " "),
+        "--language='' is unknown": (good, "--language", ""),
         "--index=": (good, "--index", str(good)),
     }
     for expected, arguments in cases.items():

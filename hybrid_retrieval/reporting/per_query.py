@@ -78,7 +78,7 @@ class PerQuery:
         Raises:
             InputError: a query is twice in a run.
         """
-        rows = self.table[(self.table.benchmark == benchmark) & (self.table.setting == setting) & np.isfinite(self.table[name])]
+        rows = self._rows(benchmark, setting, name)
         if rows.empty:
             return None
         try:
@@ -99,6 +99,16 @@ class PerQuery:
         clusters = np.asarray(pd.factorize(cluster_of.reindex(wide.index[asked]))[0], np.int64)
         languages = [(pairs[pair][0], pairs[pair][1] or None) for pair in kept.tolist()]
         return CommonQuestions(common, clusters, languages, int(present.any(axis=0).sum() - in_all.sum()))
+
+    def lacking(self, benchmark: str, setting: str, name: str) -> list[str]:
+        """The language pairs that some runs have values of a measure for and others do not."""
+        runs = self._rows(benchmark, setting, name).groupby(PAIR)[RUN].nunique()
+        return ["-".join(filter(None, pair)) for pair in runs.index[runs < self.runs]]
+
+    def _rows(self, benchmark: str, setting: str, name: str) -> pd.DataFrame:
+        """Those with a value of a measure."""
+        of = (self.table.benchmark == benchmark) & (self.table.setting == setting)
+        return self.table[of & np.isfinite(self.table[name])]
 
 
 def check_values(path: Path) -> None:

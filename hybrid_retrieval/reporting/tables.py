@@ -6,9 +6,9 @@ import math
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hybrid_retrieval.evaluation.figures import SEEN
 from hybrid_retrieval.evaluation.measures import BYTES, MICRO, POOLED, SETTINGS, TIES, Measure, measure
@@ -256,23 +256,56 @@ def markdown(table: Table) -> str:
 
 
 def show(screen: Console, *tables: Table) -> None:
-    """Print tables and their notes."""
+    """Print tables and their notes; one that is wider than the screen in parts."""
     for table in tables:
-        screen.print(rich_table(table))
+        for part in _parts(screen, table):
+            screen.print(rich_table(part))
         for note in table.notes:
             screen.print(note, markup=False, soft_wrap=True)
 
 
+def _parts(screen: Console, table: Table) -> Iterator[Table]:
+    """The table with as many of its columns as fit, one at least; then with those that are left, beside its first of text."""
+    every = list(range(len(table.columns)))
+    texts = next((index for index in every if table.columns[index].digits is not None), 0)
+    count = len(every)
+    while count > texts + 1 and _narrowest(screen, _chosen(table, every[:count])) > screen.width:
+        count -= 1
+    yield _chosen(table, every[:count])
+    if count < len(every):
+        yield from _parts(screen, replace(_chosen(table, [*every[:texts], *every[count:]]), title=""))
+
+
+def _chosen(table: Table, columns: Sequence[int]) -> Table:
+    """The table with some of its columns."""
+
+    def of(row: Row) -> Row:
+        best = frozenset(place for place, index in enumerate(columns) if index in row.best)
+        return replace(row, values=[row.values[index] for index in columns], best=best)
+
+    return replace(table, columns=[table.columns[index] for index in columns], rows=[*map(of, table.rows)])
+
+
+def _narrowest(screen: Console, table: Table) -> int:
+    """Columns of a terminal in which no figure is cut off."""
+    from rich.measure import Measurement
+
+    return Measurement.get(screen, screen.options.update(max_width=sys.maxsize), rich_table(table)).minimum
+
+
 def rich_table(table: Table) -> RichTable:
     """For the terminal: names of columns on two lines, so that eight figures fit in 100 columns."""
+    from rich.cells import cell_len
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
+    shown = RichTable(title=escape(table.title) or None, title_justify="left", title_style="bold")
     shown.add_column(escape(table.corner), overflow="fold")
-    for column in table.columns:
-        name = escape(column.name.replace(" ", "\n"))
-        shown.add_column(name, justify="left" if column.digits is None else "right", no_wrap=True)
+    for index, column in enumerate(table.columns):
+        name = column.name.replace(" ", "\n")
+        whole = max(map(cell_len, (*name.split("\n"), *(cells[index].text for _, cells in table.cells()))))
+        side: Literal["left", "right"] = "left" if column.digits is None else "right"
+        shown.add_column(escape(name), justify=side, no_wrap=True, min_width=whole)
     before = ""
     for row, cells in table.cells():
         if row.section != before:

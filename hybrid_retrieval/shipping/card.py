@@ -83,12 +83,13 @@ class Scored:
     notes: Sequence[str]
 
 
-def model_card(run: Path, name: str | None = None, licence: str | None = None) -> str:
+def model_card(run: Path, name: str | None = None, licence: str | None = None, differs: str | None = None) -> str:
     """The card of a run directory: the hub's front matter, and what a reader has to know.
 
     Args:
         name: of the model, on the hub ``owner/name``.
         licence: of the weights, which no file of a run states.
+        differs: in what the model is not the one that the run measured; its figures are then no results of the front matter.
 
     Raises:
         InputError: `run` is not a run directory, or a file of it is not as it was written.
@@ -98,8 +99,8 @@ def model_card(run: Path, name: str | None = None, licence: str | None = None) -
 
     opened, shown = _opened(run), None if name is None else public(printable(name))
     with reading(f"{run} cannot be described", whole=True):
-        facts = _facts(opened, shown, licence)
-        front = _front_matter(opened, shown, licence)
+        facts = _facts(opened, shown, licence) | {"differs": differs}
+        front = _front_matter(opened, shown, licence, scored=differs is None)
         environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, finalize=_escape)
         environment.trim_blocks = environment.lstrip_blocks = True
         environment.filters["block"] = _block
@@ -107,10 +108,13 @@ def model_card(run: Path, name: str | None = None, licence: str | None = None) -
     return str(ModelCard(f"---\n{front.to_yaml()}\n---\n\n{text}"))
 
 
-def write_card(run: Path, directory: Path, name: str | None = None, licence: str | None = None) -> list[Path]:
-    """``README.md`` and, beside it, ``results/`` in mteb's form; the files."""
-    files = {directory / CARD: model_card(run, name, licence)}
-    files |= {directory / RESULTS / file: json.dumps(one, indent=2) for file, one in mteb_results(run, name).items()}
+def write_card(
+    run: Path, directory: Path, name: str | None = None, licence: str | None = None, differs: str | None = None
+) -> list[Path]:
+    """``README.md`` and, beside it, ``results/`` in mteb's form, unless the model `differs`; the files."""
+    files = {directory / CARD: model_card(run, name, licence, differs)}
+    results = mteb_results(run, name) if differs is None else {}
+    files |= {directory / RESULTS / file: json.dumps(one, indent=2) for file, one in results.items()}
     for path in files:
         path.parent.mkdir(parents=True, exist_ok=True)
     return [write_text(path, text) for path, text in files.items()]
@@ -215,10 +219,11 @@ def _opened(run: Path) -> RunDirectory:
 def _facts(run: RunDirectory, name: str | None, licence: str | None) -> dict[str, Any]:
     """What the template shows."""
     composition, audit = BatchComposition.read(run.path), _audit(run)
+    place = f"model.name={name}" if name and "/" in name else f"model.path={name or 'DIRECTORY'}"
     return {
         "title": name or run.title,
         "usage": USAGE.format(name=json.dumps(name or "DIRECTORY", ensure_ascii=False)),
-        "evaluate": shlex.join(["hybrid-retrieval", "evaluate", "model=published", f"model.name={name or 'DIRECTORY'}"]),
+        "evaluate": shlex.join(["hybrid-retrieval", "evaluate", "model=published", place]),
         "system": run.title,
         "licence": licence or NOT_STATED,
         "languages": _languages_in_words(run),
@@ -239,22 +244,22 @@ def _facts(run: RunDirectory, name: str | None, licence: str | None) -> dict[str
     }
 
 
-def _front_matter(run: RunDirectory, name: str | None, licence: str | None) -> Any:
+def _front_matter(run: RunDirectory, name: str | None, licence: str | None, scored: bool) -> Any:
     """As huggingface_hub makes it, which checks the results too."""
     from huggingface_hub import ModelCardData
 
     languages = dict.fromkeys(tag.partition("-")[0] for tag in map(bcp47, _trained_on(run)) if tag)
-    names = [str(one["hub"] if one.get("hub") else one["name"]) for one in _data(run)]
+    hub = [str(one["hub"]) for one in _data(run) if one.get("hub")]
     return ModelCardData(
         language=list(languages) or None,
         license=licence or UNKNOWN,
         library_name=LIBRARY,
         pipeline_tag=PIPELINE,
         tags=[*TAGS, *(["multilingual"] if len(languages) > 1 else [])],
-        datasets=[one for one in names if HUB_NAME.fullmatch(one)] or None,
+        datasets=[one for one in hub if HUB_NAME.fullmatch(one)] or None,
         base_model=_base(run),
         model_name=name or printable(run.title),
-        eval_results=list(_eval_results(run)) or None,
+        eval_results=(list(_eval_results(run)) or None) if scored else None,
         training_datasets=[printable(str(one["name"])) for one in _data(run)] or None,
     )
 

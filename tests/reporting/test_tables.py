@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from hybrid_retrieval.evaluation.figures import Figure, Figures
 from hybrid_retrieval.evaluation.measures import measure
@@ -25,6 +27,7 @@ from hybrid_retrieval.reporting.tables import (
     p_value,
     rich_table,
     run_table,
+    show,
 )
 from hybrid_retrieval.reporting.tables import number as shown_number
 from tests.reporting.fake_runs import write_figures
@@ -137,6 +140,20 @@ def test_the_comparison_fits_a_hundred_columns(make_run: Make, tmp_path: Path) -
     with screen.capture() as captured:
         screen.print(rich_table(comparison_table(label_runs(find_runs(tmp_path / "sweep")), "help_r")))
     assert max(map(len, captured.get().splitlines())) <= 100
+
+
+def test_a_table_that_is_wider_than_the_terminal_comes_in_parts_with_whole_figures() -> None:
+    columns = [Column("Measure", None), *(Column(f"Figure {number}") for number in range(12))]
+    rows = [Row("hybrid of a long name", ["mAP", *(number / 7 for number in range(12))], best=frozenset({12}))]
+    screen = Console(width=50, highlight=False, force_terminal=False)
+    with screen.capture() as captured:
+        show(screen, Table("title", "Run", columns, rows, ["a note"]))
+    lines = captured.get().splitlines()
+    assert max(map(len, lines[:-1])) <= 50
+    assert [line.strip() for line in lines[:: len(lines) - 1]] == ["title", "a note"]
+    words = captured.get().split()
+    assert [word for word in words if re.fullmatch(r"\d\.\d+", word)] == [f"{number / 7:.4f}" for number in range(12)]
+    assert words.count("Measure") == words.count("Run") == words.count("mAP") > 1
 
 
 def with_baseline(path: Path, shift: float) -> Path:

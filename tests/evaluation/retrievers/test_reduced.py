@@ -11,7 +11,7 @@ import pytest
 from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.evaluation.protocol import evaluate
 from hybrid_retrieval.evaluation.retrievers.dense import Dense
-from hybrid_retrieval.evaluation.retrievers.reduced import reductions
+from hybrid_retrieval.evaluation.retrievers.reduced import Truncated, reductions
 from hybrid_retrieval.evaluation.scoring.embeddings import EmbeddingStore
 
 DIMENSIONS = 20
@@ -74,6 +74,13 @@ def test_scores_and_measures_are_those_of_brute_force(make_collection, name: str
         for language in np.unique(collection.queries.language[list(first)])
     ]
     assert result.metrics["random/multilingual/mrr"] == pytest.approx(np.mean(by_language), abs=1e-9)
+
+
+def test_a_text_without_an_embedding_does_not_keep_the_others_from_unit_length() -> None:
+    rows = Counting().encode("abcd", "passage")
+    rows[1] = 0
+    change, _ = Truncated(7).changes(rows, rows)
+    np.testing.assert_allclose(np.linalg.norm(change(rows), axis=1), [1, 0, 1, 1], atol=1e-6)
 
 
 def test_nothing_is_encoded_again(make_collection, tmp_path: Path) -> None:
