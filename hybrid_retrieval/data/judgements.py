@@ -71,9 +71,9 @@ class PairsFromJudgements:
     dropped: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.validation_share + self.test_share >= 1:
+        if self.validation_share + self.test_share > 1:
             said = f"dataset.validation_share={self.validation_share} and dataset.test_share={self.test_share}"
-            raise InputError(f"{said} leave nothing to train on; expected less than 1 together")
+            raise InputError(f"{said} are more than 1 together")
 
     def finish(self, writer: PairsWriter, judged: Judgements, same_id: Ints, meta: Mapping[str, Any]) -> None:
         """Group the passages and write the edges.

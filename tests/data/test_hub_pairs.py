@@ -448,8 +448,8 @@ WRONG = {
         r"dataset\.files=.* matches no file of dataset\.validation_split='dv' in dataset\.path=",
     ),
     "shares": (
-        {"validation_share": 0.5, "test_share": 0.5},
-        r"dataset\.validation_share=0\.5 and .* leave nothing to train on",
+        {"validation_share": 0.5, "test_share": 0.6},
+        r"dataset\.validation_share=0\.5 and .* are more than 1 together",
     ),
     "a language without rows": (
         {"records": [{**PAIRS[0], "lang": "de"}], "language": None, "languages": ["de", "fr"]},
