@@ -588,6 +588,20 @@ PUBLISHED: dict[str, tuple[dict[str, bytes], dict[str, Any], set[Edge]]] = {
         {},
         {edge("one?", "first")},
     ),
+    "squad": (
+        {
+            "README.md": card("plain_text"),
+            "plain_text/train-00000-of-00001.parquet": parquet(
+                [
+                    {"id": str(number), "title": "T", "context": "first", "question": question, "answers": {"text": ["f"]}}
+                    for number, question in enumerate(("one?", "two?"))
+                ]
+            ),
+            "plain_text/validation-00000-of-00001.parquet": b"not read",
+        },
+        {},
+        {edge("one?", "T first"), edge("two?", "T first")},
+    ),
     "miracl": (
         {
             "README.md": card("de-triplet", "de-triplet-all", "sw-triplet"),
