@@ -19,8 +19,10 @@ from hybrid_retrieval.command import hydra_command
 from hybrid_retrieval.errors import InputError, printable
 from hybrid_retrieval.files import CHECKSUMS, read_recorded, record_text, recorded
 from hybrid_retrieval.reporting.tables import number
-from hybrid_retrieval.shipping.card import bcp47, model_card, mteb_results, public, write_card
+from hybrid_retrieval.shipping.card import model_card, write_card
 from hybrid_retrieval.shipping.command_line import command_line, composed, overrides
+from hybrid_retrieval.shipping.mteb_results import mteb_results
+from hybrid_retrieval.shipping.public import bcp47, public
 from tests.conftest import SMALL
 
 EVIL = "a|b`c`*d* [e](http://f) <img src=x> \x1b[31m\n---\n# g_h_ 'i' \"j\" ${k} {{ l }}"

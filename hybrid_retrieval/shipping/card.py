@@ -1,7 +1,7 @@
-"""The model card of a run, every figure of it from the run's own files, and its results in mteb's form.
+"""The model card of a run, every figure of it from the run's own files.
 
-Text from outside (names, paths, languages) comes in at one place, `_opened`, which takes folders and passwords out of it, and
-goes out at one place, the template's `_escape`, so that none of it is Markdown.
+Text from outside (names, paths, languages) comes in at one place, `open_public`, which takes folders and passwords out of it,
+and goes out at one place, the template's `_escape`, so that none of it is Markdown.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hybrid_retrieval.errors import InputError, escaped, printable, reading
-from hybrid_retrieval.evaluation.benchmarks.belebele import language_and_script
-from hybrid_retrieval.evaluation.figures import SEEN, Figure, Figures
+from hybrid_retrieval.errors import escaped, printable, reading
+from hybrid_retrieval.evaluation.figures import SEEN, Figure
 from hybrid_retrieval.evaluation.measures import POOLED, SETTINGS, Measure
 from hybrid_retrieval.files import read_recorded, write_text
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
@@ -27,19 +26,24 @@ from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.run_report import SENTENCES
 from hybrid_retrieval.reporting.tables import number, retrieval_measures, run_table
 from hybrid_retrieval.shipping.command_line import command_line
+from hybrid_retrieval.shipping.mteb_results import mteb_results
+from hybrid_retrieval.shipping.public import (
+    HUB_NAME,
+    UNKNOWN,
+    base_of,
+    bcp47,
+    benchmarks_of,
+    data_of,
+    open_public,
+    public,
+    trained_on,
+)
 
-CARD, RESULTS, META = "README.md", "results", "model_meta.json"
+CARD, RESULTS = "README.md", "results"
 AUDIT = "audit.json"
 NOT_STATED = "not stated"
-UNKNOWN = "unknown"
-"""The hub's word for a licence that is not stated."""
 LIBRARY, PIPELINE = "sentence-transformers", "sentence-similarity"
 TAGS = (LIBRARY, PIPELINE, "feature-extraction", "information-retrieval", "hybrid-retrieval")
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-"""Of a model or a data set."""
-BCP_47 = re.compile(r"(?P<language>[a-z]{2,3})(?:[_-](?P<script>[a-z]{4}))?(?:[_-](?P<region>[a-z]{2}|\d{3}))?", re.IGNORECASE)
-URL = re.compile(r"(\w[\w+.-]*://)(?:[^\s/@]*@)?([^\s?#]*)(?:[?#]\S*)?")
-"""With its account and its query, which are left out."""
 MARKS = re.compile(r"([\\`*\[\]<>|~#&!$]|(?<!\w)_|_(?!\w))")
 """What Markdown takes for more than text, wherever in a line."""
 REVISIONS = ("revision", "version", "state")
@@ -97,7 +101,7 @@ def model_card(run: Path, name: str | None = None, licence: str | None = None, d
     from huggingface_hub import ModelCard
     from jinja2 import Environment, FileSystemLoader
 
-    opened, shown = _opened(run), None if name is None else public(printable(name))
+    opened, shown = open_public(run), None if name is None else public(printable(name))
     with reading(f"{run} cannot be described", whole=True):
         facts = _facts(opened, shown, licence) | {"differs": differs}
         front = _front_matter(opened, shown, licence, scored=differs is None)
@@ -120,102 +124,6 @@ def write_card(
     return [write_text(path, text) for path, text in files.items()]
 
 
-def mteb_results(run: Path, name: str | None = None) -> dict[str, dict[str, Any]]:
-    """By file name, mteb's ``TaskResult`` of each setting of each benchmark, and its ``ModelMeta``.
-
-    Tasks are called as `hybrid_retrieval.interop.mteb_task` calls them, and so are their subsets.
-    """
-    opened = _opened(run)
-    with reading(f"{run} cannot be described", whole=True):
-        languages = [language_and_script(language) for language in _trained_on(opened)]
-        return _task_results(opened) | {META: _model_meta(opened, name, [one for one in languages if one])}
-
-
-def _task_results(opened: RunDirectory) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for benchmark in opened.benchmarks:
-        for setting in SETTINGS:
-            scores = _subsets(opened, benchmark, setting)
-            if scores:
-                task = f"{benchmark}_{setting}"
-                origin = _benchmarks(opened).get(benchmark, {})
-                found[re.sub(r"[^\w.-]", "_", task) + ".json"] = {
-                    "dataset_revision": str(origin.get("fingerprint") or UNKNOWN),
-                    "task_name": task,
-                    "mteb_version": None,
-                    "scores": {str(origin.get("split") or "test"): scores},
-                    "evaluation_time": None,
-                    "kg_co2_emissions": None,
-                }
-    return found
-
-
-def _subsets(run: RunDirectory, benchmark: str, setting: str) -> list[dict[str, Any]]:
-    """The scores of a setting by language or pair, under mteb's names."""
-    measures = [one for one in retrieval_measures([run], benchmark) if setting in one.settings]
-    by_subset: dict[str, dict[str, Any]] = {}
-    for one in measures:
-        for languages, figure in run.figures.by_languages(benchmark, setting, one.name).items():
-            names = dict.fromkeys(name for name in (figure.query_language, figure.corpus_language) if name)
-            subset = by_subset.setdefault(languages, {"hf_subset": languages, "languages": [*map(_mteb_language, names)]})
-            subset.setdefault("main_score", figure.value)
-            subset[one.name.replace("@", "_at_")] = figure.value
-    return list(by_subset.values())
-
-
-def _mteb_language(name: str) -> str:
-    return language_and_script(name) or "und-Zyyy"
-
-
-def _model_meta(run: RunDirectory, name: str | None, languages: Languages) -> dict[str, Any]:
-    open_ = ("loader", "revision", "release_date", "n_parameters", "memory_usage_mb", "max_tokens", "embed_dim", "license")
-    return {
-        **dict.fromkeys((*open_, "open_weights", "public_training_code", "public_training_data", "similarity_fn_name")),
-        "name": name if name and "/" in name else None,
-        "languages": list(languages) or None,
-        "framework": ["Sentence Transformers"],
-        "use_instructions": bool(run.setting("model", "query_prefix", str) or run.setting("model", "passage_prefix", str)),
-        "training_datasets": [one["name"] for one in _data(run)] or None,
-        "adapted_from": _base(run),
-    }
-
-
-def public(value: Any) -> Any:
-    """A plain value without what is of one machine or person: of paths the last part, of URLs neither account nor query."""
-    if isinstance(value, Mapping):
-        return {str(key): public(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [public(inner) for inner in value]
-    if not isinstance(value, str):
-        return value
-    if re.match(r"file:|[/~\\]|[A-Za-z]:[/\\]|\.\.", value):
-        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
-    return URL.sub(r"\1\2", value)
-
-
-def bcp47(language: str) -> str | None:
-    """A language as BCP 47 writes it, ``pt-BR`` of ``pt_br``; None where it is no such tag."""
-    found = BCP_47.fullmatch(language)
-    if not found:
-        return None
-    script, region = found["script"], found["region"]
-    return "-".join([found["language"].lower(), *([script.title()] if script else []), *([region.upper()] if region else [])])
-
-
-def _opened(run: Path) -> RunDirectory:
-    """A run directory whose figures are those of ``metrics.json``, and whose text may be published."""
-    opened = RunDirectory.open(run)
-
-    def stated(one: Figure) -> Figure:
-        value, low, high = (opened.metrics.get(f"{one.key}{end}") for end in ("", ".low", ".high"))
-        if value is None:
-            raise InputError(f"{run / 'metrics.json'} lacks {one.key}, which figures.parquet has: they are of two evaluations")
-        return dataclasses.replace(one, value=value, low=low, high=high)
-
-    figures = Figures(tuple(map(stated, opened.figures)))
-    return dataclasses.replace(opened, figures=figures, config=public(opened.config), environment=public(opened.environment))
-
-
 def _facts(run: RunDirectory, name: str | None, licence: str | None) -> dict[str, Any]:
     """What the template shows."""
     composition, audit = BatchComposition.read(run.path), _audit(run)
@@ -227,11 +135,11 @@ def _facts(run: RunDirectory, name: str | None, licence: str | None) -> dict[str
         "system": run.title,
         "licence": licence or NOT_STATED,
         "languages": _languages_in_words(run),
-        "base": _base(run) or (run.config.get("model") or {}).get("path"),
+        "base": base_of(run) or (run.config.get("model") or {}).get("path"),
         "training": _training(run),
         "drawn": composition and _drawn(composition),
-        "data": [_origin(one) | {"licence": str(one.get("license") or NOT_STATED)} for one in _data(run)],
-        "benchmarks": [_origin({"name": key, **one}) for key, one in _benchmarks(run).items()],
+        "data": [_origin(one) | {"licence": str(one.get("license") or NOT_STATED)} for one in data_of(run)],
+        "benchmarks": [_origin({"name": key, **one}) for key, one in benchmarks_of(run).items()],
         "provenance": {key: run.environment[key] for key in ("data", "benchmarks") if run.environment.get(key)},
         "audit": audit and _audited(audit),
         "audit_limits": audit,
@@ -248,8 +156,8 @@ def _front_matter(run: RunDirectory, name: str | None, licence: str | None, scor
     """As huggingface_hub makes it, which checks the results too."""
     from huggingface_hub import ModelCardData
 
-    languages = dict.fromkeys(tag.partition("-")[0] for tag in map(bcp47, _trained_on(run)) if tag)
-    hub = [str(one["hub"]) for one in _data(run) if one.get("hub")]
+    languages = dict.fromkeys(tag.partition("-")[0] for tag in map(bcp47, trained_on(run)) if tag)
+    hub = [str(one["hub"]) for one in data_of(run) if one.get("hub")]
     return ModelCardData(
         language=list(languages) or None,
         license=licence or UNKNOWN,
@@ -257,10 +165,10 @@ def _front_matter(run: RunDirectory, name: str | None, licence: str | None, scor
         pipeline_tag=PIPELINE,
         tags=[*TAGS, *(["multilingual"] if len(languages) > 1 else [])],
         datasets=[one for one in hub if HUB_NAME.fullmatch(one)] or None,
-        base_model=_base(run),
+        base_model=base_of(run),
         model_name=name or printable(run.title),
         eval_results=(list(_eval_results(run)) or None) if scored else None,
-        training_datasets=[printable(str(one["name"])) for one in _data(run)] or None,
+        training_datasets=[printable(str(one["name"])) for one in data_of(run)] or None,
     )
 
 
@@ -269,7 +177,7 @@ def _eval_results(run: RunDirectory) -> Iterator[Any]:
     from huggingface_hub import EvalResult
 
     for benchmark in run.benchmarks:
-        origin, shown = _benchmarks(run).get(benchmark, {}), printable(benchmark)
+        origin, shown = benchmarks_of(run).get(benchmark, {}), printable(benchmark)
         for setting, short in SETTINGS.items():
             for one in retrieval_measures([run], benchmark):
                 if figure := run.figures.get(benchmark, setting, one.name):
@@ -289,32 +197,8 @@ def _eval_results(run: RunDirectory) -> Iterator[Any]:
                     )
 
 
-def _data(run: RunDirectory) -> list[dict[str, Any]]:
-    """What environment.json says of each training set."""
-    return [one for one in run.environment.get("data") or [] if isinstance(one, dict) and "name" in one]
-
-
-def _benchmarks(run: RunDirectory) -> dict[str, dict[str, Any]]:
-    """And of each benchmark."""
-    found = run.environment.get("benchmarks") or {}
-    return {name: one for name, one in found.items() if isinstance(one, dict)}
-
-
-def _base(run: RunDirectory) -> str | None:
-    """The published model that training began with, by its name on the hub."""
-    model = run.config.get("model") or {}
-    named = model.get("name")
-    return named if isinstance(named, str) and not model.get("path") and HUB_NAME.fullmatch(named) and "/" in named else None
-
-
-def _trained_on(run: RunDirectory) -> list[str]:
-    """The languages of the pairs that were drawn."""
-    composition = BatchComposition.read(run.path)
-    return [] if composition is None else [str(name) for name in composition.pairs.index]
-
-
 def _languages_in_words(run: RunDirectory) -> list[str]:
-    names = {name: bcp47(name) for name in _trained_on(run)}
+    names = {name: bcp47(name) for name in trained_on(run)}
     return [tag or f"{name} (no code of BCP 47)" for name, tag in names.items()]
 
 
@@ -460,14 +344,14 @@ def _limits(run: RunDirectory, audit: Mapping[str, Any] | None) -> Iterator[str]
     for benchmark in run.benchmarks:
         if never := run.figures.never_seen(benchmark):
             yield f"Languages of {benchmark} that were never trained on: {', '.join(never)}."
-    if audit and not (_base(run) or (run.config.get("model") or {}).get("path")):
+    if audit and not (base_of(run) or (run.config.get("model") or {}).get("path")):
         texts = sum(int(part["texts"]) for part in audit.get("training") or ())
         yield f"No pretrained weights: all that the model knows, it knows from {texts:,} training texts."
     lengths = [(run.config.get("model") or {}).get(f"max_{side}_length") for side in ("query", "passage")]
     if None not in lengths:
         yield f"Trained and measured on texts that were cut off at {lengths[0]} tokens (queries) and {lengths[1]} (passages)."
     scored = {one.query_language for one in run.figures} | {one.corpus_language for one in run.figures}
-    if unmeasured := [name for name in _trained_on(run) if name not in scored]:
+    if unmeasured := [name for name in trained_on(run) if name not in scored]:
         yield f"Trained on and not measured: {', '.join(unmeasured)}."
     if absent := [name for name in run.config.get("benchmark") or {} if name not in run.benchmarks]:
         yield f"Chosen and not measured, for the data was not at hand: {', '.join(absent)}."
