@@ -70,7 +70,8 @@ def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, 
     seen = None
     facts: dict[str, Any] = {"benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()}}
     if trained:
-        from hybrid_retrieval.training.checkpoint import checkpoint_path, trained_on
+        from hybrid_retrieval.models.checkpoint import checkpoint_path
+        from hybrid_retrieval.training.checkpoint import trained_on
 
         seen = trained_on(trained, saved.get("model"))
         facts["checkpoint"] = str(checkpoint_path(trained, evaluation.checkpoint))
@@ -134,7 +135,7 @@ def encoder_to_score(trained: Path | None, config: EvaluateConfig) -> Encoder | 
     """The encoder to score, where it is best used; None for retrievers alone."""
     from torch import nn
 
-    from hybrid_retrieval.training.checkpoint import load_encoder, scoring_device
+    from hybrid_retrieval.models.checkpoint import load_encoder, scoring_device
 
     if trained is not None:
         return load_encoder(trained, config.evaluation.checkpoint, config.strict)

@@ -112,8 +112,8 @@ def export(
 def _encoder(run: Path, which: str, saved: dict[str, Any]) -> BiEncoder:
     """The encoder of a run directory or of a model directory."""
     from hybrid_retrieval.config import PathsConfig
+    from hybrid_retrieval.models.checkpoint import load_encoder
     from hybrid_retrieval.models.published import PublishedModel
-    from hybrid_retrieval.training.checkpoint import load_encoder
 
     if not saved:
         return PublishedModel(PathsConfig(), path=str(run)).load()
@@ -129,7 +129,7 @@ def _differs(run: Path, which: str, saved: dict[str, Any], all_: int, dimensions
     """In what an export is not the encoder that its run measured."""
     if not is_run(run):
         return None
-    from hybrid_retrieval.training.checkpoint import checkpoint_path
+    from hybrid_retrieval.models.checkpoint import checkpoint_path
 
     found = []
     measured = (saved.get("evaluation") or {}).get("checkpoint") or "best"

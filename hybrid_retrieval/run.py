@@ -175,9 +175,10 @@ def run(
 
     from hybrid_retrieval import benchmarking, run_record
     from hybrid_retrieval.audit import audit
+    from hybrid_retrieval.models.checkpoint import load_encoder, read_checkpoint
     from hybrid_retrieval.training import fit, ranks
     from hybrid_retrieval.training.callbacks import Publish
-    from hybrid_retrieval.training.checkpoint import check_checkpoint, load_encoder, read_checkpoint, trained_on
+    from hybrid_retrieval.training.checkpoint import check_checkpoint, trained_on
 
     state = run_record.run_state(run_dir, job) if first else run_record.state_of(run_dir)
     if state == "finished":

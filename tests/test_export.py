@@ -16,10 +16,10 @@ import torch
 import yaml
 
 from hybrid_retrieval import export
+from hybrid_retrieval.models.checkpoint import load_encoder
 from hybrid_retrieval.models.encoder import Role
 from hybrid_retrieval.models.tokenization import train_unigram
 from hybrid_retrieval.shipping import directory
-from hybrid_retrieval.training.checkpoint import load_encoder
 from tests.command_output import assert_one_line
 from tests.conftest import SMALL, Command
 from tests.models.small_models import SENTENCES, TEXTS, byte_pairs, write_decoder, write_tokenizer, xlmr

@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "command": {"errors", "config"},
     "mining": FOUNDATION | {"run_record", "data", "models", "evaluation", "training", "evaluate"},
     "prepare": FOUNDATION | {"command", "data", "mining"},
-    "run": FOUNDATION | {"command", "run_record", "audit", "benchmarking", "training", "reporting"},
+    "run": FOUNDATION | {"command", "run_record", "audit", "benchmarking", "models", "training", "reporting"},
     "evaluate": FOUNDATION | {"command", "run_record", "data", "models", "benchmarking", "training", "reporting"},
     "search": FOUNDATION | {"command", "run_record", "evaluate", "evaluation", "models", "reporting"},
     "report": {"errors", "config", "command", "reporting"},

@@ -15,8 +15,8 @@ from mteb.similarity_functions import dot_score, pairwise_dot_score
 from mteb.types import PromptType
 
 from hybrid_retrieval.evaluation.scoring.embeddings import EmbeddingStore, Fingerprinted
+from hybrid_retrieval.models.checkpoint import load_encoder
 from hybrid_retrieval.models.encoder import BiEncoder, Encoder, Role
-from hybrid_retrieval.training.checkpoint import load_encoder
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata

@@ -301,15 +301,15 @@ def loaded_judge(second: Filter, config: MineConfig) -> Any:
     if second.cross_encoder is None:
         return None
     from hybrid_retrieval.mining.cross_encoder import CrossEncoder
-    from hybrid_retrieval.training.checkpoint import scoring_device
+    from hybrid_retrieval.models.checkpoint import scoring_device
 
     return CrossEncoder(second.cross_encoder, "filter.cross_encoder", scoring_device())
 
 
 def trained(run: str, key: str, strict: bool) -> Any:
     """The encoder of a run."""
+    from hybrid_retrieval.models.checkpoint import load_encoder
     from hybrid_retrieval.run_record import CONFIG
-    from hybrid_retrieval.training.checkpoint import load_encoder
 
     folder = Path(run).expanduser()
     if not (folder / CONFIG).exists():
@@ -322,7 +322,7 @@ def published(node: Mapping[str, Any], config: MineConfig) -> Any:
     from torch import nn
 
     from hybrid_retrieval.evaluate import published_encoder
-    from hybrid_retrieval.training.checkpoint import scoring_device
+    from hybrid_retrieval.models.checkpoint import scoring_device
 
     encoder = published_encoder(node, config.paths, config.strict)
     return encoder.to(scoring_device()) if isinstance(encoder, nn.Module) else encoder

@@ -46,7 +46,7 @@ class ScoreConfig:
 def main(composed: DictConfig) -> None:
     """Score, or go on where a killed process was."""
     from hybrid_retrieval.mining.cross_encoder import CrossEncoder
-    from hybrid_retrieval.training.checkpoint import scoring_device
+    from hybrid_retrieval.models.checkpoint import scoring_device
 
     plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     plain["paths"] = construct(PathsConfig, plain["paths"], "paths")

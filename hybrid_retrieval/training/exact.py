@@ -33,7 +33,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from hybrid_retrieval.config import LARGEST, Count, NotNegative, Number, Processes, Range, check
 from hybrid_retrieval.errors import InputError, Terminated, choice, end_with_parent, exit_on_sigterm, nearest
 from hybrid_retrieval.files import recorded
-from hybrid_retrieval.training.checkpoint import LAST
+from hybrid_retrieval.models.checkpoint import LAST
 from hybrid_retrieval.training.strategies import STRATEGIES, Replicas, Shards
 
 REFUSED = {

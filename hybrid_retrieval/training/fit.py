@@ -23,13 +23,13 @@ from hybrid_retrieval.config import JobConfig, TrainingConfig, build, check, con
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError, first_line
 from hybrid_retrieval.losses.loss import EmbeddedPairs, InBatchLoss, Loss
+from hybrid_retrieval.models.checkpoint import scoring_device
 from hybrid_retrieval.models.encoder import CHUNK_TOKENS, BiEncoder, Model
 from hybrid_retrieval.sampling.composer import Composer, HybridBatches
 from hybrid_retrieval.sampling.manifest import Manifest
 from hybrid_retrieval.sampling.ratio import always
 from hybrid_retrieval.sampling.sampler import Sampler
 from hybrid_retrieval.training.callbacks import BatchManifest, Clock, Publish
-from hybrid_retrieval.training.checkpoint import scoring_device
 from hybrid_retrieval.training.collate import PairBatch
 from hybrid_retrieval.training.datamodule import HybridDataModule
 from hybrid_retrieval.training.exact import LastCheckpoint, check_trainer, ended, trainer_arguments

@@ -22,9 +22,9 @@ from hybrid_retrieval.data.parallel import Ints, ParallelPairs, TextTable
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.scoring.embeddings import ROWS, EmbeddingStore
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors
+from hybrid_retrieval.models.checkpoint import checkpoint_path, load_encoder, scoring_device
 from hybrid_retrieval.models.encoder import BiEncoder, Role
 from hybrid_retrieval.models.published import PublishedModel
-from hybrid_retrieval.training.checkpoint import checkpoint_path, load_encoder, scoring_device
 
 log = logging.getLogger(__name__)
 

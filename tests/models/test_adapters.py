@@ -15,10 +15,10 @@ from torch import nn
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.adapters import merge_adapters
+from hybrid_retrieval.models.checkpoint import load_encoder
 from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.models.kernels.dropout import Dropout
 from hybrid_retrieval.models.published import PublishedModel
-from hybrid_retrieval.training.checkpoint import load_encoder
 from hybrid_retrieval.training.module import BiEncoderModule
 from tests.models.small_models import SENTENCES, byte_pairs, load, load_decoder, random_tokens, saved_and_read, write_decoder
 

@@ -20,8 +20,8 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from hybrid_retrieval.config import JobConfig
+from hybrid_retrieval.models.checkpoint import read_checkpoint
 from hybrid_retrieval.training import fit
-from hybrid_retrieval.training.checkpoint import read_checkpoint
 from tests.conftest import RUN_DIR, command_environment
 
 Compose = Callable[..., JobConfig]

@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 from hybrid_retrieval.config import JobConfig
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.adapters import Lora, add_adapters
-from hybrid_retrieval.training.checkpoint import read_checkpoint
+from hybrid_retrieval.models.checkpoint import read_checkpoint
 from hybrid_retrieval.training.collate import PairBatch, TokenisedSet
 from hybrid_retrieval.training.engine import Engine, sum_gradients
 from hybrid_retrieval.training.fit import callbacks, prepare

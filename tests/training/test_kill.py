@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from hybrid_retrieval.errors import Terminated
-from hybrid_retrieval.training.checkpoint import read_checkpoint
+from hybrid_retrieval.models.checkpoint import read_checkpoint
 from hybrid_retrieval.training.exact import WholeFiles
 from tests.training.runs import (
     DROPOUT,

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hybrid_retrieval.files import record_text
-from hybrid_retrieval.training.checkpoint import read_checkpoint
+from hybrid_retrieval.models.checkpoint import read_checkpoint
 from tests.command_output import assert_one_line
 from tests.conftest import SMALL, Command
 from tests.training.runs import (
