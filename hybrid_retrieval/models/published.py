@@ -1,24 +1,29 @@
-"""Published encoders: any directory or hub name of sentence-transformers or transformers, used as its own files say."""
+"""Published encoders: any directory or hub name of sentence-transformers or transformers, used as its own files say.
+
+A run directory of this framework is one, too: its encoder is a start for further training.
+"""
 
 from __future__ import annotations
 
+import copy
 import logging
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer, normalizers, processors
-from torch import nn
+from torch import Tensor, nn
 
 from hybrid_retrieval.config import LARGEST, Count, PathsConfig, check, construct
 from hybrid_retrieval.errors import InputError, choice, reading
 from hybrid_retrieval.files import read_mapping
 from hybrid_retrieval.hub import Hub
+from hybrid_retrieval.models import kernels
 from hybrid_retrieval.models.adapters import Lora
+from hybrid_retrieval.models.checkpoint import load_encoder
 from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings, Model, TrainingText
-from hybrid_retrieval.models.kernels import forget_attention
 from hybrid_retrieval.models.pooling import POOLINGS
 from hybrid_retrieval.models.sentence_transformer import MODULES, Layout, read_dense, read_layout, read_table
 from hybrid_retrieval.models.static import StaticBackbone
@@ -90,13 +95,27 @@ class PublishedModel(Model):
         if not self.path:
             return Hub().model_directory(str(self.name), self.revision, ADVICE)
         local = Path(self.path).expanduser()
-        if not ((local / "config.json").exists() or (local / MODULES).exists()):
-            raise InputError(f"model.path={local} holds no config.json; expected a model directory in the published layout")
+        if not ((local / "config.json").exists() or (local / MODULES).exists() or _is_run(local)):
+            raise InputError(
+                f"model.path={local} holds no config.json; expected a directory in the published layout, or of a run"
+            )
         return local
+
+    @cached_property
+    def trained(self) -> BiEncoder | None:
+        """The encoder that training left in the directory, on the CPU, where it is a run directory of this framework."""
+        if not _is_run(self.directory):
+            return None
+        with torch.device("cpu"):
+            return load_encoder(self.directory, "best", accelerator="cpu")
 
     @cached_property
     def layout(self) -> Layout:
         """What the directory's files say."""
+        if self.trained is not None:
+            saved = asdict(self.trained.settings)
+            known = {name: saved[name] for name in (*DEFAULTS, *LENGTHS)}
+            return Layout(self.directory, known, static=isinstance(self.trained.backbone, StaticBackbone))
         return read_layout(self.directory)
 
     def tokenizer(self, training_text: TrainingText) -> Tokenizer:
@@ -105,6 +124,8 @@ class PublishedModel(Model):
     def own_tokenizer(self) -> Tokenizer:
         """The directory's tokenizer, as its encoder uses it."""
         layout = self.layout
+        if self.trained is not None:
+            return Tokenizer.from_str(self.trained.tokenizer.to_str())
         tokenizer = load_tokenizer(layout.folder)
         if layout.static:
             tokenizer.post_processor = None  # special tokens are left out
@@ -118,11 +139,11 @@ class PublishedModel(Model):
     def build(self, tokenizer: Tokenizer) -> BiEncoder:
         backbone, limit = self._backbone(tokenizer)
         with reading(f"model.path={self.directory}", whole=True):
-            settings, dense = self._settings(limit), self._dense()
-            if not dense:
+            settings, dense = self._settings(limit), self._dense(backbone.dimensions)
+            if dense is None:
                 width = self.projection if isinstance(self.projection, int) else None
                 return BiEncoder(backbone, tokenizer, EncoderSettings(**settings, projection=width))
-            weights, activation = read_dense(dense, backbone.dimensions)
+            weights, activation = dense
             width = len(weights["bias"])
             encoder = BiEncoder(backbone, tokenizer, EncoderSettings(**settings, projection=width, activation=activation))
             cast(nn.Linear, encoder.projection).load_state_dict(weights)
@@ -143,11 +164,11 @@ class PublishedModel(Model):
         if self.layout.static:
             if self.options != TransformerOptions():
                 raise InputError(f"model.path={self.directory} is a static model; expected no option of transformers for it")
-            table = read_table(self.layout.folder)
+            table = self.trained.backbone.table.weight if self.trained else read_table(self.layout.folder)
             static = StaticBackbone(*table.shape)
             static.table.load_state_dict({"weight": table})
             return static, 0
-        model = published_weights(self.layout.folder)
+        model = _copied(self.trained.backbone) if self.trained else published_weights(self.layout.folder)
         with reading(f"model.path={self.directory}", whole=True):
             backbone = TransformerBackbone(model, pad_id(tokenizer), self.options)
         return backbone, positions(backbone.model.config)
@@ -171,11 +192,31 @@ class PublishedModel(Model):
             log.info("%s, as it was saved: %s", self.directory, ", ".join(f"{key}={value!r}" for key, value in found.items()))
         return found
 
-    def _dense(self) -> tuple[Path, ...]:
-        """The folders of the directory's dense layers, as far as they are wanted."""
-        if self.projection == "published" and not self.layout.dense:
+    def _dense(self, dimensions: int) -> tuple[dict[str, Tensor], str] | None:
+        """Weight and bias of the directory's layer after pooling, and its activation, where there is one and it is wanted."""
+        if self.projection not in (None, "published"):
+            return None
+        if self.trained is not None and self.trained.projection is not None:
+            return self.trained.projection.state_dict(), self.trained.settings.activation
+        if self.layout.dense:
+            return read_dense(self.layout.dense, dimensions)
+        if self.projection == "published":
             raise InputError("model.projection=published, but it has no dense layer")
-        return self.layout.dense if self.projection in (None, "published") else ()
+        return None
+
+
+def _is_run(directory: Path) -> bool:
+    return (directory / "checkpoints").is_dir()
+
+
+def _copied(backbone: Backbone) -> nn.Module:
+    """The transformers model of a trained backbone, for another encoder; on torch's meta device its shapes alone."""
+    model: nn.Module = cast(TransformerBackbone, backbone).model
+    if torch.get_default_device().type == "meta":
+        return model_of_config(model.config)
+    copied = copy.deepcopy(model)
+    kernels.remove(copied)
+    return copied.train()
 
 
 def published_weights(directory: Path) -> nn.Module:
@@ -191,7 +232,7 @@ def published_weights(directory: Path) -> nn.Module:
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
         if torch.get_default_device().type == "meta":
             return model_of_config(config)
-        forget_attention(config)
+        kernels.forget_attention(config)
         given = {"config": config, "trust_remote_code": False, "local_files_only": True, **without_pooler(config)}
         loaded = AutoModel.from_pretrained(directory, dtype=torch.float32, output_loading_info=True, **given)
     model: nn.Module = loaded[0]

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings
 from hybrid_retrieval.models.static import StaticBackbone
 from hybrid_retrieval.models.tokenization import train_unigram
-from tests.models.small_models import TEXTS, small_transformer, write_tokenizer, xlmr
+from tests.models.small_models import TEXTS, small_transformer, wordpiece, write_tokenizer, xlmr
 
 
 @pytest.fixture(scope="session")
@@ -38,5 +38,28 @@ def xlmr_like(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) ->
     directory = tmp_path_factory.mktemp("xlmr")
     xlmr(tokenizer.get_vocab_size(), seed=5, initializer_range=0.3).save_pretrained(directory)
     special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
+    write_tokenizer(directory, tokenizer, **special)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def bert_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a pooling head in its weights, as published BERT models have."""
+    from transformers import BertConfig, BertModel
+
+    directory = tmp_path_factory.mktemp("bert")
+    tokenizer = wordpiece()
+    torch.manual_seed(6)
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+    )
+    BertModel(config).save_pretrained(directory)
+    special = {"cls_token": "[CLS]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
     write_tokenizer(directory, tokenizer, **special)
     return directory

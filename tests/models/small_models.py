@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.models import kernels
+from hybrid_retrieval.models.checkpoint import BEST, PREFIX
 from hybrid_retrieval.models.encoder import BiEncoder, Tokens
 from hybrid_retrieval.models.published import PublishedModel
 from hybrid_retrieval.models.transformer import TransformerBackbone, TransformerOptions
@@ -97,6 +98,16 @@ def load(directory: Path, **values: Any) -> BiEncoder:
     return model.build(model.tokenizer(NoText())).eval()
 
 
+def wordpiece() -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    return tokenizer
+
+
 def byte_pairs() -> Tokenizer:
     """As Qwen's: byte-level, with an end token that nothing adds."""
     tokenizer = Tokenizer(models.BPE())
@@ -145,3 +156,12 @@ def saved_and_read(encoder: BiEncoder, directory: Path) -> BiEncoder:
     again = BiEncoder.described(content["encoder"])
     again.load_state_dict(content["weights"])
     return again.eval()
+
+
+def write_run(encoder: BiEncoder, directory: Path) -> Path:
+    """A run directory that training could have left, as far as its encoder goes."""
+    (directory / "checkpoints").mkdir(parents=True)
+    weights = {PREFIX + name: value for name, value in encoder.state_dict().items()}
+    content = {"state_dict": weights, "hyper_parameters": {"encoder": encoder.description()}}
+    torch.save(content, directory / "checkpoints" / BEST)
+    return directory

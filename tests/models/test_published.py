@@ -10,48 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer
 
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.published import PublishedModel
 from hybrid_retrieval.models.tokenization import load_tokenizer
-from tests.models.small_models import SENTENCES, TEXTS, load, saved_and_read, write_tokenizer
+from tests.models.small_models import SENTENCES, TEXTS, load, saved_and_read
 
 MIXED = [*SENTENCES, "a", " ".join(TEXTS), "สวัสดี 🎉", "Unbekanntes Wort: Quetzalcoatlus"]
-
-
-def wordpiece() -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
-    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    return tokenizer
-
-
-@pytest.fixture(scope="session")
-def bert_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a pooling head in its weights, as published BERT models have."""
-    from transformers import BertConfig, BertModel
-
-    directory = tmp_path_factory.mktemp("bert")
-    tokenizer = wordpiece()
-    torch.manual_seed(6)
-    config = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.3,
-    )
-    BertModel(config).save_pretrained(directory)
-    special = {"cls_token": "[CLS]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
-    write_tokenizer(directory, tokenizer, **special)
-    return directory
 
 
 @pytest.fixture(params=["xlmr_like", "bert_like"])
