@@ -94,6 +94,8 @@ class TransformerFromTeacher(Model):
     """The run directory of a static student; its tokenizer is used. None: a new tokenizer, and random rows."""
     vocabulary: Vocabulary = 32_000
     """Of a new tokenizer."""
+    romanize: bool = False
+    """Let a new tokenizer spell all alphabets in Latin letters."""
     neighbours: Count = 10
     temperature: Positive = 0.1
     layers: str = "frozen"
@@ -120,7 +122,7 @@ class TransformerFromTeacher(Model):
 
     def tokenizer(self, training_text: TrainingText) -> Tokenizer:
         if self._student is None:
-            return trained_tokenizer(training_text, self.vocabulary, self.paths)
+            return trained_tokenizer(training_text, self.vocabulary, self.paths, self.romanize)
         return Tokenizer.from_str(self._student.tokenizer.to_str())
 
     def build(self, tokenizer: Tokenizer) -> BiEncoder:

@@ -67,6 +67,8 @@ class StaticModel(Model):
     paths: PathsConfig
     dimensions: Count = 256
     vocabulary: Vocabulary = 32_000
+    romanize: bool = False
+    """Spell all alphabets in Latin letters."""
     max_query_length: Count = 64
     max_passage_length: Count = 128
 
@@ -75,7 +77,7 @@ class StaticModel(Model):
         self.settings = EncoderSettings(max_query_length=self.max_query_length, max_passage_length=self.max_passage_length)
 
     def tokenizer(self, training_text: TrainingText) -> Tokenizer:
-        return trained_tokenizer(training_text, self.vocabulary, self.paths)
+        return trained_tokenizer(training_text, self.vocabulary, self.paths, self.romanize)
 
     def build(self, tokenizer: Tokenizer) -> BiEncoder:
         backbone = StaticBackbone(tokenizer.get_vocab_size(), self.dimensions)

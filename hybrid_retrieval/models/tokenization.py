@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tokenizers import AddedToken, Encoding, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from hybrid_retrieval.errors import InputError, reading
+from hybrid_retrieval.models.romanization import romanizer
 from hybrid_retrieval.models.word_memo import WordMemo, words_suffice
 from hybrid_retrieval.ragged import Ragged
 
@@ -170,7 +171,7 @@ def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Ragged, npt.NDA
     return ids, np.fromiter((bool(one.overflowing) for one in encoded), np.bool_, len(encoded))
 
 
-def train_unigram(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+def train_unigram(texts: Iterable[str], vocabulary: int, romanize: bool = False) -> Tokenizer:
     """A unigram tokenizer with byte fallback, in XLM-R's layout (Kudo 2018, arXiv 1804.10959; by SentencePiece).
 
     Training is deterministic. Characters that the training text lacks become byte tokens, never the unknown token.
@@ -178,12 +179,13 @@ def train_unigram(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     Args:
         texts: the training text, one passage or question each.
         vocabulary: number of tokens; fewer come out where the text cannot support that many.
+        romanize: spell all alphabets in Latin letters.
     """
     import sentencepiece
 
-    normalizer = normalizers.Sequence(
-        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
-    )
+    spelling = [romanizer()] if romanize else []
+    spaces = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    normalizer = normalizers.Sequence([normalizers.NFKC(), *spelling, normalizers.Lowercase(), *spaces])
     model = io.BytesIO()
     sentencepiece.set_min_log_level(2)
     try:

@@ -24,15 +24,16 @@ CHARACTERS = 500_000
 """Training text of each language, in characters."""
 
 
-def trained_tokenizer(training_text: TrainingText, vocabulary: int, paths: PathsConfig) -> Tokenizer:
+def trained_tokenizer(training_text: TrainingText, vocabulary: int, paths: PathsConfig, romanize: bool = False) -> Tokenizer:
     """A unigram tokenizer of up to `vocabulary` tokens over a balanced sample of the languages."""
 
     def make(directory: Path) -> None:
         texts = training_text.sample(CHARACTERS)
         log.info("training a tokenizer of %d tokens on %d texts", vocabulary, len(texts))
-        train_unigram(texts, vocabulary).save(str(directory / "tokenizer.json"))
+        train_unigram(texts, vocabulary, romanize).save(str(directory / "tokenizer.json"))
 
     key = {"version": VERSION, "vocabulary": vocabulary, "characters": CHARACTERS, "text": training_text.key}
+    key |= {"romanize": True} if romanize else {}
     return Tokenizer.from_file(str(Cache.at(paths.cache).build("tokenizers", key, make) / "tokenizer.json"))
 
 

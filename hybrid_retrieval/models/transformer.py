@@ -145,6 +145,8 @@ class ScratchTransformer(Model):
     hidden: Annotated[int, Range(0, 1 << 17, above=True)]
     heads: Count
     vocabulary: Vocabulary = 32_000
+    romanize: bool = False
+    """Spell all alphabets in Latin letters."""
     dropout: Dropout = 0.1
     """For states and for attention."""
     pooling: str = "mean"
@@ -162,7 +164,7 @@ class ScratchTransformer(Model):
         self.settings, self.options = values_for(EncoderSettings, self), values_for(TransformerOptions, self)
 
     def tokenizer(self, training_text: TrainingText) -> Tokenizer:
-        return trained_tokenizer(training_text, self.vocabulary, self.paths)
+        return trained_tokenizer(training_text, self.vocabulary, self.paths, self.romanize)
 
     def build(self, tokenizer: Tokenizer) -> BiEncoder:
         from transformers import XLMRobertaConfig, XLMRobertaModel

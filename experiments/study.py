@@ -1,0 +1,285 @@
+"""Run a study, gather its figures into one file, and draw its tables and pictures from that file.
+
+    python experiments/study.py NAME            # all three steps; a study that was stopped goes on
+    python experiments/study.py NAME draw       # tables and pictures again, from NAME/figures.parquet alone
+
+``NAME/study.yaml`` says what is run (Hydra sweeps), compared and drawn. Run directories go to ``runs/studies/NAME``; the tables
+are written into ``NAME/README.md``, each between its marks ``<!-- table TITLE -->`` and ``<!-- end -->``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import string
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from hybrid_retrieval.config import config_directory
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.evaluation.measures import measure
+from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
+
+HERE = Path(__file__).parent
+STEPS = ("run", "collect", "draw")
+FIGURES = "figures.parquet"
+BY_LANGUAGE = ("map", "recall@1", "rank_distance")
+"""Measures that are kept by language and language pair, too."""
+COLUMNS = {
+    "Mo. mAP": ("monolingual", "map"),
+    "Cr. mAP": ("crosslingual", "map"),
+    "Mul. mAP": ("multilingual", "map"),
+    "Rank distance": ("multilingual", "rank_distance"),
+}
+"""Of a table that names none."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A Hydra sweep, and what its runs are called.
+
+    Attributes:
+        overrides: of ``hybrid_retrieval.run -m``; every override with a comma outside of brackets is swept over.
+        system: a format over the config of a run, such as ``{choices[sampler]}``; runs of one name are seeds of one system.
+        x: config key of a number that pictures are drawn over.
+        series: a format, as `system`, of what one curve of a picture is.
+        reference: the system that all others are compared with.
+        benchmarks: those in which they are compared; all by default.
+    """
+
+    name: str
+    overrides: list[str]
+    system: str = "{choices[sampler]}"
+    x: str | None = None
+    series: str | None = None
+    reference: str | None = None
+    benchmarks: list[str] | None = None
+    measures: str = "map,rank_distance"
+    skip: list[str] = field(default_factory=list)
+    """Baselines that the figures leave out."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A folder with ``study.yaml``.
+
+    Attributes:
+        values: put in the place of ``$NAME`` in overrides, such as where a start lies.
+        tables: of ``README.md``, by title: ``sweep``, ``benchmark``, and ``columns`` by heading.
+        pictures: by file name.
+    """
+
+    folder: Path
+    sweeps: list[Sweep]
+    tables: dict[str, dict[str, Any]]
+    pictures: dict[str, dict[str, Any]]
+
+    @classmethod
+    def read(cls, name: str) -> Study:
+        """The study of a name."""
+        folder = HERE / name
+        if not (folder / "study.yaml").is_file():
+            known = sorted(path.parent.name for path in HERE.glob("*/study.yaml"))
+            raise InputError(f"{name} is no study; expected one of: {', '.join(known)}")
+        plan = yaml.safe_load((folder / "study.yaml").read_text())
+        values = plan.get("values", {})
+        sweeps = []
+        for one in plan["sweeps"]:
+            overrides = [string.Template(text).safe_substitute(values) for text in one.pop("overrides")]
+            sweeps.append(Sweep(overrides=overrides, **one))
+        return cls(folder, sweeps, plan.get("tables", {}), plan.get("pictures", {}))
+
+    def place(self, sweep: Sweep) -> Path:
+        """Where the runs of a sweep lie."""
+        return HERE.parent / "runs" / "studies" / self.folder.name / sweep.name
+
+    def run(self) -> None:
+        """Every sweep; what is finished is passed over, what was stopped goes on."""
+        for number, sweep in enumerate(self.sweeps, 1):
+            print(f"sweep {number} of {len(self.sweeps)}: {sweep.name}", flush=True)
+            command = [sys.executable, "-m", "hybrid_retrieval.run", "-m", *sweep.overrides, "resume=auto"]
+            command += [
+                f"hydra.sweep.dir={self.place(sweep)}",
+                f"hydra.sweep.subdir={_folder(sweep)}",
+                "~hydra.callbacks.compare",
+            ]
+            if subprocess.run(command, check=False).returncode:
+                raise InputError(f"sweep {sweep.name} of {self.folder.name} did not end well; the same command goes on with it")
+
+    def collect(self) -> None:
+        """``figures.parquet``: a row a figure of a run, or a difference of two systems."""
+        rows = [row for sweep in self.sweeps for row in self._rows(sweep)]
+        pd.DataFrame(rows).to_parquet(self.folder / FIGURES, index=False, compression="zstd")
+        print(f"wrote {self.folder / FIGURES}: {len(rows):,} rows")
+
+    def _rows(self, sweep: Sweep) -> Iterator[dict[str, Any]]:
+        runs = find_runs(self.place(sweep))
+        systems: dict[str, list[RunDirectory]] = {}
+        for run in runs:
+            name = _named(sweep.system, run)
+            systems.setdefault(name, []).append(run)
+            own = {"sweep": sweep.name, "system": name, "seed": run.config["seed"], **_origin(run)}
+            own |= {"x": _value(run.config, sweep.x), "series": _named(sweep.series, run) if sweep.series else None}
+            yield from ({**own, **row} for row in _figures(run))
+        for name, run in runs[0].baselines.items():
+            if name not in sweep.skip:
+                yield from ({"sweep": sweep.name, "system": name, **_origin(runs[0]), **row} for row in _figures(run))
+        yield from self._differences(sweep, systems, runs[0].baselines)
+
+    def _differences(
+        self, sweep: Sweep, systems: dict[str, list[RunDirectory]], baselines: dict[str, RunDirectory]
+    ) -> Iterator[dict[str, Any]]:
+        """The reference of a sweep against every other system, p after Holm's correction over the benchmark."""
+        if sweep.reference is None:
+            return
+        from hybrid_retrieval import compare
+
+        paths = {name: ",".join(str(run.path) for run in runs) for name, runs in systems.items()}
+        paths |= {name: str(run.path) for name, run in baselines.items() if name not in sweep.skip}
+        named = [f"{name}={path}" for name, path in sorted(paths.items(), key=lambda one: one[0] == sweep.reference)]
+        for benchmark in sweep.benchmarks or runs_benchmarks(systems):
+            with tempfile.TemporaryDirectory() as work:
+                out = Path(work) / "differences.json"
+                chosen = ["--benchmark", benchmark, "--measure", sweep.measures, "--out", str(out)]
+                if compare.main([*named, *chosen]):
+                    raise InputError(f"sweep {sweep.name}: its systems could not be compared")
+                found = json.loads(out.read_text())
+            for one in found["differences"]:
+                kept = ("benchmark", "setting", "measure", "system", "baseline", "low", "high", "p", "corrected", "questions")
+                yield {"sweep": sweep.name, "value": one["difference"], **{key: one[key] for key in kept}, "seen": one["seen"]}
+
+    def draw(self) -> None:
+        """The tables into README.md, and the pictures."""
+        figures = pd.read_parquet(self.folder / FIGURES)
+        readme = self.folder / "README.md"
+        text = readme.read_text()
+        for title, table in self.tables.items():
+            block = re.compile(rf"(<!-- table {re.escape(title)} -->\n).*?(<!-- end -->)", re.DOTALL)
+            if not block.search(text):
+                raise InputError(f"{readme} has no place for the table {title}: <!-- table {title} -->, then <!-- end -->")
+            made = _differences_table(figures, **table) if table.pop("differences", False) else _table(figures, **table)
+            text = block.sub(lambda found, made=made: f"{found[1]}{made}{found[2]}", text)  # type: ignore[misc]
+        readme.write_text(text)
+        if self.pictures:
+            from pictures import draw
+
+            for name, picture in self.pictures.items():
+                draw(figures, self.folder / name, **picture)
+
+
+def runs_benchmarks(systems: dict[str, list[RunDirectory]]) -> list[str]:
+    """The benchmarks that every run has figures for."""
+    found = [set(run.benchmarks) for runs in systems.values() for run in runs]
+    return sorted(set.intersection(*found))
+
+
+def _folder(sweep: Sweep) -> str:
+    """The name of a run's folder: the values of all that is swept over."""
+    keys = [one.split("=", 1)[0] for one in sweep.overrides if "," in re.sub(r"\[.*\]|\{.*\}", "", one)]
+    groups = {path.name for path in config_directory().iterdir() if path.is_dir()}
+    return "_".join(f"${{hydra:runtime.choices.{key}}}" if key in groups else f"${{{key}}}" for key in keys) or "run"
+
+
+def _named(template: str, run: RunDirectory) -> str:
+    return template.format(**{"choices": run.choices, **{key: value for key, value in run.config.items() if key != "choices"}})
+
+
+def _value(config: Any, key: str | None) -> float | None:
+    for part in key.split(".") if key else ():
+        config = config.get(part) if isinstance(config, dict) else None
+    return float(config) if key and config is not None else None
+
+
+def _origin(run: RunDirectory) -> dict[str, Any]:
+    environment = run.environment
+    return {"machine": json.dumps(environment.get("machine")), "versions": json.dumps(environment.get("versions"))}
+
+
+def _figures(run: RunDirectory) -> Iterator[dict[str, Any]]:
+    for one in run.figures:
+        if one.languages is None or one.seen is not None or one.measure.name in BY_LANGUAGE:
+            where = {"benchmark": one.benchmark, "setting": one.setting, "measure": one.measure.name}
+            yield {**where, "languages": one.languages, "value": one.value, "low": one.low, "high": one.high}
+    for key, value in run.metrics.items():
+        if key.startswith("train/"):
+            yield {"benchmark": "train", "measure": key.removeprefix("train/"), "value": float(value)}
+
+
+def _table(
+    figures: pd.DataFrame,
+    sweep: str | list[str],
+    benchmark: str,
+    columns: dict[str, list[str]] | None = None,
+    order: list[str] | None = None,
+) -> str:
+    """Markdown: a row a system, the mean over its seeds and their standard deviation."""
+    chosen = {heading: tuple(key) for heading, key in (columns or COLUMNS).items()}
+    sweeps = [sweep] if isinstance(sweep, str) else sweep
+    mine = figures[figures.sweep.isin(sweeps) & (figures.benchmark == benchmark) & figures.baseline.isna()]
+    lines = [f"| {benchmark} | Seeds | {' | '.join(chosen)} |", f"|---|---:|{'---:|' * len(chosen)}"]
+    for name in order or list(dict.fromkeys(mine.system)):
+        of = mine[mine.system == name]
+        cells = []
+        for setting, wanted in ((key[0], key[1:]) for key in chosen.values()):
+            name_, *languages = wanted
+            there = of[(of.setting == setting) & (of.measure == name_)]
+            there = there[there.languages == languages[0]] if languages else there[there.languages.isna()]
+            cells.append(_cell(there.value, name_))
+        lines.append(f"| {name} | {of.seed.nunique() or '-'} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: Any, name: str) -> str:
+    if not len(values):
+        return "-"
+    digits = measure(name).digits
+    mean = f"{values.mean():,.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {values.std():,.{digits}f}"
+
+
+def _differences_table(figures: pd.DataFrame, sweep: str, benchmark: str, reference: str) -> str:
+    """Markdown: the reference minus every other system, with interval and corrected p."""
+    mine = figures[(figures.sweep == sweep) & (figures.benchmark == benchmark) & figures.baseline.notna()]
+    mine = mine[(mine.system == reference) & (mine.seen != True)]  # noqa: E712 (a column of objects)
+    lines = [f"| {reference} minus, on {benchmark} | {' | '.join(COLUMNS)} |", f"|---|{'---:|' * len(COLUMNS)}"]
+    for name in dict.fromkeys(mine.baseline):
+        cells = []
+        for setting, wanted in COLUMNS.values():
+            found = mine[(mine.baseline == name) & (mine.setting == setting) & (mine.measure == wanted)]
+            cells.append("-" if found.empty else _difference(found.iloc[0], measure(wanted).digits))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _difference(row: Any, digits: int) -> str:
+    said = "p < .001" if row.corrected < 0.001 else f"p {row.corrected:.3f}".replace("0.", ".", 1)
+    return f"{row.value:+,.{digits}f} ({row.low:+,.{digits}f} to {row.high:+,.{digits}f}), {said}"
+
+
+def main() -> int:
+    """The steps that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name")
+    parser.add_argument("steps", nargs="*", choices=[*STEPS, []], default=list(STEPS))
+    chosen = parser.parse_args()
+    try:
+        study = Study.read(chosen.name)
+        for step in chosen.steps or STEPS:
+            getattr(study, step)()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
