@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
+from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from hybrid_retrieval.cache import file_state
 from hybrid_retrieval.config import Name, Share, check
 from hybrid_retrieval.data.languages import languages_of
-from hybrid_retrieval.data.parallel import EMPTY, SIDES, PairsWriter
+from hybrid_retrieval.data.parallel import EMPTY, SIDES, SPLITS, PairsWriter, text_key
 from hybrid_retrieval.data.records import ID, check_id, read_lines
-from hybrid_retrieval.data.source import BuiltSource, choose_languages, find_folder, item_edges, split_of
+from hybrid_retrieval.data.source import BuiltSource, choose_languages, find_folder, split_of
 from hybrid_retrieval.errors import InputError, nearest
 from hybrid_retrieval.progress import track
 
@@ -73,11 +76,6 @@ def read_column(file: Path, name: str) -> dict[str, str]:
     return found
 
 
-def read_partitions(folder: Path) -> dict[str, str]:
-    """Train, dev or test by id, of a folder with the files of MASSIVE."""
-    return read_column(folder / "meta.tsv.gz", "partition")
-
-
 class Entry(NamedTuple):
     """What a file says under an id: a text that asks and one that answers, maybe the same; empty where there is none.
 
@@ -93,7 +91,10 @@ class Entry(NamedTuple):
 
 @dataclass(eq=False)
 class LanguageFiles(BuiltSource):
-    """A source of such a folder: the n-th query group is answered by the n-th passage group."""
+    """A source of such a folder: the n-th query group is answered by the n-th passage group.
+
+    Nothing is trained on whose text is held out in its language, under whatever id.
+    """
 
     path: str | None = None
     languages: list[str] | None = None
@@ -124,9 +125,9 @@ class LanguageFiles(BuiltSource):
         """Names of files in the folder that are read beside those of the languages."""
         return ()
 
-    def splits(self, ids: Iterable[str]) -> Sequence[str]:
-        """The split of each id."""
-        return [split_of(id_, self.validation_share, self.test_share) for id_ in ids]
+    def split(self) -> Callable[[str], str]:
+        """What tells the split of an id."""
+        return lambda id_: split_of(id_, self.validation_share, self.test_share)
 
     def files(self) -> dict[str, Path]:
         """Those of the languages."""
@@ -149,30 +150,44 @@ class LanguageFiles(BuiltSource):
         return [file_state(file) for file in (*self.files().values(), *tables) if file.exists()]
 
     def write(self, writer: PairsWriter) -> None:
-        files, pivot = self.files(), self.pivot
-        entries = self.entries(files[pivot]) if pivot is not None else ()
-        groups = {id_: group for group, id_ in enumerate(dict.fromkeys(one.id for one in entries))}
+        files, pivot, split = self.files(), self.pivot, self.split()
+        pivots = None if pivot is None else {one.id for one in self.entries(files[pivot])}
+        groups: dict[str, int] = {}
+        asking, answering = there = array("i"), array("i")
         dropped: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
 
         def texts() -> Iterator[tuple[str, str, int, str, str]]:
             for language in track(writer.languages, f"reading {self.name}"):
+                closed = {
+                    text_key(text)
+                    for place, id_, *found in self.entries(files[language])
+                    if split(check_id(id_, f"{place}: the id")) != "train"
+                    for text in found
+                }
                 seen: set[str] = set()
                 for place, id_, *found in self.entries(files[language]):
-                    if check_id(id_, f"{place}: the id") in seen:
+                    if id_ in seen:
                         raise InputError(f"{place}: id {id_!r} is already in an earlier line")
                     seen.add(id_)
-                    if pivot is not None and id_ not in groups:
+                    if pivots is not None and id_ not in pivots:
                         dropped[f"texts without one in {pivot}"][language] += 1
                         continue
                     group = groups.setdefault(id_, len(groups))
-                    for side, text in zip(SIDES, found, strict=True):
-                        if text:
-                            yield side, language, group, id_, text
-                        else:
+                    trained = split(id_) == "train"
+                    for side, groups_there, text in zip(SIDES, there, found, strict=True):
+                        if not text:
                             dropped[f"{side} {EMPTY}"][language] += 1
+                        elif trained and text_key(text) in closed:
+                            dropped[f"{side} for training whose text is held out"][language] += 1
+                        else:
+                            groups_there.append(group)
+                            yield side, language, group, id_, text
 
         writer.write_mixed(texts())
-        if not any(map(writer.groups, SIDES)):
+        both = np.intersect1d(asking, answering)
+        if not len(both):
             raise InputError(f"{self.name}: no text in {', '.join(writer.languages)}")
+        splits = np.array([split(id_) for id_ in groups])[both]
+        edges = {name: np.repeat(both[splits == name][:, None], 2, 1).astype(np.int32) for name in SPLITS}
         provenance = {"path": str(self.folder), "version": self.version}
-        writer.finish(item_edges(self.splits(groups)), {"provenance": provenance, "dropped": dropped})
+        writer.finish(edges, {"provenance": provenance, "dropped": dropped})

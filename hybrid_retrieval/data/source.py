@@ -147,13 +147,8 @@ def same_item_edges(names: Sequence[str], validation: float, test: float) -> dic
     Args:
         names: for each item what its split is drawn by.
     """
-    return item_edges([split_of(name, validation, test) for name in names])
-
-
-def item_edges(splits: Sequence[str]) -> dict[str, npt.NDArray[np.int32]]:
-    """`same_item_edges` by the split of each item."""
-    of_item = np.array(splits)
-    return {split: np.repeat(np.flatnonzero(of_item == split)[:, None], 2, 1).astype(np.int32) for split in SPLITS}
+    splits = np.array([split_of(name, validation, test) for name in names])
+    return {split: np.repeat(np.flatnonzero(splits == split)[:, None], 2, 1).astype(np.int32) for split in SPLITS}
 
 
 def components(links: Sequence[tuple[int, int]] | npt.NDArray[Any], count: int) -> npt.NDArray[np.int32]:

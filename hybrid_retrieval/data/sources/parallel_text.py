@@ -1,12 +1,11 @@
 """Sentences, paragraphs or names that are translations of one another: a file of tab-separated lines per language.
 
-Every text is a query and the passage that answers it, so that cross-lingual batches are pairs of translations. Splits are drawn
-by id: a text that stands under two ids, as "Tips" does in a manual, may be in two of them.
+Every text is a query and the passage that answers it, so that cross-lingual batches are pairs of translations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,17 +59,18 @@ class ParallelText(LanguageFiles):
         words = dict.fromkeys(" ".join(part.split()) for part in parts)
         return ", ".join([word for word in words if word][: self.alternatives])
 
-    def splits(self, ids: Iterable[str]) -> Sequence[str]:
+    def split(self) -> Callable[[str], str]:
         if self.split_file is None:
-            return super().splits(ids)
+            return super().split()
         file = self.folder / self.split_file
         stated = read_column(file, self.split_column)
-        found = []
-        for id_ in ids:
+
+        def split(id_: str) -> str:
             if id_ not in stated:
                 raise InputError(f"{file} lacks id {id_!r}; expected every id of dataset.path={self.folder}")
             if stated[id_] not in SPLIT_NAMES:
-                said = f"{stated[id_]!r} in {self.split_column} of id {id_!r} is no split"
+                said = f"{self.split_column} of id {id_!r} is {stated[id_]!r}"
                 raise InputError(f"{file}: {said}; expected one of: {', '.join(SPLIT_NAMES)}")
-            found.append(SPLIT_NAMES[stated[id_]])
-        return found
+            return SPLIT_NAMES[stated[id_]]
+
+        return split
