@@ -87,6 +87,38 @@ def test_languages_go_to_the_members_that_name_none(paths: PathsConfig, two: Non
     assert Mixture(paths, [entry("large")]).sets()[0].languages == ("de", "en", "fi")
 
 
+def test_each_member_reads_those_of_the_languages_that_it_has(paths: PathsConfig, two: None) -> None:
+    synthetic = {"name": "synthetic", "items": 20}
+    sets = Mixture(paths, [entry("small"), entry("large"), synthetic], languages=["fi", "de", "s5"]).sets()
+    assert [pairs.languages for pairs in sets] == [("de",), ("de", "fi"), ("s5",)]
+    own = entry("large", name="own", languages=["en"])
+    assert [pairs.languages for pairs in Mixture(paths, [entry("small"), own], languages=["de", "en"]).sets()] == [
+        ("de", "en"),
+        ("en",),
+    ]
+    with pytest.raises(InputError, match=r"^dataset\.languages asks for 'fr', which no set has; expected one of: de, fi$"):
+        Mixture(paths, [entry("small"), entry("large")], languages=["de", "fi", "fr"])
+    with pytest.raises(
+        InputError, match=r"^dataset\.sources\[0\]: 'small' has none of dataset\.languages=\['fi'\]; it has: de, en$"
+    ):
+        Mixture(paths, [entry("small"), entry("large")], languages=["fi"])
+    with pytest.raises(InputError, match=r"^dataset\.sources\[0\]: 'small' has none of dataset\.languages=\[\]"):
+        Mixture(paths, [entry("small")], languages=[])
+
+
+def test_only_reading_tells_the_languages_of_some_members(paths: PathsConfig, two: None, tmp_path: Path) -> None:
+    file = tmp_path / "local" / "rows.jsonl"
+    file.write_text('{"query": "wer", "passage": "der", "language": "de"}\n')
+    fixed = {"dataset": "hub", "name": "fixed", "path": "rows.jsonl", "language": "fi", "validation_share": 0.0}
+    sets = Mixture(paths, [entry("small"), fixed], languages=["de", "fi"]).sets()
+    assert [pairs.languages for pairs in sets] == [("de",), ("fi",)]
+    unknown = {"dataset": "hub", "name": "unknown", "path": "rows.jsonl", "validation_share": 0.0}
+    with pytest.raises(InputError, match=r"dataset\.languages asks for 'fi', which rows lacks"):
+        Mixture(paths, [entry("large"), unknown], languages=["de", "fi"]).sets()
+    with pytest.raises(InputError, match=r"gone is not a folder"):
+        Mixture(paths, [entry("gone"), entry("large")], languages=["de", "fi"]).sets()
+
+
 def test_one_set_can_be_a_benchmark_and_several_cannot(paths: PathsConfig, two: None) -> None:
     assert Mixture(paths, [entry("small", name="alone")]).pairs().name == "alone"
     with pytest.raises(InputError, match=r"holds several sets \(small, large\) where one is needed, as for a benchmark"):

@@ -84,8 +84,9 @@ class QaNative(BuiltSource):
         return found
 
     def _parts(self, folder: Path, stems: Sequence[str]) -> Iterator[Part]:
-        language = spelt(folder.name.rpartition("-")[2])
-        if not known_language(language):
+        name, _, code = folder.name.rpartition("-")
+        language = spelt(code)
+        if not (name and known_language(language)):
             raise InputError(f"{folder} does not end in a language; expected a name such as jaquad-ja")
         trains = [stem for stem in stems if stem in self.train] or [stem for stem in stems if stem in self.train_instead]
         if strange := [stem for stem in stems if stem not in trains and stem not in PUBLISHED]:
