@@ -53,6 +53,7 @@ SECONDS = 20
 LANGUAGES = ("de", "en")
 NUMBERS = range(6)
 Content = dict[str, bytes]
+PACKED = {".gz": gzip, ".xz": lzma}
 
 UNCOUNTED = (None, None)
 RELEASES = {"xquad_r": Release("xquad-r", "rev", dict.fromkeys(LANGUAGES, (*UNCOUNTED, "")))}
@@ -268,8 +269,8 @@ class Damage:
 
     def bytes_of(self, file: Path) -> str:
         """Cut, empty, or with other bytes in it; below the compression or above."""
-        packed = file.suffix == ".gz" and self.draw.random() < 0.5
-        content = file.read_bytes() if not packed else gzip.decompress(file.read_bytes())
+        packed = file.suffix in PACKED and self.draw.random() < 0.5
+        content = file.read_bytes() if not packed else PACKED[file.suffix].decompress(file.read_bytes())
         at = self.draw.randrange(len(content) + 1)
         strange = self.draw.choice(ODD_BYTES)
         how = self.draw.choice(["cut", "empty", "put in", "over"])
@@ -279,7 +280,7 @@ class Damage:
             "put in": content[:at] + strange + content[at:],
             "over": content[:at] + strange + content[at + len(strange) :],
         }[how]
-        file.write_bytes(gzip.compress(changed) if packed else changed)
+        file.write_bytes(PACKED[file.suffix].compress(changed) if packed else changed)
         return f"{how} at {at} of {len(content)} ({strange[:5]!r})"
 
     def lines_of(self, file: Path) -> str:
@@ -384,12 +385,12 @@ class Damage:
 
     @staticmethod
     def _text(file: Path) -> str:
-        return (gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()).decode()
+        return (PACKED[file.suffix].decompress(file.read_bytes()) if file.suffix in PACKED else file.read_bytes()).decode()
 
     @staticmethod
     def _write(file: Path, text: str) -> None:
         content = text.encode("utf-8", "surrogatepass")
-        file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+        file.write_bytes(PACKED[file.suffix].compress(content) if file.suffix in PACKED else content)
 
 
 class Late(BaseException):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
@@ -104,6 +105,51 @@ def test_each_member_reads_those_of_the_languages_that_it_has(paths: PathsConfig
         Mixture(paths, [entry("small"), entry("large")], languages=["fi"])
     with pytest.raises(InputError, match=r"^dataset\.sources\[0\]: 'small' has none of dataset\.languages=\[\]"):
         Mixture(paths, [entry("small")], languages=[])
+
+
+def test_sets_of_every_kind_compose_on_the_command_line(paths: PathsConfig, two: None, tmp_path: Path) -> None:
+    files = {
+        "text/de-DE.tsv": "a\tEins zwei\nb\tDrei\n",
+        "text/zh_TW.tsv": "a\t一二\n",
+        "text/parts.tsv": "id\tpart\na\ttrain\nb\ttrain\n",
+        "words/deu.tsv": "n1\tHaus|Heim\n",
+        "words/fra.tsv": "n1\tmaison\n",
+        "names/fr.tsv": "city\tx\tVille\tbourg | cité\n",
+        "packages/de.jsonl": '["m", "ein Leser", ["Liest Post."]]\n',
+        "qa/faq-fr/train.questions.jsonl": '{"id": 1, "question": "Qui ?", "passage": 0}\n',
+        "qa/faq-fr/train.passages.jsonl": '{"id": 0, "title": "T", "text": "Moi."}\n',
+    }
+    for place, text in files.items():
+        (tmp_path / "local" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "local" / place).write_text(text)
+    entries = [
+        "{name: text, dataset: parallel_text, path: text, split_file: parts.tsv, split_column: part, license: gpl-2.0}",
+        "{dataset: omw_lexicon, path: words, validation_share: 0, weight: 0.5}",
+        "{dataset: cldr_names, path: names, validation_share: 0}",
+        "{dataset: debian_descriptions, path: packages, validation_share: 0}",
+        "{dataset: qa_native, path: qa, validation_share: 0}",
+        "{path: small, validation_share: 0}",
+    ]
+    sources = f"dataset.sources=[{', '.join(entries)}]"
+    shared = ["dataset=mixture", f"paths.data={paths.data}", "dataset.languages=[de,fr,zh_tw]"]
+    with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+        composed = OmegaConf.to_container(hydra.compose("config", [*shared, sources]).dataset, resolve=True)
+    assert isinstance(composed, dict)
+    mixture = build({str(key): value for key, value in composed.items()}, Source, "dataset", paths=paths)
+    sets = {pairs.name: pairs.languages for pairs in mixture.sets()}
+    assert sets == {
+        "text": ("de", "zh_tw"),
+        "omw_lexicon": ("de", "fr"),
+        "cldr_names": ("fr",),
+        "debian_descriptions": ("de",),
+        "qa_native": ("fr",),
+        "small": ("de",),
+    }
+    assert all(len(pairs.split_edges("train")) for pairs in mixture.sets())
+    licenses = {one["name"]: one["license"] for one in mixture.provenance()}
+    assert licenses["text"] == "gpl-2.0"
+    assert licenses["cldr_names"] == "unicode-3.0"
+    assert all(licenses[name] for name in sets if name != "small")
 
 
 def test_only_reading_tells_the_languages_of_some_members(paths: PathsConfig, two: None, tmp_path: Path) -> None:
