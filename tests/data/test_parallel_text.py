@@ -157,7 +157,7 @@ def test_files_of_no_language_are_named(paths: PathsConfig, write: Write, caplog
         ({"de.tsv": "a\tb\n", "de.tsv.gz": "a\tb\n"}, {}, r"de\.tsv lies beside de\.tsv\.gz: keep one"),
         ({"de.tsv": "a\tb\n", "deu.tsv": "a\tb\n"}, {}, r"dataset\.path=.*set has de and deu, which are both de"),
         ({"de.tsv": "a\tb\na\tc\n"}, {}, r"de\.tsv, line 2: id 'a' is already in an earlier line"),
-        ({"de.tsv": "a\tb\nc\n"}, {}, r"de\.tsv, line 2: 1 tab-separated fields; expected 2, by dataset\.id_columns and"),
+        ({"de.tsv": "a\tb\nc\n"}, {}, r"de\.tsv, line 2: 1 fields; expected 2, by dataset\.id_columns and"),
         ({"de.tsv": "\tb\n"}, {}, r"de\.tsv, line 1: the id is ''; expected an id"),
         ({"de.tsv": ""}, {}, r"de\.tsv is empty; expected lines"),
         ({"de.tsv": "a\t \n"}, {}, r"set: no text in de"),

@@ -48,7 +48,7 @@ class ParallelText(LanguageFiles):
         for place, fields in read_fields(file):
             if len(fields) < width:
                 raise InputError(
-                    f"{place}: {len(fields)} tab-separated fields; expected {width}, by dataset.id_columns and dataset.text_columns"
+                    f"{place}: {len(fields)} fields; expected {width}, by dataset.id_columns and dataset.text_columns"
                 )
             text = self._text([fields[column - 1] for column in self.text_columns])
             yield Entry(place, "/".join(fields[column - 1] for column in self.id_columns), text, text)
