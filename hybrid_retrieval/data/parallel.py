@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 SIDES = ("queries", "passages")
 SPLITS = ("train", "validation", "test")
+SPLIT_NAMES = {"train": "train", "dev": "validation", "validation": "validation", "test": "test"}
+"""Splits by what published files call them."""
 SCHEMA = pa.schema([("key", pa.int64()), ("id", pa.large_string()), ("text", pa.large_string())])
 MAX_LANGUAGES = 64
 SCORES = "scores.npy"

@@ -14,12 +14,13 @@ import csv
 import gzip
 import io
 import json
+import lzma
 import re
 import zlib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hybrid_retrieval.errors import InputError, first_line
 from hybrid_retrieval.files import open_input
@@ -30,9 +31,13 @@ CHUNK = 4096
 PIECE = 1 << 20
 """Bytes of a column of a Parquet file that are read together."""
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+ID = "id"
+"""The name of the first column, where the first line of a table names them."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 LANGUAGE = re.compile(r"[^\W_][\w.-]{0,39}")
 GRADE = re.compile(r"[+-]?[0-9]{1,9}(\.0*)?")
+UNPACKED: Mapping[str, Callable[[IO[bytes]], Any]] = {".gz": gzip.open, ".xz": lzma.open}
+"""What reads lines that are packed, by how the name of their file ends."""
 KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
 
@@ -80,6 +85,11 @@ class Record:
         if not isinstance(value, list):
             raise self.error(name, "a list")
         return value
+
+    def texts(self, name: str) -> Sequence[str]:
+        """A list of texts."""
+        values = {f"{name}[{number}]": value for number, value in enumerate(self.items(name))}
+        return [Record(values, self.place).text(one) for one in values]
 
     def record(self, name: str) -> Record:
         """An object in this one."""
@@ -137,7 +147,7 @@ def read_grade(value: str, place: str) -> int:
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines, ends included, of a text file, gzip or plain; only a newline ends a line.
+    """Numbered lines, ends included, of a text file, gzip, xz or plain; only a newline ends a line.
 
     Raises:
         InputError: it is empty, or damaged or not UTF-8, with the line.
@@ -145,12 +155,12 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with open_input(file) as raw:
-            lines: Iterable[bytes] = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if file.suffix == ".gz" else raw
+            lines: Iterable[bytes] = io.BufferedReader(UNPACKED[file.suffix](raw)) if file.suffix in UNPACKED else raw
             for number, line in enumerate(lines, 1):
                 yield number, line.decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{file}, line {number}: not UTF-8 (byte {error.start + 1} of the line)") from error
-    except (EOFError, zlib.error, OSError) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise InputError(f"{file}: damaged or truncated after line {number} ({error})") from error
     if number == 0:
         raise InputError(f"{file} is empty; expected lines")
@@ -188,6 +198,24 @@ def read_json_file(file: Path) -> Iterator[Record]:
         yield _object(value, f"{file}, item {number}")
     if not values:
         raise InputError(f"{file} is empty; expected objects")
+
+
+def read_lists(file: Path, names: Sequence[str]) -> Iterator[Record]:
+    """JSON lists, one a line, their first values under `names`."""
+    for number, line in read_lines(file):
+        place = f"{file}, line {number}"
+        values = _parsed(line, place)
+        if not isinstance(values, list) or len(values) < len(names):
+            raise InputError(f"{place}: not a list of {', '.join(names)}")
+        yield Record(dict(zip(names, values, strict=False)), place)
+
+
+def read_fields(file: Path) -> Iterator[tuple[str, list[str]]]:
+    """The tab-separated fields of each line with its place; quotes are text, and a first line that begins with ``id`` names."""
+    for number, line in read_lines(file):
+        fields = line.rstrip("\r\n").split("\t")
+        if number > 1 or fields[0] != ID:
+            yield f"{file}, line {number}", fields
 
 
 def read_csv(file: Path) -> Iterator[Record]:

@@ -42,6 +42,10 @@ class Source(ABC):
             InputError: not to be found, damaged, or without the languages that were asked for.
         """
 
+    def offered(self) -> Sequence[str] | None:
+        """The languages that can be asked for; None where only reading tells."""
+        return None
+
     def sets(self) -> list[ParallelPairs]:
         """The sets to draw training batches from."""
         return [self.pairs()]

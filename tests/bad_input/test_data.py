@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import lzma
 import os
 import random
 import signal
@@ -28,8 +29,11 @@ from hybrid_retrieval.command import with_exit_code
 from hybrid_retrieval.config import EvaluationConfig, PathsConfig
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.sources.beir_parallel import BeirPairs
+from hybrid_retrieval.data.sources.debian_descriptions import DebianDescriptions
 from hybrid_retrieval.data.sources.hub import HubPairs
 from hybrid_retrieval.data.sources.mmarco import Mmarco
+from hybrid_retrieval.data.sources.parallel_text import ParallelText
+from hybrid_retrieval.data.sources.qa_native import QaNative
 from hybrid_retrieval.evaluation.benchmarks.beir_parallel import BeirParallel
 from hybrid_retrieval.evaluation.benchmarks.belebele import Belebele
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
@@ -49,6 +53,7 @@ SECONDS = 20
 LANGUAGES = ("de", "en")
 NUMBERS = range(6)
 Content = dict[str, bytes]
+PACKED = {".gz": gzip, ".xz": lzma}
 
 UNCOUNTED = (None, None)
 RELEASES = {"xquad_r": Release("xquad-r", "rev", dict.fromkeys(LANGUAGES, (*UNCOUNTED, "")))}
@@ -174,6 +179,24 @@ class Layout:
     reader: Callable[[PathsConfig], Benchmark | Source]
 
 
+def parallel_text() -> Content:
+    texts = {one: rows(lambda i: f"n{i}", lambda i, one=one: f"{one} {i}") for one in LANGUAGES}  # type: ignore[misc]
+    parts = b"id\tpart\n" + rows(lambda i: f"n{i}", lambda i: ("train", "dev", "test")[i % 3])
+    packed = gzip.compress(texts["de"]), lzma.compress(texts["en"])
+    return {"text/de-DE.tsv.gz": packed[0], "text/eng.tsv.xz": packed[1], "text/fr.tsv": texts["de"], "text/parts.tsv": parts}
+
+
+def descriptions() -> Content:
+    return {f"text/{one}.jsonl": lines([[f"m{i}", f"{one} {i}", [f"p {i}", "q"]] for i in NUMBERS]) for one in LANGUAGES}
+
+
+def qa_native() -> Content:
+    questions = lines([{"id": f"q{i}", "question": f"{i}?", "answers": ["a"], "passage": i // 2} for i in NUMBERS])
+    passages = lines([{"id": i, "title": "T", "text": f"text {i}"} for i in NUMBERS])
+    sets = [f"qa/{one}/{split}" for one in ("a-ja", "b-zhtw") for split in ("train", "dev")]
+    return {f"{one}.{side}.jsonl": part for one in sets for side, part in (("questions", questions), ("passages", passages))}
+
+
 LAYOUTS = {
     "xquad_r": Layout(
         lambda: {f"xquad-r/{one}.json": squad("q", breaks=True) for one in LANGUAGES},
@@ -196,6 +219,11 @@ LAYOUTS = {
     "beir training": Layout(lambda: beir("train", "jsonl.gz"), lambda paths: BeirPairs(paths, "set", validation_share=0.2)),
     "hub rows": Layout(rows_with_columns, lambda paths: HubPairs(paths, path="rows", columns={"id": "id"}, files=["*.*"])),
     "hub table": Layout(table_with_columns, lambda paths: HubPairs(paths, path="table/rows.tsv", columns={"id": "id"})),
+    "parallel text": Layout(
+        parallel_text, lambda paths: ParallelText(paths, "text", split_file="parts.tsv", split_column="part", pivot="en")
+    ),
+    "descriptions": Layout(descriptions, lambda paths: DebianDescriptions(paths, "text", validation_share=0.3)),
+    "qa_native": Layout(qa_native, lambda paths: QaNative(paths, "qa")),
     "mmarco": Layout(mmarco, lambda paths: Mmarco(paths, languages=["de", "en"], revision="rev", path="mmarco")),
 }
 
@@ -241,8 +269,8 @@ class Damage:
 
     def bytes_of(self, file: Path) -> str:
         """Cut, empty, or with other bytes in it; below the compression or above."""
-        packed = file.suffix == ".gz" and self.draw.random() < 0.5
-        content = file.read_bytes() if not packed else gzip.decompress(file.read_bytes())
+        packed = file.suffix in PACKED and self.draw.random() < 0.5
+        content = file.read_bytes() if not packed else PACKED[file.suffix].decompress(file.read_bytes())
         at = self.draw.randrange(len(content) + 1)
         strange = self.draw.choice(ODD_BYTES)
         how = self.draw.choice(["cut", "empty", "put in", "over"])
@@ -252,7 +280,7 @@ class Damage:
             "put in": content[:at] + strange + content[at:],
             "over": content[:at] + strange + content[at + len(strange) :],
         }[how]
-        file.write_bytes(gzip.compress(changed) if packed else changed)
+        file.write_bytes(PACKED[file.suffix].compress(changed) if packed else changed)
         return f"{how} at {at} of {len(content)} ({strange[:5]!r})"
 
     def lines_of(self, file: Path) -> str:
@@ -357,12 +385,12 @@ class Damage:
 
     @staticmethod
     def _text(file: Path) -> str:
-        return (gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()).decode()
+        return (PACKED[file.suffix].decompress(file.read_bytes()) if file.suffix in PACKED else file.read_bytes()).decode()
 
     @staticmethod
     def _write(file: Path, text: str) -> None:
         content = text.encode("utf-8", "surrogatepass")
-        file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+        file.write_bytes(PACKED[file.suffix].compress(content) if file.suffix in PACKED else content)
 
 
 class Late(BaseException):

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.data.languages import spelt
 from hybrid_retrieval.data.parallel import SPLITS, ParallelPairs, text_key
 from hybrid_retrieval.data.sources.libreoffice_help import (
     LibreOfficeHelp,
     first_pages,
     folder_name,
-    language_name,
     package_name,
     parse_page,
     read_all,
@@ -322,8 +322,7 @@ def test_no_languages_are_refused(paths: PathsConfig) -> None:
 def test_codes_become_folders_and_packages() -> None:
     codes = {"en": "en-US", "zh": "zh-CN", "zh_tw": "zh-TW", "pt_br": "pt-BR", "de": "de", "en_gb": "en-GB"}
     assert {code: folder_name(code) for code in codes} == codes
-    assert {language_name(folder): folder for folder in codes.values()} == codes
-    assert language_name("zh-cn") == "zh"
+    assert {spelt(folder): folder for folder in codes.values()} == codes
     assert package_name("pt_br") == "libreoffice-help-pt-br"
     assert package_name("en") == "libreoffice-help-en-us"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
@@ -85,6 +86,83 @@ def test_languages_go_to_the_members_that_name_none(paths: PathsConfig, two: Non
     sets = Mixture(paths, sources, languages=["de"]).sets()
     assert [pairs.languages for pairs in sets] == [("de",), ("en", "fi")]
     assert Mixture(paths, [entry("large")]).sets()[0].languages == ("de", "en", "fi")
+
+
+def test_each_member_reads_those_of_the_languages_that_it_has(paths: PathsConfig, two: None) -> None:
+    synthetic = {"name": "synthetic", "items": 20}
+    sets = Mixture(paths, [entry("small"), entry("large"), synthetic], languages=["fi", "de", "s5"]).sets()
+    assert [pairs.languages for pairs in sets] == [("de",), ("de", "fi"), ("s5",)]
+    own = entry("large", name="own", languages=["en"])
+    assert [pairs.languages for pairs in Mixture(paths, [entry("small"), own], languages=["de", "en"]).sets()] == [
+        ("de", "en"),
+        ("en",),
+    ]
+    with pytest.raises(InputError, match=r"^dataset\.languages asks for 'fr', which no set has; expected one of: de, fi$"):
+        Mixture(paths, [entry("small"), entry("large")], languages=["de", "fi", "fr"])
+    with pytest.raises(
+        InputError, match=r"^dataset\.sources\[0\]: 'small' has none of dataset\.languages=\['fi'\]; it has: de, en$"
+    ):
+        Mixture(paths, [entry("small"), entry("large")], languages=["fi"])
+    with pytest.raises(InputError, match=r"^dataset\.sources\[0\]: 'small' has none of dataset\.languages=\[\]"):
+        Mixture(paths, [entry("small")], languages=[])
+
+
+def test_sets_of_every_kind_compose_on_the_command_line(paths: PathsConfig, two: None, tmp_path: Path) -> None:
+    files = {
+        "text/de-DE.tsv": "a\tEins zwei\nb\tDrei\n",
+        "text/zh_TW.tsv": "a\t一二\n",
+        "text/parts.tsv": "id\tpart\na\ttrain\nb\ttrain\n",
+        "words/deu.tsv": "n1\tHaus|Heim\n",
+        "words/fra.tsv": "n1\tmaison\n",
+        "names/fr.tsv": "city\tx\tVille\tbourg | cité\n",
+        "packages/de.jsonl": '["m", "ein Leser", ["Liest Post."]]\n',
+        "qa/faq-fr/train.questions.jsonl": '{"id": 1, "question": "Qui ?", "passage": 0}\n',
+        "qa/faq-fr/train.passages.jsonl": '{"id": 0, "title": "T", "text": "Moi."}\n',
+    }
+    for place, text in files.items():
+        (tmp_path / "local" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "local" / place).write_text(text)
+    entries = [
+        "{name: text, dataset: parallel_text, path: text, split_file: parts.tsv, split_column: part, license: gpl-2.0}",
+        "{dataset: omw_lexicon, path: words, validation_share: 0, weight: 0.5}",
+        "{dataset: cldr_names, path: names, validation_share: 0}",
+        "{dataset: debian_descriptions, path: packages, validation_share: 0}",
+        "{dataset: qa_native, path: qa, validation_share: 0}",
+        "{path: small, validation_share: 0}",
+    ]
+    sources = f"dataset.sources=[{', '.join(entries)}]"
+    shared = ["dataset=mixture", f"paths.data={paths.data}", "dataset.languages=[de,fr,zh_tw]"]
+    with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+        composed = OmegaConf.to_container(hydra.compose("config", [*shared, sources]).dataset, resolve=True)
+    assert isinstance(composed, dict)
+    mixture = build({str(key): value for key, value in composed.items()}, Source, "dataset", paths=paths)
+    sets = {pairs.name: pairs.languages for pairs in mixture.sets()}
+    assert sets == {
+        "text": ("de", "zh_tw"),
+        "omw_lexicon": ("de", "fr"),
+        "cldr_names": ("fr",),
+        "debian_descriptions": ("de",),
+        "qa_native": ("fr",),
+        "small": ("de",),
+    }
+    assert all(len(pairs.split_edges("train")) for pairs in mixture.sets())
+    licenses = {one["name"]: one["license"] for one in mixture.provenance()}
+    assert licenses["text"] == "gpl-2.0"
+    assert licenses["cldr_names"] == "unicode-3.0"
+    assert all(licenses[name] for name in sets if name != "small")
+
+
+def test_only_reading_tells_the_languages_of_some_members(paths: PathsConfig, two: None, tmp_path: Path) -> None:
+    file = tmp_path / "local" / "rows.jsonl"
+    file.write_text('{"query": "wer", "passage": "der", "language": "de"}\n')
+    fixed = {"dataset": "hub", "name": "fixed", "path": "rows.jsonl", "language": "fi", "validation_share": 0.0}
+    sets = Mixture(paths, [entry("small"), fixed], languages=["de", "fi"]).sets()
+    assert [pairs.languages for pairs in sets] == [("de",), ("fi",)]
+    unknown = {"dataset": "hub", "name": "unknown", "path": "rows.jsonl", "validation_share": 0.0}
+    with pytest.raises(InputError, match=r"dataset\.languages asks for 'fi', which rows lacks"):
+        Mixture(paths, [entry("large"), unknown], languages=["de", "fi"]).sets()
+    with pytest.raises(InputError, match=r"gone is not a folder"):
+        Mixture(paths, [entry("gone"), entry("large")], languages=["de", "fi"]).sets()
 
 
 def test_one_set_can_be_a_benchmark_and_several_cannot(paths: PathsConfig, two: None) -> None:

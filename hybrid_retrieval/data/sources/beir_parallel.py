@@ -20,12 +20,10 @@ from hybrid_retrieval.cache import file_state
 from hybrid_retrieval.config import Name, Number, Share, check
 from hybrid_retrieval.data.judgements import Judgements, PairsFromJudgements
 from hybrid_retrieval.data.mined import SET, mean_scores
-from hybrid_retrieval.data.parallel import SPLITS, PairsWriter
+from hybrid_retrieval.data.parallel import SPLIT_NAMES, SPLITS, PairsWriter
 from hybrid_retrieval.data.records import BeirFolder, read_qrels
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, find_folder
 from hybrid_retrieval.errors import InputError
-
-SPLIT_NAMES = {"train": "train", "dev": "validation", "validation": "validation", "test": "test"}
 
 
 @dataclass(eq=False)
@@ -51,6 +49,9 @@ class BeirPairs(BuiltSource):
 
     def chosen(self) -> list[str]:
         return choose_languages(self.languages, self.folder.languages())
+
+    def offered(self) -> list[str] | None:
+        return self.folder.languages() if self.at_hand() else None
 
     def at_hand(self) -> bool:
         return self.folder.path.is_dir()

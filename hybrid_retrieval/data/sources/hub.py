@@ -9,7 +9,6 @@ equal queries are one.
 from __future__ import annotations
 
 import itertools
-import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from hybrid_retrieval.config import Name, Number, Share, check
 from hybrid_retrieval.data.columns import Columns, Row
 from hybrid_retrieval.data.dataset_files import LANGUAGE, Files, Part, Wanted
 from hybrid_retrieval.data.judgements import Judgements, PairsFromJudgements
+from hybrid_retrieval.data.languages import known_language
 from hybrid_retrieval.data.parallel import EMPTY, SIDES, SPLITS, PairsWriter
 from hybrid_retrieval.data.records import Record, read_rows
 from hybrid_retrieval.data.source import BuiltSource, find_folder
@@ -32,16 +32,6 @@ from hybrid_retrieval.hashing import text_hash
 from hybrid_retrieval.hub import Hub
 from hybrid_retrieval.progress import track
 
-TWO_LETTERS = (
-    "aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el "
-    "en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu "
-    "iw ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my "
-    "na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg sh si sk sl sm "
-    "sn so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh "
-    "zu"
-)
-"""ISO 639-1."""
-LANGUAGE_CODE = re.compile(r"([a-z]{2,3})([-_][A-Za-z0-9]{2,8})*")
 SHOWN = 5
 
 Ints = npt.NDArray[np.int64]
@@ -108,6 +98,12 @@ class HubPairs(BuiltSource):
     def chosen(self) -> Sequence[str]:
         self._scanned = scan(self)
         return self._scanned.languages
+
+    def offered(self) -> list[str] | None:
+        """One language of all texts; else only the columns, or what is on the hub, say which there are."""
+        stated = {one for one in (self.query_language or self.language, self.passage_language or self.language) if one}
+        both = self.language or (self.query_language and self.passage_language)
+        return sorted(stated) if both else None
 
     def write(self, writer: PairsWriter) -> None:
         found, self._scanned = self._scanned or scan(self), None
@@ -193,12 +189,6 @@ class HubPairs(BuiltSource):
         if not positives and not negatives:
             return None
         return Row(row.query, positives, negatives, row.id, asked, answered, None, row.place)
-
-
-def known_language(code: str) -> bool:
-    """Whether it is a code of a language: ISO 639-1, or three letters; with a script or a region after it."""
-    found = LANGUAGE_CODE.fullmatch(code)
-    return found is not None and (len(found[1]) == 3 or found[1] in TWO_LETTERS.split())
 
 
 @dataclass

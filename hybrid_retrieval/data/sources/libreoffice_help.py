@@ -32,6 +32,7 @@ import numpy as np
 
 from hybrid_retrieval.cache import folder_state, scratch
 from hybrid_retrieval.config import Share, check
+from hybrid_retrieval.data.languages import STANDS_FOR, spelt
 from hybrid_retrieval.data.parallel import PairsWriter, text_key
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, components, same_item_edges
 from hybrid_retrieval.errors import InputError
@@ -39,8 +40,8 @@ from hybrid_retrieval.files import open_input, sha256
 from hybrid_retrieval.progress import track
 
 PACKAGE = "libreoffice-help-"
-CODES = {"en": "en-US", "zh": "zh-CN"}
-"""Languages whose folder is not their own name; others differ by case and hyphen alone."""
+PACKAGED = "ca cs da de dz el en en_gb es et eu fi fr gl hi hu id it ja km ko nl om pl pt pt_br ru sk sl sv tr vi zh zh_tw"
+"""What Debian 12 has a package of; others may be asked for by name."""
 SECTION_WORDS = 8
 LINK_WORDS = 4
 SHARED_BY = 10
@@ -99,6 +100,14 @@ class LibreOfficeHelp(BuiltSource):
 
     def chosen(self) -> list[str]:
         return self.languages
+
+    def offered(self) -> list[str]:
+        return self._present() if self._help_dir else PACKAGED.split()
+
+    def _present(self) -> list[str]:
+        """The languages below ``help_dir``."""
+        assert self._help_dir is not None
+        return [spelt(text.parent.name) for text in self._help_dir.glob("*/text")]
 
     def state(self) -> list[Any] | None:
         if not self._help_dir:
@@ -160,7 +169,7 @@ class LibreOfficeHelp(BuiltSource):
     def _find(self) -> tuple[dict[str, Path], dict[str, Any]]:
         """A folder or package for each language to read, and where they are from."""
         if self._help_dir:
-            present = [language_name(text.parent.name) for text in self._help_dir.glob("*/text")]
+            present = self._present()
             if not self._help_dir.is_dir():
                 raise InputError(f"dataset.help_dir={self._help_dir} is not a folder; expected <language>/text/**/*.html in it")
             if "en" not in present:
@@ -180,16 +189,8 @@ class LibreOfficeHelp(BuiltSource):
 
 def folder_name(language: str) -> str:
     """The folder of a language: ``pt_br`` -> ``pt-BR``."""
-    if language in CODES:
-        return CODES[language]
-    head, _, tail = language.partition("_")
+    head, _, tail = STANDS_FOR.get(language, language).partition("_")
     return f"{head}-{tail.upper()}" if tail else head
-
-
-def language_name(folder: str) -> str:
-    """The language of a folder or of a package's ending: ``pt-BR`` and ``pt-br`` -> ``pt_br``."""
-    named = {name.lower(): language for language, name in CODES.items()}
-    return named.get(folder.lower(), folder.lower().replace("-", "_"))
 
 
 def package_name(language: str) -> str:

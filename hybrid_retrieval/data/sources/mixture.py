@@ -36,12 +36,17 @@ class Mixture(Source):
         if not self.sources:
             raise InputError("dataset.sources is empty; expected sets, as in 'dataset.sources=[{name: a, path: folder}]'")
         self._members: dict[str, tuple[Source, float]] = {}
+        used: set[str] = set()
         for index, entry in enumerate(self.sources):
             key = f"dataset.sources[{index}]"
-            name, source, weight = _member(entry, key, self.paths, self.languages)
+            name, source, weight, languages = _member(entry, key, self.paths, self.languages)
+            used.update(languages)
             if name in self._members:
                 raise InputError(f"{key}.name={name!r} is taken by another set: give it a name of its own")
             self._members[name] = source, weight
+        for language in self.languages or ():
+            if language not in used:
+                raise InputError(f"dataset.languages asks for {language!r}, which no set has{nearest(language, used)}")
 
     def at_hand(self) -> bool:
         return all(source.at_hand() for source, _ in self._members.values())
@@ -77,8 +82,14 @@ class Mixture(Source):
         return [dataclasses.replace(source.pairs(), name=name, weight=weight) for name, (source, weight) in members]
 
 
-def _member(entry: dict[str, Any], key: str, paths: PathsConfig, languages: list[str] | None) -> tuple[str, Source, float]:
-    """Name, source and weight of the set that an entry of ``dataset.sources`` describes."""
+def _member(
+    entry: dict[str, Any], key: str, paths: PathsConfig, languages: list[str] | None
+) -> tuple[str, Source, float, list[str]]:
+    """Name, source, weight and languages of the set that an entry of ``dataset.sources`` describes.
+
+    Where the entry names no languages, they are those of `languages` that the set has; all, for it to refuse, where only
+    reading tells.
+    """
     if not isinstance(entry, dict):
         raise InputError(f"{key}={entry!r} is not a mapping; expected something like {{name: a, path: folder}}")
     configs = {file.stem for file in (config_directory() / "dataset").glob("*.yaml") if file.stem != Mixture.name}
@@ -90,9 +101,17 @@ def _member(entry: dict[str, Any], key: str, paths: PathsConfig, languages: list
     if "dataset" not in entry and name not in configs and "path" not in entry:
         raise InputError(f"{key}.name={name!r} is no known set and the entry has no path{nearest(name, configs)}")
     given = {option: value for option, value in entry.items() if option not in OWN}
-    if languages is not None:
-        given.setdefault("languages", languages)
     values = OmegaConf.to_container(OmegaConf.merge(choice_values("dataset", dataset), given), resolve=True)
     assert isinstance(values, dict)
-    source = build({str(option): value for option, value in values.items()}, Source, key, paths=paths)
-    return name or source.name, source, float(weight)
+    node = {str(option): value for option, value in values.items()}
+    taken = entry.get("languages")
+    if languages is not None and "languages" not in entry:
+        whole = build({**node, "languages": node.get("languages") or languages}, Source, key, paths=paths)
+        offered = whole.offered()
+        taken = [language for language in languages if offered is None or language in offered]
+        if not taken:
+            there = f"; it has: {', '.join(sorted(offered))}" if offered else ""
+            raise InputError(f"{key}: {(name or whole.name)!r} has none of dataset.languages={languages}{there}")
+        node["languages"] = taken
+    source = build(node, Source, key, paths=paths)
+    return name or source.name, source, float(weight), taken or []

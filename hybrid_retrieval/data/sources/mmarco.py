@@ -70,11 +70,14 @@ class Mmarco(BuiltSource):
 
     def __post_init__(self) -> None:
         check(type(self), vars(self), "dataset")
-        self.languages = choose_languages(self.languages, list(NAMES))
+        self.languages = choose_languages(self.languages, self.offered())
         self._folder = find_folder(self.path, self.paths.data, "dataset.path") if self.path is not None else None
 
     def chosen(self) -> list[str]:
         return self.languages
+
+    def offered(self) -> list[str]:
+        return list(NAMES)
 
     def at_hand(self) -> bool:
         return self._folder.is_dir() if self._folder is not None else self.built()

@@ -40,13 +40,16 @@ class Synthetic(BuiltSource):
 
     def __post_init__(self) -> None:
         check(type(self), vars(self), "dataset")
-        self.languages = choose_languages(self.languages, [f"s{index}" for index in range(len(ALPHABETS))])
+        self.languages = choose_languages(self.languages, self.offered())
 
     def at_hand(self) -> bool:
         return True
 
     def chosen(self) -> list[str]:
         return self.languages
+
+    def offered(self) -> list[str]:
+        return [f"s{index}" for index in range(len(ALPHABETS))]
 
     def write(self, writer: PairsWriter) -> None:
         random = np.random.default_rng(self.seed)

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.data.languages import three_letters
 from hybrid_retrieval.data.records import read_rows
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.errors import InputError
@@ -28,29 +29,24 @@ log = logging.getLogger(__name__)
 DATASET, REVISION = "facebook/belebele", "75b399394a9803252cfec289d103de462763db7c"
 PASSAGES = 488
 
-SHORT_NAMES = {
-    "Arab": "ar:arb fa:pes ur:urd",
-    "Beng": "bn:ben",
-    "Cyrl": "bg:bul ru:rus sr:srp uk:ukr",
-    "Deva": "hi:hin mr:mar ne:npi",
-    "Grek": "el:ell",
-    "Hang": "ko:kor",
-    "Hans": "zh:zho zh_cn:zho",
-    "Hant": "zh_hk:zho zh_tw:zho",
-    "Hebr": "he:heb",
-    "Jpan": "ja:jpn",
-    "Khmr": "km:khm",
-    "Latn": "ca:cat cs:ces da:dan de:deu en:eng es:spa et:est eu:eus fi:fin fr:fra gl:glg hr:hrv hu:hun id:ind it:ita lt:lit "
-    "lv:lvs ms:zsm nl:nld no:nob pl:pol pt:por pt_br:por ro:ron sk:slk sl:slv sv:swe sw:swh tr:tur vi:vie yo:yor",
-    "Taml": "ta:tam",
-    "Telu": "te:tel",
-    "Thai": "th:tha",
+SCRIPTS = {
+    "Arab": "ar fa ur",
+    "Beng": "bn",
+    "Cyrl": "bg ru sr uk",
+    "Deva": "hi mr ne",
+    "Grek": "el",
+    "Hang": "ko",
+    "Hans": "zh zh_cn",
+    "Hant": "zh_hk zh_tw",
+    "Hebr": "he",
+    "Jpan": "ja",
+    "Khmr": "km",
+    "Latn": "ca cs da de en es et eu fi fr gl hr hu id it lt lv ms nl no pl pt pt_br ro sk sl sv sw tr vi yo",
+    "Taml": "ta",
+    "Telu": "te",
+    "Thai": "th",
 }
-VARIANTS = {
-    short: f"{code}_{script}"
-    for script, names in SHORT_NAMES.items()
-    for short, code in (name.split(":") for name in names.split())
-}
+VARIANTS = {language: f"{three_letters(language)}_{script}" for script, names in SCRIPTS.items() for language in names.split()}
 """FLORES-200's names, <language in ISO 639-3>_<script>, of languages by what the other benchmarks call them."""
 VARIANT = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 
