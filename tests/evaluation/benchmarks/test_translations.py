@@ -129,6 +129,12 @@ def test_accuracy_is_that_of_sentence_transformers(sentences, pairs, paths) -> N
         assert ours == pytest.approx((theirs["src2trg_accuracy"], theirs["trg2src_accuracy"]))
 
 
+def test_a_trainer_of_sentence_transformers_is_led_by_accuracy(sentences, paths) -> None:
+    from hybrid_retrieval.interop.sentence_transformers_evaluator import MultilingualEvaluator
+
+    assert MultilingualEvaluator(SmallNtrex(paths).load()).primary_metric == "ntrex/crosslingual/recall@1"
+
+
 def test_sentences_of_a_document_are_a_cluster_in_every_language(sentences, paths) -> None:
     collection = SmallNtrex(paths).load()
     assert collection.languages == ("de", "en", "fr", "zh_tw")
