@@ -248,7 +248,9 @@ def _size(name: str, index: Index) -> Figures:
 def _keep(name: str, result: Evaluation, config: EvaluationConfig, directory: Path) -> None:
     """Write the run and the embeddings, where they are asked for."""
     collection = result.collection
-    if config.save_runs:
+    if config.save_runs and collection.asked is not None:
+        log.warning("%s: no TREC run is written, whose queries would be asked of all documents alike", collection.name)
+    elif config.save_runs:
         folder = directory / "runs"
         folder.mkdir(exist_ok=True)
         sizes = len(collection.queries), len(collection.corpus)

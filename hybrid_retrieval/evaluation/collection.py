@@ -77,6 +77,38 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Languages:
+    """The languages of queries and of what they are asked of.
+
+    Attributes:
+        corpus_language: None for the pool of all.
+    """
+
+    query_language: str
+    corpus_language: str | None
+
+    @property
+    def setting(self) -> str:
+        """The setting that they belong to."""
+        if self.corpus_language is None:
+            return "multilingual"
+        return "monolingual" if self.query_language == self.corpus_language else "crosslingual"
+
+    @property
+    def name(self) -> str:
+        """The language, or ``query-corpus`` across languages."""
+        return f"{self.query_language}-{self.corpus_language}" if self.setting == "crosslingual" else self.query_language
+
+
+@dataclass(frozen=True)
+class View(Languages):
+    """Rows of queries and the rows of documents that they are asked of."""
+
+    queries: slice
+    documents: slice
+
+
+@dataclass(frozen=True)
 class RetrievalCollection:
     """Queries, a corpus and judgements: the data that a benchmark is scored on.
 
@@ -90,6 +122,8 @@ class RetrievalCollection:
         labels: int64 [queries] and int64 [documents], where judgements say that a query and a document have the same label.
         cluster: of each query, what makes its figures depend on those of others (its paragraph, page or article), whatever its
             language; by default its id, which its translations share.
+        asked: (rows of queries, rows of documents), of a language each: where it is given, these queries are asked of these
+            documents, and nothing else is asked: there is no pool. No judgement lies in two of them.
     """
 
     name: str
@@ -103,6 +137,7 @@ class RetrievalCollection:
     excluded: Ints = field(default_factory=lambda: np.empty((0, 2), np.int64))
     labels: tuple[Ints, Ints] | None = None
     cluster: Sequence[str] | None = None
+    asked: tuple[tuple[slice, slice], ...] | None = None
 
     def __post_init__(self) -> None:
         check_measures(self.measures, f"benchmark {self.name}")
@@ -163,11 +198,31 @@ class RetrievalCollection:
         query, place = join(_place(as_column(sides[0].ids), names), _place(pa.chunked_array([keys]), names))
         return cls(name, languages, *sides, *_in_order(name, sides[1], query, document[place], grade[place]), measures)
 
+    @classmethod
+    def translations(
+        cls,
+        name: str,
+        languages: Sequence[str],
+        side: Side,
+        asked: Sequence[tuple[slice, slice]],
+        cluster: Sequence[str] | None = None,
+    ) -> RetrievalCollection:
+        """Texts that find their translations: each row of the queries `asked` the row in its place of their documents.
+
+        ``recall@1`` is the accuracy of the literature.
+        """
+        query, document = (
+            np.concatenate([np.arange(rows.start, rows.stop) for rows in part]) for part in zip(*asked, strict=True)
+        )
+        judgements = _in_order(name, side, query, document, np.ones_like(query))
+        return cls(name, tuple(languages), side, side, *judgements, ("recall@1",), cluster=cluster, asked=tuple(asked))
+
     @property
     def fingerprint(self) -> str:
         """A checksum of all that figures depend on."""
         sides = [part for side in (self.queries, self.corpus) for part in (side.ids, side.texts, side.language)]
-        return fingerprint(self.languages, *sides, self.query, self.document, self.grade, self.excluded, self.clusters)
+        only = [np.array([(rows.start, rows.stop) for pair in self.asked for rows in pair])] if self.asked is not None else []
+        return fingerprint(self.languages, *sides, self.query, self.document, self.grade, self.excluded, self.clusters, *only)
 
     @property
     def clusters(self) -> Sequence[str]:
@@ -200,8 +255,39 @@ class RetrievalCollection:
         if not len(self.query):
             return set()
         same = self.queries.language[self.query] == self.corpus.language[self.document]
-        found = {"multilingual"} | ({"monolingual"} if same.any() else set())
+        found = (set() if self.asked else {"multilingual"}) | ({"monolingual"} if same.any() else set())
         return found | (set() if same.all() else {"crosslingual"})
+
+    @cached_property
+    def views(self) -> list[View]:
+        """What is `asked`; else every language that has queries against every language that has documents, and the pool."""
+        if self.asked is not None:
+            return [
+                View(
+                    self.languages[self.queries.language[rows.start]],
+                    self.languages[self.corpus.language[among.start]],
+                    rows,
+                    among,
+                )
+                for rows, among in self.asked
+            ]
+        queries, documents = (
+            {self.languages[index]: side.rows(index) for index in np.unique(side.language).tolist()}
+            for side in (self.queries, self.corpus)
+        )
+        against: dict[str | None, slice] = {**documents, None: slice(0, len(self.corpus))}
+        return [View(asked, of, rows, among) for asked, rows in queries.items() for of, among in against.items()]
+
+    def judged(self, view: View) -> Ints:
+        """int64: the numbers of a view's judgements."""
+        first, last = np.searchsorted(self.query, [view.queries.start, view.queries.stop])
+        return self.among(np.arange(first, last, dtype=np.int64), view.documents)
+
+    def among(self, judgements: Ints, documents: slice) -> Ints:
+        """Those of some judgements that are of these documents."""
+        document = self.document[judgements]
+        found: Ints = judgements[(document >= documents.start) & (document < documents.stop)]
+        return found
 
     @cached_property
     def tie_order(self) -> Ints:

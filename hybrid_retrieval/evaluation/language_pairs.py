@@ -15,7 +15,7 @@ from itertools import cycle
 import numpy as np
 import pyarrow as pa
 
-from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
+from hybrid_retrieval.evaluation.collection import Ints, Languages, RetrievalCollection
 from hybrid_retrieval.evaluation.figures import SEEN, Figure
 from hybrid_retrieval.evaluation.measures import MICRO, POOLED, SETTINGS, Floats, Relevant, measure
 from hybrid_retrieval.evaluation.scoring.ranks import Ranks
@@ -23,33 +23,18 @@ from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_interval
 
 
 @dataclass(frozen=True)
-class LanguagePair:
+class LanguagePair(Languages):
     """The queries of one language against the documents of one language, or against the pool of all.
 
     Attributes:
-        corpus_language: None for the pool.
         queries: int64 [queries], rows of the collection that have a relevant document there.
         left_out: queries of the language without one.
         values: float64 [queries] by name of measure, nan where it is not defined.
     """
 
-    query_language: str
-    corpus_language: str | None
     queries: Ints
     left_out: int
     values: dict[str, Floats]
-
-    @property
-    def setting(self) -> str:
-        """The setting that the pair belongs to."""
-        if self.corpus_language is None:
-            return "multilingual"
-        return "monolingual" if self.query_language == self.corpus_language else "crosslingual"
-
-    @property
-    def name(self) -> str:
-        """The language, or ``query-corpus`` across languages."""
-        return f"{self.query_language}-{self.corpus_language}" if self.setting == "crosslingual" else self.query_language
 
     def within(self, languages: Sequence[str]) -> bool:
         """Whether it is of some languages alone; a pool may hold others."""
@@ -67,24 +52,19 @@ class LanguagePair:
 
 
 def language_pairs(collection: RetrievalCollection, ranks: Ranks) -> Iterator[LanguagePair]:
-    """Every language that has queries against every language that has documents, and against the pool."""
-    languages, measures = collection.languages, [measure(name) for name in collection.measures]
-    asked, answered = collection.queries.language[collection.query], collection.corpus.language[collection.document]
-    total = np.bincount(collection.queries.language, minlength=len(languages))
-    for query_language in np.flatnonzero(total).tolist():
-        mine = asked == query_language
-        for corpus_language in [*np.unique(collection.corpus.language).tolist(), None]:
-            pool = corpus_language is None
-            part = np.flatnonzero(mine if pool else mine & (answered == corpus_language))
-            rank = (ranks.pool if pool else ranks.language)[part]
-            relevant, queries = Relevant.grouped(collection.query[part], rank, collection.grade[part])
-            yield LanguagePair(
-                languages[query_language],
-                None if pool else languages[corpus_language],
-                queries,
-                int(total[query_language]) - len(queries),
-                {one.name: one.values(relevant) for one in measures},
-            )
+    """A pair for each of the collection's views."""
+    measures = [measure(name) for name in collection.measures]
+    for view in collection.views:
+        part = collection.judged(view)
+        rank = (ranks.pool if view.corpus_language is None else ranks.language)[part]
+        relevant, queries = Relevant.grouped(collection.query[part], rank, collection.grade[part])
+        yield LanguagePair(
+            view.query_language,
+            view.corpus_language,
+            queries,
+            view.queries.stop - view.queries.start - len(queries),
+            {one.name: one.values(relevant) for one in measures},
+        )
 
 
 def aggregate(name: str, pairs: Sequence[LanguagePair]) -> Iterator[Figure]:

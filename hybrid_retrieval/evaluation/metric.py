@@ -106,9 +106,18 @@ def part(collection: RetrievalCollection, queries: Ints, documents: Ints) -> Ret
         texts, ids = ([column[row] for row in rows.tolist()] for column in (side.texts, side.ids))
         return Side(texts, ids, side.language[rows]), number
 
+    def moved(before: slice, rows: Ints) -> slice:
+        """The new numbers of a range of rows."""
+        first, last = np.searchsorted(rows, [before.start, before.stop])
+        return slice(int(first), int(last))
+
     asked, query = chosen(collection.queries, queries)
     pool, document = chosen(collection.corpus, documents)
     judged = (query[collection.query] >= 0) & (document[collection.document] >= 0)
+    only = None
+    if collection.asked is not None:
+        pairs = [(moved(of, queries), moved(among, documents)) for of, among in collection.asked]
+        only = tuple((of, among) for of, among in pairs if of.start < of.stop and among.start < among.stop)
     excluded = np.stack([query[collection.excluded[:, 0]], document[collection.excluded[:, 1]]], 1)
     return replace(
         collection,
@@ -118,5 +127,6 @@ def part(collection: RetrievalCollection, queries: Ints, documents: Ints) -> Ret
         document=document[collection.document[judged]],
         grade=collection.grade[judged],
         excluded=excluded[(excluded >= 0).all(1)],
+        asked=only,
         labels=collection.labels and (collection.labels[0][queries], collection.labels[1][documents]),
     )

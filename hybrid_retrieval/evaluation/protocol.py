@@ -100,7 +100,8 @@ def score(collection: RetrievalCollection, index: Index, label: str = "", wanted
     figures += found.figures
     pairs = [pair if pair.corpus_language else pair.adding(found.per_query) for pair in pairs]
     if label:
-        left_out = sum(pair.left_out for pair in pairs if pair.setting in collection.settings - {"multilingual"})
+        settings = collection.settings - {"multilingual"}
+        left_out = sum(pair.left_out for pair in pairs if pair.setting in settings)
         if left_out:
             text = "%s: %d queries have no relevant document in a target corpus and are left out of that pair"
             log.info(text, label, left_out)

@@ -6,7 +6,6 @@ against the whole pool. What mteb cuts at a depth is cut there: its mAP looks at
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from functools import cached_property
 from typing import Any
@@ -19,7 +18,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.benchmarks.belebele import language_and_script
-from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
+from hybrid_retrieval.evaluation.collection import RetrievalCollection, View
 from hybrid_retrieval.evaluation.measures import SETTINGS
 
 SPLIT = "test"
@@ -50,7 +49,8 @@ class CollectionTask(AbsTaskRetrieval):
             raise InputError(f"benchmark {collection.name} hides documents from single queries, which a task of mteb cannot")
         self.collection, self.setting, self.depth = collection, setting, depth
         self.k_values = tuple(sorted({*DEPTHS, depth}))
-        self._views = _views(collection, setting)
+        views = [view for view in collection.views if view.setting == setting and len(collection.judged(view))]
+        self._views = {view.name: view for view in views}
         if not self._views:
             raise InputError(f"benchmark {collection.name} has no judgement in the {setting} setting")
         super().__init__(seed=seed)
@@ -72,10 +72,10 @@ class CollectionTask(AbsTaskRetrieval):
             main_score=_main_score(collection, self.depth),
         )
 
-    def _languages(self, view: tuple[int, int | None]) -> list[str]:
+    def _languages(self, view: View) -> list[str]:
         """Mteb's names of the languages of the queries, and of the corpus where it has one."""
-        names = [self.collection.languages[index] for index in dict.fromkeys(view) if index is not None]
-        return [language_and_script(name) or UNDETERMINED for name in names]
+        names = dict.fromkeys([view.query_language, view.corpus_language])
+        return [language_and_script(name) or UNDETERMINED for name in names if name is not None]
 
     def load_data(self, num_proc: int | None = None, **more: Any) -> None:
         """Make mteb's data of the subsets that are asked for; nothing is downloaded."""
@@ -83,14 +83,14 @@ class CollectionTask(AbsTaskRetrieval):
             return
         collection = self.collection
         query_ids, document_ids = (np.array(collection.full_ids(side)) for side in (collection.queries, collection.corpus))
-        corpora: dict[int | None, Dataset] = {}
+        corpora: dict[tuple[int, int], Dataset] = {}
         self.dataset: dict[str, dict[str, RetrievalSplitData]] = {}
         for name in self.hf_subsets:
-            asked, answered = self._views[name]
-            if answered not in corpora:
-                rows = slice(0, len(collection.corpus)) if answered is None else collection.corpus.rows(answered)
-                corpora[answered] = _dataset(document_ids[rows], collection.corpus.texts[rows])
-            judged = _judged(collection, asked, answered)
+            view = self._views[name]
+            rows, judged = view.documents, collection.judged(view)
+            among = rows.start, rows.stop
+            if among not in corpora:
+                corpora[among] = _dataset(document_ids[rows], collection.corpus.texts[rows])
             relevant: dict[str, dict[str, int]] = defaultdict(dict)
             for judgement in judged.tolist():
                 query, document = collection.query[judgement], collection.document[judgement]
@@ -100,7 +100,7 @@ class CollectionTask(AbsTaskRetrieval):
             self.dataset[name] = {
                 SPLIT: RetrievalSplitData(
                     queries=_dataset(query_ids[queries], texts),
-                    corpus=corpora[answered],
+                    corpus=corpora[among],
                     relevant_docs=dict(relevant),
                     top_ranked=None,
                 )
@@ -108,31 +108,15 @@ class CollectionTask(AbsTaskRetrieval):
         self.data_loaded = True
 
 
-def _views(collection: RetrievalCollection, setting: str) -> dict[str, tuple[int, int | None]]:
-    """By subset: the languages of queries and of the corpus, None for the pool; those without a judgement are left out."""
-    names, languages = collection.languages, range(len(collection.languages))
-    if setting == "multilingual":
-        views: dict[str, tuple[int, int | None]] = {names[asked]: (asked, None) for asked in languages}
-    elif setting == "monolingual":
-        views = {names[asked]: (asked, asked) for asked in languages}
-    else:
-        pairs = itertools.permutations(languages, 2)
-        views = {f"{names[asked]}-{names[answered]}": (asked, answered) for asked, answered in pairs}
-    return {name: view for name, view in views.items() if len(_judged(collection, *view))}
-
-
-def _judged(collection: RetrievalCollection, asked: int, answered: int | None) -> Ints:
-    """The judgements of queries in one language on documents in one, or in any."""
-    mine = collection.queries.language[collection.query] == asked
-    if answered is not None:
-        mine &= collection.corpus.language[collection.document] == answered
-    found: Ints = np.flatnonzero(mine)
-    return found
-
-
 def _main_score(collection: RetrievalCollection, depth: int) -> str:
-    """The first of mAP, nDCG@10 and MRR that the collection reports, in mteb's name."""
-    names = {"map": f"map_at_{depth}", "ndcg@10": "ndcg_at_10", "mrr@100": "mrr_at_100", "mrr": f"mrr_at_{depth}"}
+    """The first of mAP, nDCG@10, MRR and R@1 that the collection reports, in mteb's name."""
+    names = {
+        "map": f"map_at_{depth}",
+        "ndcg@10": "ndcg_at_10",
+        "mrr@100": "mrr_at_100",
+        "mrr": f"mrr_at_{depth}",
+        "recall@1": "recall_at_1",
+    }
     return next((names[measure] for measure in names if measure in collection.measures), "ndcg_at_10")
 
 

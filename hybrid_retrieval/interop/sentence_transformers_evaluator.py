@@ -20,8 +20,6 @@ from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, evaluate
 from hybrid_retrieval.evaluation.retrievers.dense import Dense
 from hybrid_retrieval.models.encoder import Role
 
-PRIMARY = "multilingual/map"
-
 
 class SentenceTransformerEncoder:
     """A `SentenceTransformer` as an encoder of ours: its own prompts, and its own similarity as the dot product."""
@@ -81,7 +79,9 @@ class MultilingualEvaluator(BaseEvaluator):
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self.collection, self.batch_size, self.write_csv = collection, batch_size, write_csv
-        self.name, self.primary_metric = collection.name, f"{collection.name}/{PRIMARY}"
+        setting = "crosslingual" if collection.asked else "multilingual"
+        first = "map" if "map" in collection.measures else collection.measures[0]
+        self.name, self.primary_metric = collection.name, f"{collection.name}/{setting}/{first}"
         self.wanted = Wanted(chosen(bias), replicates)
 
     def __call__(

@@ -33,7 +33,8 @@ def compare(runs: Sequence[RunDirectory], out: Path) -> None:
     by_benchmark = {name: [one for one in labelled if name in one.run.benchmarks] for run in scored for name in run.reported}
     benchmarks = sorted(by_benchmark)
     tables = {name: comparison_table(labelled, name) for name in benchmarks}
-    pictures = {name: draw_comparison(labelled, name, out) for name in benchmarks if len(by_benchmark[name]) > 1}
+    drawn = {name: draw_comparison(labelled, name, out) for name in benchmarks if len(by_benchmark[name]) > 1}
+    pictures = {name: path for name, path in drawn.items() if path}
     unscored = [run.path.name for run in runs if not run.reported]
     notes = [f"Not compared, for want of benchmark figures: {', '.join(unscored)}."] if unscored else []
     notes += [line for name in benchmarks for line in _caveats(labelled, name)]
@@ -67,7 +68,7 @@ def _markdown(tables: dict[str, Table], pictures: dict[str, Path], notes: Sequen
     for name, table in tables.items():
         parts.append(f"## {name}\n\n{markdown(table)}")
         if name in pictures:
-            parts.append(f"![{name}: mAP by language pair]({pictures[name].name})\n")
+            parts.append(f"![{name} by language pair]({pictures[name].name})\n")
     return "\n".join([*parts, *(f"{line}\n" for line in notes)])
 
 
@@ -92,7 +93,7 @@ def _sections(
 
     sections = []
     for name, table in tables.items():
-        caption = f"mAP by language pair, and differences ({name}_comparison.png)"
+        caption = f"Figures by language pair, and differences ({name}_comparison.png)"
         shown = [Picture(pictures[name], caption, "wide")] if name in pictures else []
         sections.append(Section(name, [table], pictures=shown))
     origin = {

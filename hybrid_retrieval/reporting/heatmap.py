@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_retrieval.evaluation.measures import SETTINGS, measure
+from hybrid_retrieval.evaluation.measures import SETTINGS, Measure, measure
 from hybrid_retrieval.reporting.run_directory import RunDirectory
-from hybrid_retrieval.reporting.tables import number
+from hybrid_retrieval.reporting.tables import number, pivot, retrieval_measures
 
 Matrix = npt.NDArray[np.float64]
 
@@ -27,7 +27,6 @@ CELL = 0.4
 MARGIN = 1.1
 """Inches around the cells of a panel, for its names and title."""
 DARK_TEXT, LIGHT_TEXT = "#1b1b1b", "#ffffff"
-HEADLINE = (*((setting, "map") for setting in SETTINGS), ("multilingual", "rank_distance"))
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -56,14 +55,25 @@ def plain_axes(axes: Any, x: str, y: str, title: str) -> None:
 
 def headline(means: dict[tuple[str, str], float], sign: str = "") -> str:
     """Macro means by setting and measure, for a title; ``+`` as `sign` for differences."""
-    shown = {key: measure(key[1]) for key in HEADLINE if key in means}
+    shown = {key: measure(key[1]) for key in means}
     names = {key: one.label if one.headline else SETTINGS[key[0]] for key, one in shown.items()}
     return "   ".join(f"{names[key]} {number(means[key], one.digits, sign)}" for key, one in shown.items())
 
 
-def languages_of(runs: Sequence[RunDirectory], benchmark: str) -> tuple[str, ...]:
+def measured(runs: Sequence[RunDirectory], benchmark: str) -> Measure | None:
+    """What is drawn of a benchmark: the first of its measures; None where there is no matrix to draw (`pivot`)."""
+    measures = retrieval_measures(runs, benchmark)
+    return measures[0] if measures and pivot(runs, benchmark) is None else None
+
+
+def headline_keys(one: Measure) -> list[tuple[str, str]]:
+    """The macro means, by setting and measure, that stand beside a picture of a measure."""
+    return [*((setting, one.name) for setting in SETTINGS), ("multilingual", "rank_distance")]
+
+
+def languages_of(runs: Sequence[RunDirectory], benchmark: str, name: str = "map") -> tuple[str, ...]:
     """The languages that any of the runs has figures for, in alphabetical order."""
-    figures = [one for run in runs for one in run.figures if one.benchmark == benchmark and one.measure.name == "map"]
+    figures = [one for run in runs for one in run.figures if one.benchmark == benchmark and one.measure.name == name]
     return tuple(sorted({name for one in figures for name in (one.query_language, one.corpus_language) if name}))
 
 

@@ -15,7 +15,7 @@ from hybrid_retrieval.reporting.page import Picture, Section, write_page
 from hybrid_retrieval.reporting.per_query import check_values
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.seen import MARK, marked
-from hybrid_retrieval.reporting.tables import bias_tables, console, run_table, show
+from hybrid_retrieval.reporting.tables import bias_tables, console, pivot_tables, run_table, show
 from hybrid_retrieval.reporting.training_curves import Curves, in_words, read_curves, telemetry_figure, training_figure
 
 PROVENANCE = {"data": "training data", "benchmarks": "benchmarks"}
@@ -47,7 +47,7 @@ def report_run(run_dir: Path) -> None:
     write_page(run.path / "report.html", run.title, under, list(_sections(run, pictures, curves, composition)))
     out = console()
     for benchmark in run.reported:
-        show(out, run_table(run, benchmark), *bias_tables(run, benchmark, by_language=False))
+        show(out, run_table(run, benchmark), *pivot_tables(run, benchmark), *bias_tables(run, benchmark, by_language=False))
     if not run.reported:
         out.print(f"{run.title}: no benchmark figures; the pictures are in {run.path / 'report.html'}", markup=False)
 
@@ -68,21 +68,22 @@ def constant_alpha(run: RunDirectory) -> float | None:
 
 
 def _map_figure(run: RunDirectory, benchmark: str) -> Any:
-
-    languages = heatmap.languages_of([run], benchmark)
-    values = heatmap.pair_matrix(run, benchmark, languages)
+    drawn = heatmap.measured([run], benchmark)
+    if drawn is None:
+        return None
+    languages = heatmap.languages_of([run], benchmark, drawn.name)
+    values = heatmap.pair_matrix(run, benchmark, languages, drawn.name)
     figure = heatmap.new_figure(heatmap.side(len(languages)) + 0.9, heatmap.side(len(languages)))
     axes = figure.subplots()
     low, high = heatmap.common_scale([values])
     never = run.figures.never_seen(benchmark)
     shown = [marked(language, never) for language in languages]
     image = heatmap.draw(axes, values, shown, heatmap.fraction_text, cmap=heatmap.MAP_COLOURS, vmin=low, vmax=high)
-    found = {key: run.figures.value(benchmark, *key) for key in heatmap.HEADLINE}
+    found = {key: run.figures.value(benchmark, *key) for key in heatmap.headline_keys(drawn)}
     headline = heatmap.headline({key: value for key, value in found.items() if value is not None})
     axes.set_title(f"{benchmark} · {run.title}\n{headline}", fontsize=10, loc="left")
-    figure.colorbar(
-        image, ax=axes, label=f"mAP (framed: monolingual{f'; {MARK}: never in the training text' if never else ''})", shrink=0.8
-    )
+    legend = f"framed: monolingual{f'; {MARK}: never in the training text' if never else ''}"
+    figure.colorbar(image, ax=axes, label=f"{drawn.label} ({legend})", shrink=0.8)
     return figure
 
 
@@ -94,8 +95,9 @@ def _sections(
         return [Picture(pictures[name], caption, size) for name, caption in captions.items() if name in pictures]
 
     for name in run.reported:
-        tables = [run_table(run, name), *bias_tables(run, name, by_language=True)]
-        pairs = shown({f"{name}_map": f"{name}: mAP by language pair"}, "plain")
+        tables = [run_table(run, name), *pivot_tables(run, name), *bias_tables(run, name, by_language=True)]
+        drawn = heatmap.measured([run], name)
+        pairs = shown({f"{name}_map": f"{name}: {drawn.label if drawn else ''} by language pair"}, "plain")
         yield Section(name, tables, [_counts(run, name)], pairs)
     measured = {
         key.removeprefix("train/"): f"{value:,.6g}"

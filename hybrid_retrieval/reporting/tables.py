@@ -198,6 +198,36 @@ def _bias_table(run: RunDirectory, benchmark: str, name: str, by_language: bool)
     return Table(f"{benchmark} · language bias{name}", "Measure", columns, rows, notes)
 
 
+def pivot(runs: Sequence[RunDirectory], benchmark: str) -> str | None:
+    """The language that is on one side of all that a benchmark asks, as English is in translation retrieval, or None."""
+    asked = {(one.query_language, one.corpus_language) for run in runs for one in run.figures if one.benchmark == benchmark}
+    pairs = [{one, other} for one, other in asked if one is not None]
+    shared = set.intersection(*pairs) if pairs else set()
+    return (
+        max((one for one in shared if one), default=None) if all(len(pair) > 1 and None not in pair for pair in pairs) else None
+    )
+
+
+def pivot_tables(run: RunDirectory, benchmark: str) -> list[Table]:
+    """Where all pairs share a language: the headline of each other language from and to it, of a run and of its baselines."""
+    every = {"": run, **{f" of {name}": one for name, one in run.baselines.items()}}
+    return [_pivot_table(one, benchmark, centre, name) for name, one in every.items() if (centre := pivot([one], benchmark))]
+
+
+def _pivot_table(run: RunDirectory, benchmark: str, centre: str, name: str) -> Table:
+    head = retrieval_measures([run], benchmark)[0]
+    found = run.figures.by_languages(benchmark, "crosslingual", head.name)
+    never = run.figures.never_seen(benchmark)
+    rows = []
+    for language in sorted({one for pair in found.values() for one in (pair.query_language, pair.corpus_language) if one}):
+        both = [found.get(f"{language}-{centre}"), found.get(f"{centre}-{language}")]
+        values = [value for one in both for value in (one.value if one else None, one.margin if one else None)]
+        rows += [Row(marked(language, never), values)] if any(both) else []
+    columns = [Column(f"to {centre}", head.digits), Column("±"), Column(f"from {centre}", head.digits), Column("± ")]
+    notes = footnote({run.title: never}, means=False)
+    return Table(f"{benchmark} · {head.label} from and to {centre}{name}", "Language", columns, rows, notes)
+
+
 def comparison_table(labelled: Sequence[LabelledRun], benchmark: str) -> Table:
     """Runs x figures on one benchmark; where runs differ only in their seed, their mean and standard deviation too.
 

@@ -18,6 +18,7 @@ from hybrid_retrieval.reporting.comparison_figures import draw_comparison
 from hybrid_retrieval.reporting.labels import label_runs
 from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
 from hybrid_retrieval.reporting.run_report import constant_alpha, draw_run
+from hybrid_retrieval.reporting.tables import pivot_tables
 from hybrid_retrieval.reporting.training_curves import read_curves, smoothed
 from tests.reporting.fake_runs import write_figures
 
@@ -90,6 +91,39 @@ def test_drawing_leaves_matplotlib_as_it_was(make_run: Make) -> None:
     run = RunDirectory.open(make_run("run"))
     draw_run(run, read_curves(run.path), BatchComposition.read(run.path))
     assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize("name", ["map", "recall@1"])
+def test_the_first_measure_of_a_benchmark_is_drawn(tmp_path: Path, name: str) -> None:
+    figures = [
+        Figure("b", "crosslingual", measure(one), query, corpus, value)
+        for one in {name, "recall@1"}
+        for query, corpus, value in (("de", "en", 0.25), ("en", "fr", 0.5), ("fr", "de", 0.75), (None, None, 0.5))
+    ]
+    for number in "12":
+        write_figures(tmp_path / "sweep" / number, figures)
+    run = RunDirectory.open(tmp_path / "sweep" / "1")
+    assert heatmap.measured([run], "b") == measure(name)
+    assert list(draw_run(run, read_curves(run.path), None)) == ["b_map"]
+    assert draw_comparison(label_runs(find_runs(tmp_path / "sweep")), "b", tmp_path)
+
+
+def test_pairs_that_share_a_language_are_a_table_and_no_matrix(tmp_path: Path) -> None:
+    pairs = {("de", "en"): 0.25, ("en", "de"): 0.5, ("fr", "en"): 0.75, (None, None): 0.5}
+    figures = [Figure("b", "crosslingual", measure("recall@1"), *pair, value) for pair, value in pairs.items()]
+    for number in "12":
+        write_figures(tmp_path / "sweep" / number, figures)
+    run = RunDirectory.open(tmp_path / "sweep" / "1")
+    assert draw_run(run, read_curves(run.path), None) == {}
+    assert draw_comparison(label_runs(find_runs(tmp_path / "sweep")), "b", tmp_path) is None
+    (table,) = pivot_tables(run, "b")
+    assert [column.name.strip() for column in table.columns] == ["to en", "±", "from en", "±"]
+    assert {row.label: list(row.values) for row in table.rows} == {
+        "de": [0.25, None, 0.5, None],
+        "fr": [0.75, None, None, None],
+    }
+    whole = [*figures, Figure("b", "monolingual", measure("recall@1"), "en", "en", 0.5)]
+    assert pivot_tables(RunDirectory.open(write_figures(tmp_path / "whole", whole)), "b") == []
 
 
 @pytest.mark.parametrize("count", [2, 5])

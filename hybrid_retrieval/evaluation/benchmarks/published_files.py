@@ -85,11 +85,13 @@ class PublishedFile:
         path: at the publisher.
         place: below the set's folder in ``paths.data``; the path by default.
         sha256: None where only the revision is pinned.
+        packed: whether the user's copy may be in gzip, its name ending in ``.gz``.
     """
 
     path: str
     place: str | None = None
     sha256: str | None = None
+    packed: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,11 @@ class PublishedFiles:
 
     def local_copy(self, key: str) -> Path | None:
         """The user's own copy of a file."""
-        copy = Path(self.paths.data).expanduser() / self._place(key) if self.paths.data else None
-        return copy if copy and copy.exists() else None
+        if not self.paths.data:
+            return None
+        place = Path(self.paths.data).expanduser() / self._place(key)
+        copies = [place, place.with_name(f"{place.name}.gz")] if self.files[key].packed else [place]
+        return next((copy for copy in copies if copy.exists()), None)
 
     def path(self, key: str) -> Path:
         """A file's path, fetched if need be; another content of the user's copy than the published one is said in the log.

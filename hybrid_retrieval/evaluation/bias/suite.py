@@ -76,5 +76,7 @@ def bias_measures(names: Sequence[str]) -> dict[str, BiasMeasure]:
 
 
 def bias_suite(evidence: Evidence, names: Sequence[str]) -> Finding:
-    """The findings of the measures of these names."""
+    """The findings of the measures of these names; all are of the pool, and without one there are none."""
+    if evidence.collection.asked is not None:
+        return Finding(notes=["language bias: not printed: queries are asked of one language at a time"] if names else [])
     return Finding.joined([one(evidence) for one in bias_measures(names).values()])

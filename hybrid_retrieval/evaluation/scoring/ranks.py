@@ -61,6 +61,7 @@ class Ranks:
 
     Attributes:
         pool: int64 [judgements], rank in the pooled corpus of all languages, from 1; `NOT_FOUND` of a score of minus infinity.
+            Where there is no pool (`RetrievalCollection.asked`): among the documents that the query is asked of, as `language`.
         language: int64 [judgements], rank among the documents of the document's own language, likewise.
         score: float32 [judgements].
         pool_ties, language_ties: the documents of equal scores.
@@ -99,8 +100,16 @@ def count_ranks(
         label: of a progress bar; none without it.
         block_documents, block_scores, many: see the constants of this file; the ranks do not depend on them.
     """
-    blocks = document_blocks(len(collection.corpus), block_documents)
     count = _Count(collection, block_scores)
+    if collection.asked is not None:
+        for queries, documents in track(collection.asked, label, len(collection.asked), show=bool(label)):
+            block = scorer.against(documents)
+            for start, stop, judged in count.ranges(documents.stop - documents.start, queries):
+                scores, inside = block(start, stop), collection.among(judged, documents)
+                count.note(scores, start, inside, documents)
+                count.compare(scores, start, inside, documents)
+        return count.ranks()
+    blocks = document_blocks(len(collection.corpus), block_documents)
     if len(blocks) == 1:
         whole = blocks[0]
         block = scorer.against(whole)
@@ -117,8 +126,7 @@ def count_ranks(
         block = scorer.against(documents)
         # The same ranges of queries as below, so that a score is the same number in both passes.
         for start, stop, judged in count.ranges(documents.stop - documents.start):
-            document = collection.document[judged]
-            inside = judged[(document >= documents.start) & (document < documents.stop)]
+            inside = collection.among(judged, documents)
             if len(inside):
                 count.note(block(start, stop), start, inside, documents)
     for documents in track(blocks, label, len(blocks), show=bool(label)):
@@ -151,11 +159,14 @@ class _Count:
         of_pool, of_language = (Ties(*both) for both in zip(self.better, tied, strict=True))
         return Ranks(pool, language, self.score, of_pool, of_language)
 
-    def ranges(self, width: int) -> Iterator[tuple[int, int, Ints]]:
+    def ranges(self, width: int, queries: slice | None = None) -> Iterator[tuple[int, int, Ints]]:
         """Ranges of queries (start, stop), each of a block of scores of this width, and the judgements of each."""
         height = max(1, self.block_scores // max(1, width))
-        for at in range(0, len(self.asked), height):
-            rows = self.asked[at : at + height]
+        asked = (
+            self.asked if queries is None else self.asked[slice(*np.searchsorted(self.asked, [queries.start, queries.stop]))]
+        )
+        for at in range(0, len(asked), height):
+            rows = asked[at : at + height]
             first, last = int(rows[0]), int(rows[-1]) + 1
             # Where few of the queries are judged, each gets a block of its own.
             sparse = last - first > 2 * height
