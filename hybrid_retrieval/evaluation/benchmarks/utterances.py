@@ -93,7 +93,7 @@ def by_translation(name: str, utterances: Utterances, queries: int | None = None
     pairs = _pairs(collection)
     itself = asked[pairs[:, 0]] == pairs[:, 1]
     judged = _judged(collection, *pairs[~itself].T)
-    return replace(judged, excluded=pairs[itself], measures=("recall@1", "mrr"))
+    return replace(judged, excluded=pairs[itself], measures=("map", "recall@1"))
 
 
 def same_ids(queries: Side, corpus: Side) -> Ints:

@@ -75,7 +75,7 @@ def test_judgements_and_exclusions_are_those_of_a_brute_force(task, queries, met
     assert {(asked[query], documents[document]) for query, document in collection.excluded} == excluded
     assert (np.diff(collection.excluded[:, 0] * len(documents) + collection.excluded[:, 1]) > 0).all()
     if task == "translation":
-        assert collection.measures == ("recall@1", "mrr")
+        assert collection.measures == ("map", "recall@1")
         assert collection.labels is None
     else:
         label_of = dict(zip(documents, collection.labels[1].tolist(), strict=True))
