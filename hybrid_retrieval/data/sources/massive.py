@@ -90,6 +90,10 @@ class Massive(BuiltSource):
         for partition, split in SPLITS.items():
             mine = there & np.array([meta[id_].partition == partition for id_ in kept])
             edges[split] = self._edges(keys, *(np.where(mine, label, -1) for label in (intent, scenario)))
+        if not len(edges["train"]):
+            raise InputError(
+                f"{self.folder}: no pair by {self.pair_by} in the train partition; expected utterances of one intent"
+            )
         answers = None
         if self.pair_by == "intent":
             answers = np.concatenate([_all_pairs(np.flatnonzero(there & (intent == one))) for one in np.unique(intent)])
