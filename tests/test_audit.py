@@ -17,7 +17,7 @@ import pytest
 
 from hybrid_retrieval.audit import audit, units
 from hybrid_retrieval.audit.index import HashTable, Index, bare_id, is_published
-from hybrid_retrieval.audit.overlap import Hit, find_hits
+from hybrid_retrieval.audit.overlap import Hit, _same_answer, find_hits
 from hybrid_retrieval.audit.texts import TrainingPart, evaluation_texts, training_texts
 from hybrid_retrieval.config import AuditConfig, PathsConfig
 from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs
@@ -516,6 +516,28 @@ def brute_force(pairs: ParallelPairs, collection: RetrievalCollection, ngram: in
 
 def as_set(hits: Sequence[Hit]) -> set[tuple[object, ...]]:
     return {(hit.side, hit.language, hit.id, hit.kind, hit.overlap, hit.stops) for hit in hits}
+
+
+@pytest.mark.parametrize(("size", "threshold"), [(1, 1.0), (2, 0.5), (3, 0.7)])
+def test_many_answers_are_the_same_where_some_two_are(size: int, threshold: float) -> None:
+    def windows(run: tuple[str, ...]) -> set[tuple[str, ...]]:
+        return {run[start : start + size] for start in range(len(run) - size + 1)}
+
+    def alike(left: tuple[str, ...], right: tuple[str, ...]) -> bool:
+        short, long = sorted((left, right), key=len)
+        if any(long[start : start + len(short)] == short for start in range(len(long) - len(short) + 1)):
+            return True
+        both = windows(left), windows(right)
+        return all(both) and len(both[0] & both[1]) >= threshold * min(map(len, both))
+
+    draw, seen = random.Random(0), set()
+    for _ in range(300):
+        sides = [[tuple(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(draw.randint(1, 4))] for _ in range(2)]
+        expected = any(alike(one, other) for one in sides[0] for other in sides[1])
+        wanted, held = ({"".join(f"\n{unit}" for unit in run) + "\n" for run in side} for side in sides)
+        assert _same_answer(wanted, held, size, threshold) == expected
+        seen.add(expected)
+    assert seen == {True, False}
 
 
 @pytest.mark.parametrize(("ngram", "threshold"), [(1, 1.0), (2, 0.5), (3, 0.7)])

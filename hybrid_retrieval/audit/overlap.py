@@ -150,7 +150,7 @@ def _answered(index: Index, training: Texts[TrainingPart], queries: dict[int, li
         for number in numbers:
             part, row = training.part_of(number)
             groups.setdefault((training.parts.index(part), int(part.pairs.queries.groups[row])), number)
-        held: dict[tuple[int, int], list[str]] = {}
+        held: dict[tuple[int, int], Sequence[str]] = {}
         same = index.numbers[hash_]
         for text in same[index.is_query[same]].tolist():
             asked, row = index.evaluation.part_of(text)
@@ -161,21 +161,31 @@ def _answered(index: Index, training: Texts[TrainingPart], queries: dict[int, li
             for group, number in groups.items() if wanted else ():
                 if group not in held:
                     held[group] = training.parts[group[0]].answers(group[1])
-                if any(_same_answer(one, other, size, threshold) for one in wanted for other in _runs(held[group], least)):
+                if _same_answer(wanted, _runs(held[group], least), size, threshold):
                     found[text] = number
                     break
     return found
 
 
-def _same_answer(one: str, other: str, size: int, threshold: float) -> bool:
-    """True where one of two runs lies in the other or has `threshold` of its n-grams there.
+def _same_answer(wanted: set[str], held: set[str], size: int, threshold: float) -> bool:
+    """True where of some run on either side one lies in the other or has `threshold` of its n-grams there.
 
-    Benchmarks cut paragraphs into sentences, and sets put titles before them.
+    Benchmarks cut paragraphs into sentences, and sets put titles before them. Not every run is compared with every other: a
+    question may have thousands of answers (all utterances of its intent).
     """
-    if one in other or other in one:
+    if any(run in every for runs, every in ((wanted, "\0".join(held)), (held, "\0".join(wanted))) for run in runs):
         return True
-    left, right = (_windows(run, size) for run in (one, other))
-    return bool(left and right) and len(left & right) >= threshold * min(len(left), len(right))
+    having: dict[tuple[str, ...], list[str]] = {}
+    for other in held:
+        for window in _windows(other, size):
+            having.setdefault(window, []).append(other)
+    for one in wanted:
+        left = _windows(one, size)
+        for other in {other for window in left for other in having.get(window, ())}:
+            right = _windows(other, size)
+            if len(left & right) >= threshold * min(len(left), len(right)):
+                return True
+    return False
 
 
 @lru_cache(1 << 10)

@@ -227,7 +227,7 @@ def group_names(passages: TextTable, group_of: Ints) -> list[str]:
     Args:
         passages: in the order of their numbers.
     """
-    words = np.fromiter((_words(text) for text in passages.column("text")), np.uint64, len(passages))
+    words = np.fromiter((words_key(text) for text in passages.column("text")), np.uint64, len(passages))
     _, first, same = np.unique(words, return_index=True, return_inverse=True)
     links = group_of[np.stack([first[same], np.arange(len(words))], 1)[words > 0]]
     label = components(links, int(group_of.max(initial=-1)) + 1)
@@ -241,7 +241,7 @@ def group_names(passages: TextTable, group_of: Ints) -> list[str]:
     return [names[one] for one in label.tolist()]
 
 
-def _words(text: str) -> int:
+def words_key(text: str) -> int:
     """A hash of a text's letters; 0 where it has none."""
     letters = NO_LETTERS.sub("", unicodedata.normalize("NFKC", text).casefold())
     return text_hash(letters) if letters else 0

@@ -59,6 +59,14 @@ def spelt(name: str) -> str:
     return OTHER_NAMES.get(name, name)
 
 
+def by_language(names: str) -> dict[str, str]:
+    """Names, between spaces, by the language that each is: ``de`` for ``deu``; the first of those that are one language."""
+    found: dict[str, str] = {}
+    for name in names.split():
+        found.setdefault(spelt(name), name)
+    return found
+
+
 def languages_of(names: Iterable[str], place: str) -> dict[str, str]:
     """The language of each of the names that are one: ``de-DE`` is de, unless there is another German.
 
@@ -72,9 +80,9 @@ def languages_of(names: Iterable[str], place: str) -> dict[str, str]:
     short = {name: _without_region(language) for name, language in full.items()}
     several = Counter(short.values())
     found = {name: short[name] if several[short[name]] == 1 else full[name] for name in full}
-    by_language: dict[str, str] = {}
+    first: dict[str, str] = {}
     for name, language in found.items():
-        if (other := by_language.setdefault(language, name)) != name:
+        if (other := first.setdefault(language, name)) != name:
             raise InputError(f"{place} has {other} and {name}, which are both {language}: keep one of them")
     return found
 

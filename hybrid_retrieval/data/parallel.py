@@ -124,7 +124,7 @@ class ParallelPairs:
     edges: npt.NDArray[np.int32]
     """int32 [edges, 2 + negatives]: query group, passage group, passage groups that are hard negatives."""
     answers_by_query: Ragged
-    """int32: the distinct passage groups that answer each query group."""
+    """int32: the distinct passage groups that answer each query group, whether or not there is an edge."""
     meta: Mapping[str, Any]
     directory: Path
     weight: float = 1.0
@@ -255,6 +255,7 @@ class PairsWriter:
         edges: Mapping[str, npt.NDArray[Any]],
         meta: Mapping[str, Any],
         scores: Mapping[str, npt.NDArray[Any]] | None = None,
+        answers: npt.NDArray[Any] | None = None,
     ) -> None:
         """Sort the edges of each split by availability and write everything that `ParallelPairs.open` reads.
 
@@ -262,10 +263,12 @@ class PairsWriter:
             edges: int [edges, 2 + negatives] for each of train, validation, test (absent: empty).
             meta: what is known of the set, JSON; ``dropped``, by reason and perhaps by language, is also logged.
             scores: float [edges, 1 + negatives], a teacher's, for each split that has edges; NaN where unknown.
+            answers: int [answers, 2], query group and passage group, beside the edges: what is no negative, and no pair.
         """
         parts = {index: np.asarray(edges[name], np.int32) for index, name in enumerate(SPLITS) if len(edges.get(name, ()))}
         every = np.concatenate(list(parts.values())) if parts else np.empty((0, 2), np.int32)
         split = np.repeat(np.array(list(parts), np.uint64), [len(part) for part in parts.values()])
+        known_answers = np.empty((0, 2), np.int32) if answers is None else np.asarray(answers, np.int32)
         query_rows = self._row_index("queries", int(every[:, 0].max(initial=-1)) + 1)
         passage_rows = self._row_index("passages", int(every[:, 1:].max(initial=-1)) + 1)
         kind = np.stack([split, _masks(query_rows)[every[:, 0]], _masks(passage_rows)[every[:, 1]]])
@@ -273,7 +276,7 @@ class PairsWriter:
         every, kind = every[order], kind[:, order]
         starts = np.flatnonzero(np.append(True, (kind[:, 1:] != kind[:, :-1]).any(0))[: len(every)])
         stops = np.append(starts, len(every))[1:]
-        answers = _answers(every, len(query_rows))
+        answered = _answers(np.concatenate([every[:, :2], known_answers]), len(query_rows))
         counts = {
             "queries": dict(zip(self.languages, (query_rows >= 0).sum(0).tolist(), strict=True)),
             "passages": dict(zip(self.languages, (passage_rows >= 0).sum(0).tolist(), strict=True)),
@@ -284,8 +287,8 @@ class PairsWriter:
             "passages_rows": passage_rows,
             "edges": every,
             "patterns": np.stack([*kind[:, starts], starts, stops], 1).astype(np.uint64),
-            "answers": answers.values,
-            "answer_offsets": answers.offsets,
+            "answers": answered.values,
+            "answer_offsets": answered.offsets,
         }
         taught: list[npt.NDArray[np.float32]] = []
         if scores is not None and parts:
@@ -293,11 +296,12 @@ class PairsWriter:
             if taught[0].shape != (len(every), every.shape[1] - 1):
                 raise ValueError(f"scores are {taught[0].shape}; expected one for each passage of {every.shape} edges")
             np.save(self.directory / SCORES, taught[0])
+        more = [] if answers is None else [answered.values, answered.offsets]
         for name, values in arrays.items():
             np.save(self.directory / f"{name}.npy", values)
         sides = [_open_side(self.directory, side, self.languages) for side in SIDES]
         texts = [side.column(name) for side in sides for name in ("id", "text")]
-        known = fingerprint(self.languages, *texts, query_rows, passage_rows, every, kind[0], *taught)
+        known = fingerprint(self.languages, *texts, query_rows, passage_rows, every, kind[0], *taught, *more)
         for reason, dropped in sorted(meta.get("dropped", {}).items()):
             by_language = isinstance(dropped, Mapping)
             if not (any(dropped.values()) if by_language else dropped):
@@ -348,7 +352,7 @@ def _masks(rows: npt.NDArray[np.int32]) -> npt.NDArray[np.uint64]:
 
 
 def _answers(edges: npt.NDArray[np.int32], query_groups: int) -> Ragged:
-    """The distinct answers of every query group."""
+    """The distinct answers of every query group; `edges` [edges, 2] are query group and passage group."""
     span = int(edges[:, 1].max(initial=0)) + 1
     pairs = np.unique(edges[:, 0].astype(np.int64) * span + edges[:, 1])
     return Ragged.of((pairs % span).astype(np.int32), np.bincount(pairs // span, minlength=query_groups))

@@ -58,7 +58,7 @@ class QueryIds(Ids):
 
     Attributes:
         key: int64 [b], fingerprint of the query's text.
-        answers: int64 [b, a], ids of the passage groups that answer it, the pair's own first; padded with -1.
+        answers: int64 [b, a], ids of the passage groups of the batch that answer it; padded with -1.
         answer_key: int64 [b], fingerprint of the pair's own passage.
         language: int64 [b], index of its language.
     """

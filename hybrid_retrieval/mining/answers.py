@@ -32,7 +32,8 @@ class Answers:
         """All that the judgements and the texts of a set say."""
         query, passage = _labels(pairs.queries), _labels(pairs.passages)
         width = len(passage) + 1
-        judged = query[pairs.edges[:, 0]] * width + passage[pairs.edges[:, 1]]
+        answers = pairs.answers_by_query
+        judged = query[answers.rows()] * width + passage[answers.values]
         # A passage with the text of the query itself.
         keys, asked, found = np.intersect1d(pairs.queries.keys, pairs.passages.keys, return_indices=True)
         same = query[pairs.queries.groups[asked]] * width + passage[pairs.passages.groups[found]] if len(keys) else keys

@@ -198,7 +198,7 @@ class Collator:
         # [places of a pair, pairs]: each text's row, fingerprint and passage group; first side, second side, negatives.
         row, key = np.empty((width, count), np.int64), np.empty((width, count), np.int64)
         group = np.full((width, count), -1, np.int64)
-        answers = np.full((count, self._most_answers(pairs)), -1, np.int64)
+        answers: list[tuple[Ints, Ragged]] = []
         for index, slots in _by_set(pairs):
             one, shift = self.sets[index], index << SET_SHIFT
             edges = one.pairs.edges[pairs.edge[slots]].astype(np.int64)
@@ -209,10 +209,12 @@ class Collator:
                 group[place, slots] = edges[:, 1] + shift
             self._negatives(index, slots, edges, languages[1], row, key, group)
             known = one.pairs.answers_by_query.gather(edges[:, 0])
-            answers[slots[known.rows()], known.positions()] = known.values.astype(np.int64) + shift
+            here = np.isin(known.values, group[1:, slots] - shift)
+            found = known.values[here].astype(np.int64) + shift
+            answers.append((slots, Ragged.of(found, np.bincount(known.rows()[here], minlength=len(slots)))))
         language = np.concatenate([pairs.query_language, np.tile(pairs.passage_language, width - 1)])
         asked = np.concatenate([key[0], np.full((width - 2) * count, -1)])
-        of_queries = key[0].copy(), answers, key[1].copy(), language[:count]
+        of_queries = key[0].copy(), _filled(answers, count), key[1].copy(), language[:count]
         of_passages = group[1:].ravel(), key[1:].ravel(), asked, language[count:]
         chunks, counts, chunk_counts, places = self._chunks(pairs, row, rank, ranks)
         return PairBatch(
@@ -232,14 +234,6 @@ class Collator:
     def _rows(self, index: int, column: int, groups: Ints, languages: Ints) -> Ints:
         """Text rows of groups in languages of the union; -1 where there is none."""
         return text_rows(self.sets[index].pairs, column, groups, languages, self.languages)
-
-    def _most_answers(self, pairs: PairIndices) -> int:
-        """The largest number of passage groups that answer a query of the batch."""
-        counts = [
-            self.sets[index].pairs.answers_by_query.lengths_of(self.sets[index].pairs.edges[pairs.edge[slots], 0]).max()
-            for index, slots in _by_set(pairs)
-        ]
-        return int(max(counts, default=1))
 
     def _negatives(self, index: int, slots: Ints, edges: Ints, languages: Ints, row: Ints, key: Ints, group: Ints) -> None:
         """Fill in the hard negatives; where a pair has none in its language, some passage, marked as no candidate."""
@@ -310,6 +304,14 @@ class Collator:
         """The texts at `rows` of the token stores `store`."""
         slots = [np.flatnonzero(store == number) for number in np.unique(store).tolist()]
         return Tokens.of(Ragged.merge(slots, [self._store(int(store[mine[0]])).gather(rows[mine]) for mine in slots]))
+
+
+def _filled(parts: Sequence[tuple[Ints, Ragged]], count: int) -> Ints:
+    """int64 [count, longest]: the values of each row, filled up with -1; a part has its rows' numbers and values."""
+    found = np.full((count, max((int(part.lengths.max()) for _, part in parts), default=1)), -1, np.int64)
+    for rows, part in parts:
+        found[rows[part.rows()], part.positions()] = part.values
+    return found
 
 
 def _by_set(pairs: PairIndices) -> list[tuple[int, Ints]]:

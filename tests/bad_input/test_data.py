@@ -31,6 +31,7 @@ from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.sources.beir_parallel import BeirPairs
 from hybrid_retrieval.data.sources.debian_descriptions import DebianDescriptions
 from hybrid_retrieval.data.sources.hub import HubPairs
+from hybrid_retrieval.data.sources.massive import Massive as MassivePairs
 from hybrid_retrieval.data.sources.mmarco import Mmarco
 from hybrid_retrieval.data.sources.parallel_text import ParallelText
 from hybrid_retrieval.data.sources.qa_native import QaNative
@@ -39,10 +40,11 @@ from hybrid_retrieval.evaluation.benchmarks.belebele import Belebele
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
 from hybrid_retrieval.evaluation.benchmarks.held_out import split_collection
 from hybrid_retrieval.evaluation.benchmarks.lareqa import Lareqa, Release
+from hybrid_retrieval.evaluation.benchmarks.massive import Massive
 from hybrid_retrieval.evaluation.benchmarks.miracl import Miracl
 from hybrid_retrieval.evaluation.benchmarks.mkqa import Mkqa
 from hybrid_retrieval.evaluation.benchmarks.mr_tydi import MrTydi
-from hybrid_retrieval.evaluation.benchmarks.mtop import Mtop
+from hybrid_retrieval.evaluation.benchmarks.mtop import Mtop, MtopParallel
 from hybrid_retrieval.evaluation.benchmarks.tydiqa import Tydiqa
 from hybrid_retrieval.evaluation.retrievers.random import RandomVectors
 from tests.command_output import assert_one_line
@@ -141,6 +143,27 @@ def mtop() -> Content:
     return {f"mtop_intent/{one}/test.jsonl": part for one in LANGUAGES}
 
 
+def mtop_parallel() -> Content:
+    part = [
+        {
+            "id": f"a{i}",
+            "question": dict.fromkeys(LANGUAGES, f"t {i}"),
+            "slot_intent": dict.fromkeys(LANGUAGES, f"[IN:L{i % 2} ]"),
+        }
+        for i in NUMBERS
+    ]
+    return {"mtop-xsemplr/test.jsonl.gz": gzip.compress(lines(part))}
+
+
+def massive() -> Content:
+    known = rows(lambda i: i, lambda i: ("train", "dev", "test")[i // 2], lambda i: "s", lambda i: f"l{i // 2}", lambda i: "t")
+    found = {"massive-1.1/meta.tsv.gz": gzip.compress(b"id\tpartition\tscenario\tintent\tannot_utt_en\n" + known)}
+    for one in LANGUAGES:
+        texts = rows(lambda i: i, lambda i, one=one: f"{one} {i}")
+        found[f"massive-1.1/{one}.tsv.gz"] = gzip.compress(b"id\tutt\n" + texts)
+    return found
+
+
 def mmarco() -> Content:
     found = {"mmarco/triples.train.ids.small.tsv": rows(lambda i: i, lambda i: i, lambda i: (i + 1) % 6)}
     for name in ("german", "english"):
@@ -214,6 +237,9 @@ LAYOUTS = {
     "belebele": Layout(belebele, lambda paths: small(Belebele, questions=None)(paths, list(LANGUAGES))),
     "mkqa": Layout(mkqa, lambda paths: small(Mkqa, examples=None)(paths, list(LANGUAGES))),
     "mtop": Layout(mtop, lambda paths: small(Mtop, utterances=dict.fromkeys(LANGUAGES))(paths, "intent")),
+    "mtop parallel": Layout(mtop_parallel, lambda paths: small(MtopParallel, rows=None)(paths, languages=list(LANGUAGES))),
+    "massive": Layout(massive, lambda paths: small(Massive, utterances=None)(paths, "intent", languages=list(LANGUAGES))),
+    "massive training": Layout(massive, lambda paths: MassivePairs(paths, languages=list(LANGUAGES))),
     "beir": Layout(lambda: beir("test"), lambda paths: BeirParallel(paths, "set")),
     "beir parquet": Layout(lambda: beir("test", "parquet"), lambda paths: BeirParallel(paths, "set")),
     "beir training": Layout(lambda: beir("train", "jsonl.gz"), lambda paths: BeirPairs(paths, "set", validation_share=0.2)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import torch
 from tokenizers import Tokenizer
 from torch.utils.data import DataLoader
 
+from hybrid_retrieval.cache import Cache
 from hybrid_retrieval.config import JobConfig
-from hybrid_retrieval.data.parallel import ParallelPairs, text_key
+from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs, text_key
+from hybrid_retrieval.data.tokens import tokenise
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.losses.candidates import answering
 from hybrid_retrieval.models.tokenization import Tokenization
@@ -108,7 +111,7 @@ def check_texts(collate: Collator, batch: PairBatch, tokenizer: Tokenizer, sides
         check(count + i, second)
         assert batch.of_passages.key[i] == batch.of_queries.answer_key[i] == text_key(second)
         assert batch.of_passages.group[i] == passage + shift
-        answers = {p + shift for q, p, _ in pairs.edges.tolist() if q == query}
+        answers = {p + shift for q, p, _ in pairs.edges.tolist() if q == query} & set(batch.of_passages.group.tolist())
         assert set(batch.of_queries.answers[i].tolist()) - {-1} == answers
         assert batch.of_queries.language[i] == indices.query_language[i]
         assert batch.of_passages.language[[i, count + i]].tolist() == [indices.passage_language[i]] * 2
@@ -231,3 +234,32 @@ def test_a_global_batch_that_devices_do_not_divide_is_refused(
     """Law 1: at once, with the nearest sizes named."""
     with pytest.raises(InputError, match=f"sampler.batch_size={size} .*number of devices={devices};.*{named}$"):
         prepare(job(f"sampler.batch_size={size}", f"trainer.devices={devices}"))
+
+
+@pytest.mark.parametrize("sides", [("query", "passage"), ("passage", "passage")])
+def test_labels_are_answers_of_which_a_batch_holds_those_that_it_needs(
+    sides: tuple[str, str], tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    """Law 3 where what answers a query is all that has its label, though few of these are its pairs."""
+    random = np.random.default_rng(0)
+    label = random.integers(0, 5, 400)
+    (tmp_path / "labelled").mkdir()
+    writer = PairsWriter(tmp_path / "labelled", "labelled", ["aa", "bb"])
+    for side in SIDES:
+        for language in writer.languages:
+            writer.write(side, language, ((i, str(i), f"{side} {i} in {language}") for i in range(400)))
+    drawn = [(i, random.choice(np.flatnonzero(label == label[i])), random.integers(0, 400)) for i in range(400)]
+    writer.finish({"train": np.array(drawn)}, {"provenance": {}}, answers=np.argwhere(label[:, None] == label))
+    pairs = ParallelPairs.open(tmp_path / "labelled")
+    cache, tokenization = Cache.at(tmp_path / "cache"), Tokenization(tokenizer, "", LONGEST)
+    stores = (tokenise(pairs, side, tokenization, 500, cache, show=False) for side in SIDES)
+    collate = Collator([TokenisedSet(pairs, *stores)], 1, sides)
+    for step in range(5):
+        batch = collate(step, composed(collate, "sampler.XY", 24, seed=3).batch(step))
+        asked, passages = pairs.edges[batch.pairs.edge, 0], batch.of_passages.group.numpy()
+        mask = answering(batch.of_queries, batch.of_passages).numpy()
+        np.testing.assert_array_equal(mask, label[asked][:, None] == label[passages])
+        assert 24 < mask[:, :24].sum() < 24 * 24
+        assert mask[:, 24:].any()
+        assert not mask[:, 24:].all()
+        assert batch.of_queries.answers.shape[1] <= 48 < np.bincount(label).min()

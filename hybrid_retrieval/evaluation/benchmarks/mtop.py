@@ -1,25 +1,23 @@
 """MTOP (arXiv 2008.09335) as retrieval: an utterance in one language finds the utterances of its intent, or domain, in another.
 
-All pairs of 6 languages. An utterance never finds itself, nor its translations where the files say which these are: in some
-layouts ids are shared between languages, in others they number the lines of each. Translations have the same label, lines
-of the same number mostly not; so ids are taken for shared where nearly all utterances with the same id agree in their label.
-Ids that are not shared become ``<language>-<id>``, since equal ids of queries are read as one question in several languages.
+All pairs of 6 languages, in the hub's layout or in XSemPLR's. An utterance never finds itself, nor its translations where the
+files say which these are: in some layouts ids are shared between languages, in others they number the lines of each.
+Translations have the same label, lines of the same number mostly not; so ids are taken for shared where nearly all utterances
+with the same id agree in their label. Ids that are not shared become ``<language>-<id>``, since equal ids of queries are read
+as one question in several languages.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.records import read_rows
+from hybrid_retrieval.config import Count, PathsConfig
+from hybrid_retrieval.data.records import Record, only_one, read_rows
 from hybrid_retrieval.data.source import choose_languages
-from hybrid_retrieval.errors import choice
+from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.benchmarks.published_files import (
     HubDataset,
     PublishedBenchmark,
@@ -27,7 +25,8 @@ from hybrid_retrieval.evaluation.benchmarks.published_files import (
     PublishedFiles,
     expect_count,
 )
-from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Side, join
+from hybrid_retrieval.evaluation.benchmarks.utterances import LabelledUtterances, Utterances, by_label, numbers
+from hybrid_retrieval.evaluation.collection import RetrievalCollection, join
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +37,8 @@ REVISIONS = {
 """Revisions of mteb/mtop_intent and mteb/mtop_domain on the hub."""
 SHARED = 0.95
 """Share of the pairs with the same id that must agree in their label, for ids to be those of translations."""
+INTENT = re.compile(r"\s*\[(IN:\w+)")
+"""The intent of an utterance: the first bracket of its parse."""
 
 
 class Mtop(PublishedBenchmark):
@@ -62,37 +63,23 @@ class Mtop(PublishedBenchmark):
         found = {language: read_utterances(self.files.path(language)) for language in self.languages}
         for language, part in found.items():
             expect_count(f"benchmark {self.name}: {language}", "utterances", len(part), self.utterances[language])
-        label = numbers([label for part in found.values() for _, _, label in part])
-        rows = {language: [(id_, text) for id_, text, _ in part] for language, part in found.items()}
-        side = Side.of(self.name, self.languages, rows)
-        excluded = same_ids(side)
-        if not self._shared(excluded, label):
-            rows = {language: [(f"{language}-{id_}", text) for id_, text in part] for language, part in rows.items()}
-            side = Side.of(self.name, self.languages, rows)
-            excluded = same_ids(side)
-        query, document = related(label, excluded)
-        return RetrievalCollection(
-            name=self.name,
-            languages=tuple(self.languages),
-            queries=side,
-            corpus=side,
-            query=query,
-            document=document,
-            grade=np.broadcast_to(np.int64(1), len(query)),
-            measures=("map",),
-            excluded=excluded,
-            labels=(label, label),
-        )
+        if not self._shared(found):
+            found = {
+                language: [(f"{language}-{id_}", text, label) for id_, text, label in part] for language, part in found.items()
+            }
+        return by_label(self.name, found)
 
-    def _shared(self, pairs: Ints, label: Ints) -> bool:
-        """Whether the utterances of `pairs`, which have the same id, are translations; true where there are no such pairs."""
-        itself = pairs[:, 0] == pairs[:, 1]
-        if itself.all():
+    def _shared(self, utterances: Utterances) -> bool:
+        """Whether utterances with the same id are translations; true where no two have the same."""
+        id_, label = (numbers([one[field] for part in utterances.values() for one in part]) for field in (0, 2))
+        left, right = join(id_, id_)
+        pairs = left != right
+        if not pairs.any():
             log.info("%s: no two languages share an id; an utterance is kept from itself only", self.name)
             return True
-        agree = float((label[pairs[~itself, 0]] == label[pairs[~itself, 1]]).mean())
+        agree = float((label[left[pairs]] == label[right[pairs]]).mean())
         if agree >= SHARED:
-            log.info("%s: %d pairs of translations are left out (%.1f%% agree)", self.name, (~itself).sum(), 100 * agree)
+            log.info("%s: %d pairs of translations are left out (%.1f%% agree)", self.name, pairs.sum(), 100 * agree)
             return True
         log.warning(
             "%s: ids are not shared by translations (%.1f%% of the pairs with the same id agree in their label): "
@@ -103,25 +90,42 @@ class Mtop(PublishedBenchmark):
         return False
 
 
-def same_ids(side: Side) -> Ints:
-    """int64 [pairs, 2], sorted: the rows of every utterance and each that has the same id, itself among them."""
-    ids = numbers(list(side.ids))
-    return np.stack(join(ids, ids), 1)
+class MtopParallel(LabelledUtterances):
+    """The rows of MTOP's test part that all languages have, by intent, in XSemPLR's layout: ``test.jsonl[.gz]``.
+
+    A line has ``id``, ``question`` and ``slot_intent``, the last two by language; texts are tokenised.
+    """
+
+    rows = 1237
+
+    def __init__(
+        self,
+        paths: PathsConfig,
+        path: str = "mtop-xsemplr",
+        languages: list[str] | None = None,
+        queries: Count | None = None,
+    ) -> None:
+        super().__init__(paths, "mtop_parallel", path, list(Mtop.utterances), languages, queries)
+
+    def read(self) -> Utterances:
+        file = only_one(self.folder / f"test.jsonl{packed}" for packed in (".gz", ""))
+        records = list(read_rows(file or self.folder / "test.jsonl.gz"))
+        expect_count(f"benchmark {self.name}", "rows", len(records), self.rows)
+        return {
+            language: [
+                (record.id("id"), record.record("question").text(language), intent(record.record("slot_intent"), language))
+                for record in records
+            ]
+            for language in self.languages
+        }
 
 
-def related(label: Ints, excluded: Ints) -> tuple[Ints, Ints]:
-    """All (query, document) of the same label but the `excluded`, sorted."""
-    query, document = join(label, label)  # int64 [pairs]: 35 million or more for the 11 domains
-    left_out = excluded[label[excluded[:, 0]] == label[excluded[:, 1]]]
-    keep = np.ones(len(query), bool)
-    keep[np.searchsorted(query * len(label) + document, left_out[:, 0] * len(label) + left_out[:, 1])] = False
-    return query[keep], document[keep]
-
-
-def numbers(values: list[str]) -> Ints:
-    """The same number for the same string, from 0."""
-    encoded: Ints = pc.dictionary_encode(pa.array(values, pa.string())).indices.to_numpy().astype(np.int64)
-    return encoded
+def intent(parses: Record, language: str) -> str:
+    """The intent in a language's parse."""
+    found = INTENT.match(parse := parses.text(language))
+    if not found:
+        raise InputError(f"{parses.place}, {language}: {parse[:60]!r} does not begin with an intent; expected [IN:NAME ...]")
+    return found[1]
 
 
 def read_utterances(file: Path) -> list[tuple[str, str, str]]:

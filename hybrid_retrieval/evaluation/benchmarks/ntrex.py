@@ -9,10 +9,10 @@ from __future__ import annotations
 from itertools import permutations
 
 from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.data.languages import by_language
 from hybrid_retrieval.data.records import read_lines
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.benchmarks.language_names import short_names
 from hybrid_retrieval.evaluation.benchmarks.published_files import (
     PublishedBenchmark,
     PublishedFile,
@@ -24,7 +24,7 @@ from hybrid_retrieval.evaluation.collection import RetrievalCollection, Side
 
 PUBLISHER = "https://raw.githubusercontent.com/MicrosoftTranslator/NTREX"
 REVISION = "8561f6a622db9edad1217683e5c83daefd8bb2bf"
-CODES = short_names(
+CODES = by_language(
     "afr amh arb aze-Latn bak bel bem ben bod bos bul cat ces ckb-Arab cym dan deu div dzo ell eng eng-GB eng-IN eng-US est "
     "eus ewe fao fas fij fil fin fra fra-CA fuc gle glg guj hau heb hin hmn hrv hun hye ibo ind isl ita jpn kan kat kaz khm "
     "kin kir kmr kor lao lav lit ltz mal mar mey mkd mlg mlt mon mri msa mya nde nep nld nno nob nso nya orm pan pol por "

@@ -8,10 +8,10 @@ of the German pairs only.
 from __future__ import annotations
 
 from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.data.languages import by_language
 from hybrid_retrieval.data.records import read_lines
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.benchmarks.language_names import short_names
 from hybrid_retrieval.evaluation.benchmarks.published_files import (
     PublishedBenchmark,
     PublishedFile,
@@ -23,7 +23,7 @@ from hybrid_retrieval.evaluation.collection import RetrievalCollection, Side
 
 PUBLISHER = "https://raw.githubusercontent.com/facebookresearch/LASER"
 REVISION = "74bc6ae7ffb7cba670fe0f428d0ede9f666fb821"
-CODES = short_names(
+CODES = by_language(
     "afr amh ang ara arq arz ast awa aze bel ben ber bos bre bul cat cbk ceb ces cha cmn cor csb cym dan deu dsb dtp ell "
     "epo est eus fao fin fra fry gla gle glg gsw heb hin hrv hsb hun hye ido ile ina ind isl ita jav jpn kab kat kaz khm "
     "kor kur kzj lat lfn lit lvs mal mar max mhr mkd mon nds nld nno nob nov oci orv pam pes pms pol por ron rus slk slv "

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.evaluation.benchmarks.mtop import Mtop, related
+from hybrid_retrieval.evaluation.benchmarks.mtop import Mtop, MtopParallel
+from hybrid_retrieval.evaluation.benchmarks.utterances import related
 from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
 from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer, Excluding
 
 LANGUAGES = ("de", "en", "hi")
+DATA = Path(os.environ.get("HYBRID_RETRIEVAL_DATA", "nowhere"))
 
 
 class Small(Mtop):
@@ -111,4 +117,50 @@ def test_pairs_of_a_label_equal_a_brute_force(seed: int) -> None:
     excluded = np.array(sorted({(int(a), int(b)) for a, b in rng.integers(0, 40, (200, 2))}))
     pairs = set(map(tuple, excluded.tolist()))
     expected = [(a, b) for a in range(40) for b in range(40) if label[a] == label[b] and (a, b) not in pairs]
-    assert list(zip(*(side.tolist() for side in related(label, excluded)), strict=True)) == expected
+    assert list(zip(*(side.tolist() for side in related(label, label, excluded)), strict=True)) == expected
+
+
+class SmallParallel(MtopParallel):
+    rows = 4
+
+
+def parallel(intents: list[str], languages: tuple[str, ...] = LANGUAGES) -> list[dict[str, object]]:
+    return [
+        {
+            "id": f"a{number}",
+            "question": {language: f"{language} {number}" for language in languages},
+            "slot_intent": dict.fromkeys(languages, f"[{intent} [SL:X [IN:OTHER y ] ] ]"),
+        }
+        for number, intent in enumerate(intents)
+    ]
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+def test_rows_in_all_languages_have_the_intent_of_the_first_bracket(packed, paths, write, judged) -> None:
+    intents = ["IN:CALL", "IN:STOP", "IN:CALL", "IN:CALL"]
+    write(f"mtop-xsemplr/test.jsonl{packed}", parallel(intents))
+    found = judged(SmallParallel(paths, languages=["de", "hi"]).load())
+    every = [(language, number) for language in ("de", "hi") for number in range(4)]
+    expected = {(f"{a}:a{i}", f"{b}:a{j}") for a, i in every for b, j in every if i != j and intents[i] == intents[j]}
+    assert set(found) == expected
+
+
+def test_damaged_rows_are_errors(paths, write) -> None:
+    assert not MtopParallel(paths).at_hand()
+    write("mtop-xsemplr/test.jsonl", parallel(["IN:A"] * 4))
+    with pytest.raises(InputError, match=r"mtop_parallel has 4 rows; published were 1,237"):
+        MtopParallel(paths).load()
+    with pytest.raises(InputError, match=r"line 1, question: es is missing; expected a text"):
+        SmallParallel(paths).load()
+    write("mtop-xsemplr/test.jsonl", parallel(["IN:A"] * 3 + ["SL:B"]))
+    with pytest.raises(
+        InputError, match=r"line 4, slot_intent, de: '\[SL:B .*' does not begin with an intent; expected \[IN:NAME"
+    ):
+        SmallParallel(paths, languages=["de"]).load()
+
+
+@pytest.mark.skipif(not (DATA / "mtop-xsemplr").is_dir(), reason="MTOP is not at hand")
+def test_the_published_counts() -> None:
+    collection = MtopParallel(PathsConfig(data=str(DATA))).load()
+    assert len(collection.queries) == 6 * 1237
+    assert len(set(collection.labels[0].tolist())) == 80
