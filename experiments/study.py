@@ -25,7 +25,7 @@ import pandas as pd
 import yaml
 
 from hybrid_retrieval.config import config_directory
-from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.measures import measure
 from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
 
@@ -166,7 +166,8 @@ class Study:
             block = re.compile(rf"(<!-- table {re.escape(title)} -->\n).*?(<!-- end -->)", re.DOTALL)
             if not block.search(text):
                 raise InputError(f"{readme} has no place for the table {title}: <!-- table {title} -->, then <!-- end -->")
-            made = _differences_table(figures, **table) if table.pop("differences", False) else _table(figures, **table)
+            make = _differences_table if table.get("differences") else _table
+            made = make(figures, **{key: value for key, value in table.items() if key != "differences"})
             text = block.sub(lambda found, made=made: f"{found[1]}{made}{found[2]}", text)  # type: ignore[misc]
         readme.write_text(text)
         if self.pictures:
@@ -269,11 +270,12 @@ def main() -> int:
     """The steps that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name")
-    parser.add_argument("steps", nargs="*", choices=[*STEPS, []], default=list(STEPS))
+    parser.add_argument("steps", metavar="STEP", nargs="*", help=", ".join(STEPS))
     chosen = parser.parse_args()
     try:
         study = Study.read(chosen.name)
         for step in chosen.steps or STEPS:
+            choice("step", step, STEPS)
             getattr(study, step)()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

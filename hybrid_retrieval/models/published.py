@@ -226,7 +226,10 @@ def published_weights(directory: Path) -> nn.Module:
         InputError: the weights are damaged, or some are missing (which transformers would fill with random numbers).
     """
     from transformers import AutoConfig, AutoModel
+    from transformers.utils import logging as of_transformers
 
+    of_transformers.set_verbosity_error()  # what is missing is an error below, and what is left over does not matter
+    of_transformers.disable_progress_bar()
     with reading(f"model.path={directory} cannot be loaded", whole=True):
         check_config(read_mapping(directory / "config.json"))
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)

@@ -1,0 +1,118 @@
+"""Studies: what is run can be gone on with, and tables and pictures come from one file of figures alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+import yaml
+
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.reporting.run_directory import find_runs
+from tests.conftest import SMALL
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+PLAN = {
+    "sweeps": [
+        {
+            "name": "small",
+            "overrides": [*SMALL, "retriever=[bm25]", "sampler=x_y,hybrid", "seed=$first,2"],
+            "reference": "hybrid",
+        }
+    ],
+    "values": {"first": 1},
+    "tables": {
+        "means": {"sweep": "small", "benchmark": "held_out"},
+        "differences": {"differences": True, "sweep": "small", "benchmark": "held_out", "reference": "hybrid"},
+    },
+    "pictures": {"curve.png": {"kind": "curve", "sweeps": ["small"], "benchmark": "held_out", "label": "alpha", "title": "T"}},
+}
+README = "# A study\n\n<!-- table means -->\nold\n<!-- end -->\n\nkept\n\n<!-- table differences -->\n<!-- end -->\n"
+
+
+@pytest.fixture
+def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    spec = importlib.util.spec_from_file_location("study", EXPERIMENTS / "study.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "study", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "HERE", tmp_path / "experiments")
+    folder = tmp_path / "experiments" / "try"
+    folder.mkdir(parents=True)
+    (folder / "study.yaml").write_text(yaml.safe_dump(PLAN, sort_keys=False))
+    (folder / "README.md").write_text(README)
+    return module
+
+
+def row(system: str, seed: int | None, value: float, **more: object) -> dict[str, object]:
+    own = {
+        "sweep": "small",
+        "system": system,
+        "seed": seed,
+        "benchmark": "held_out",
+        "setting": "monolingual",
+        "measure": "map",
+    }
+    return {**own, "value": value, "languages": None, "baseline": None, "x": None, "series": None, **more}
+
+
+def test_tables_are_means_over_seeds_and_stand_between_their_marks(study: ModuleType) -> None:
+    one = study.Study.read("try")
+    values = {"x_y": [0.5, 0.6, 0.58], "hybrid": [0.61, 0.64, 0.6]}
+    rows = [row(name, seed, value) for name, of in values.items() for seed, value in enumerate(of)]
+    rows += [row("x_y", 0, 0.1, languages="de"), row("bm25", None, 0.4)]
+    tested = {"low": -0.01, "high": 0.13, "corrected": 0.0321, "seen": False}
+    rows.append(row("hybrid", None, 0.0567, baseline="x_y", **tested))
+    pd.DataFrame(rows).to_parquet(one.folder / study.FIGURES)
+    one.draw()
+    text = (one.folder / "README.md").read_text()
+    for name, of in values.items():
+        assert f"| {name} | 3 | {statistics.fmean(of):.4f} ± {statistics.stdev(of):.4f} | - | - | - |" in text
+    assert "| bm25 | - | 0.4000 |" in text
+    assert "| x_y | +0.0567 (-0.0100 to +0.1300), p .032 |" in text
+    assert "old" not in text
+    assert "\nkept\n" in text
+    assert (one.folder / "curve.png").stat().st_size > 1000
+    one.draw()
+    assert (one.folder / "README.md").read_text() == text
+
+
+def test_what_is_not_there_is_named(study: ModuleType) -> None:
+    with pytest.raises(InputError, match="other is no study; expected one of: try"):
+        study.Study.read("other")
+    one = study.Study.read("try")
+    (one.folder / "README.md").write_text("# none\n")
+    pd.DataFrame([row("x_y", 1, 0.5)]).to_parquet(one.folder / study.FIGURES)
+    with pytest.raises(InputError, match="has no place for the table means"):
+        one.draw()
+
+
+@pytest.mark.slow
+def test_a_study_that_ran_is_not_run_again(study: ModuleType) -> None:
+    one = study.Study.read("try")
+    one.run()
+    runs = find_runs(one.place(one.sweeps[0]))
+    assert [run.path.name for run in runs] == ["hybrid_1", "hybrid_2", "x_y_1", "x_y_2"]
+    written = {run.path: (run.path / "metrics.json").stat().st_mtime_ns for run in runs}
+    one.run()
+    assert {path: (path / "metrics.json").stat().st_mtime_ns for path in written} == written
+    one.collect()
+    figures = pd.read_parquet(one.folder / study.FIGURES)
+    for run in runs:
+        kept = figures[(figures.system == run.choices["sampler"]) & (figures.seed == run.config["seed"])]
+        mine = kept[(kept.setting == "crosslingual") & (kept.measure == "map") & kept.languages.isna()]
+        assert mine.value.tolist() == [run.figures.value("held_out", "crosslingual", "map")]
+    differences = figures[figures.baseline.notna() & (figures.setting == "monolingual") & (figures.measure == "map")]
+    means = figures[figures.baseline.isna() & figures.languages.isna()].groupby(["system", "setting", "measure"]).value.mean()
+    for _, found in differences.iterrows():
+        expected = means["hybrid", "monolingual", "map"] - means[found.baseline, "monolingual", "map"]
+        assert found.value == pytest.approx(expected, abs=1e-9)
+    one.draw()
