@@ -28,12 +28,15 @@ from hybrid_retrieval.config import config_directory
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.measures import measure
 from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
+from hybrid_retrieval.reporting.training_curves import Curves, read_curves
 
 HERE = Path(__file__).parent
 STEPS = ("run", "collect", "draw")
 FIGURES = "figures.parquet"
 BY_LANGUAGE = ("map", "recall@1", "rank_distance")
 """Measures that are kept by language and language pair, too."""
+TELEMETRY = {"train/gradient_cosine", "train/loss/monolingual", "train/loss/crosslingual"}
+"""Curves of which the mean over the second half of a run is kept."""
 COLUMNS = {
     "Mo. mAP": ("monolingual", "map"),
     "Cr. mAP": ("crosslingual", "map"),
@@ -50,7 +53,7 @@ class Sweep:
     Attributes:
         overrides: of ``hybrid_retrieval.run -m``; every override with a comma outside of brackets is swept over.
         system: a format over the config of a run, such as ``{choices[sampler]}``; runs of one name are seeds of one system.
-        x: config key of a number that pictures are drawn over.
+        x: a number that pictures are drawn over: a config key, or a figure of training such as ``train/parameters/layers``.
         series: a format, as `system`, of what one curve of a picture is.
         reference: the system that all others are compared with.
         benchmarks: those in which they are compared; all by default.
@@ -128,7 +131,7 @@ class Study:
             name = _named(sweep.system, run)
             systems.setdefault(name, []).append(run)
             own = {"sweep": sweep.name, "system": name, "seed": run.config["seed"], **_origin(run)}
-            own |= {"x": _value(run.config, sweep.x), "series": _named(sweep.series, run) if sweep.series else None}
+            own |= {"x": _value(run, sweep.x), "series": _named(sweep.series, run) if sweep.series else None}
             yield from ({**own, **row} for row in _figures(run))
         for name, run in runs[0].baselines.items():
             if name not in sweep.skip:
@@ -194,10 +197,14 @@ def _named(template: str, run: RunDirectory) -> str:
     return template.format(**{"choices": run.choices, **{key: value for key, value in run.config.items() if key != "choices"}})
 
 
-def _value(config: Any, key: str | None) -> float | None:
-    for part in key.split(".") if key else ():
-        config = config.get(part) if isinstance(config, dict) else None
-    return float(config) if key and config is not None else None
+def _value(run: RunDirectory, key: str | None) -> float | None:
+    """A number of a run: of its config, or of training, as ``train/parameters/layers``."""
+    if key is None or key.startswith("train/"):
+        return None if key is None else run.metrics[key]
+    value: Any = run.config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return None if value is None else float(value)
 
 
 def _origin(run: RunDirectory) -> dict[str, Any]:
@@ -213,6 +220,20 @@ def _figures(run: RunDirectory) -> Iterator[dict[str, Any]]:
     for key, value in run.metrics.items():
         if key.startswith("train/"):
             yield {"benchmark": "train", "measure": key.removeprefix("train/"), "value": float(value)}
+    curves = read_curves(run.path)
+    for key in TELEMETRY & curves.keys():
+        half = curves[key][len(curves[key]) // 2 :]
+        yield {"benchmark": "train", "measure": key.removeprefix("train/"), "value": float(half.mean())}
+    if (flops := _flops(run, curves)) is not None:
+        yield {"benchmark": "train", "measure": "flops", "value": flops}
+
+
+def _flops(run: RunDirectory, curves: Curves) -> float | None:
+    """Of training: 6 a token and parameter, token embeddings and the products of attention left out (arXiv 2001.08361)."""
+    layers, seconds = (run.metrics.get(f"train/{name}") for name in ("parameters/layers", "seconds"))
+    if layers is None or seconds is None or "train/tokens_per_second" not in curves:
+        return None
+    return 6 * layers * seconds * float(curves["train/tokens_per_second"].mean())
 
 
 def _table(

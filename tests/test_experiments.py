@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hydra
 import pytest
+import torch
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
-from hybrid_retrieval.config import config_directory, job_config
+from hybrid_retrieval.config import JobConfig, build, config_directory, job_config
+from hybrid_retrieval.models.encoder import Model
+from hybrid_retrieval.models.tokenization import train_unigram
 from hybrid_retrieval.run import check_config
 
 OBJECTIVES = {
@@ -31,19 +34,40 @@ def test_mtop_contrastive_sweeps_over_all_its_objectives() -> None:
     assert sorted(swept) == sorted(path.stem for path in (folder / "mtop_contrastive").glob("*.yaml")) == sorted(OBJECTIVES)
 
 
+def composed(*chosen: str) -> JobConfig:
+    """The job of a study's overrides."""
+    with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+        config = hydra.compose("config", [*chosen, "trainer.accelerator=cpu"], return_hydra_config=True)
+    with open_dict(config):
+        config.hydra.runtime.output_dir = "/run_directory"
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config.hydra
+    return job_config(config)
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_an_objective_is_what_it_is_called(name: str) -> None:
-    chosen = ["+experiment=mtop_contrastive", f"+experiment/mtop_contrastive={name}", "trainer.accelerator=cpu"]
-    with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
-        composed = hydra.compose("config", chosen, return_hydra_config=True)
-    with open_dict(composed):
-        composed.hydra.runtime.output_dir = "/run_directory"
-    HydraConfig.instance().set_config(composed)
-    with open_dict(composed):
-        del composed.hydra
-    job = job_config(composed)
+    job = composed("+experiment=mtop_contrastive", f"+experiment/mtop_contrastive={name}")
     check_config(job)
     kinds = [getattr(job, group)["_target_"].rpartition(".")[2] for group in ("sampler", "loss")]
     assert (*kinds, job.dataset["pair_by"], job.loss["hard_negatives"]) == OBJECTIVES[name]
     assert list(job.benchmark) == ["massive_intent", "massive_translation", "mtop_parallel", "xsid_intent"]
     assert job.audit.allow
+
+
+def test_tydiqa_scaling_names_its_sizes() -> None:
+    folder = config_directory() / "experiment"
+    study = yaml.safe_load((folder / "tydiqa_scaling.yaml").read_text())
+    swept = study["hydra"]["sweeper"]["params"]["+experiment/tydiqa_scaling"].split(",")
+    assert sorted(swept) == sorted(path.stem for path in (folder / "tydiqa_scaling").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("size", ["0.6m", "1.8m", "4.7m", "10.6m", "28m"])
+def test_a_size_is_what_it_is_called(size: str) -> None:
+    job = composed("+experiment=tydiqa_scaling", f"+experiment/tydiqa_scaling={size}")
+    check_config(job)
+    with torch.device("meta"):
+        encoder = build(job.model, Model, "model", paths=job.paths).build(train_unigram(["some text", "and some more"], 300))
+    layers = sum(one.numel() for one in encoder.parameters()) - encoder.backbone.table.weight.numel()
+    assert layers / 1e6 == pytest.approx(float(size.removesuffix("m")), rel=0.08)

@@ -305,6 +305,9 @@ def fit(
     arguments["enable_checkpointing"] = any(isinstance(one, Checkpoint) for one in chosen)  # else Lightning adds one of its own
     if not validates(data):
         arguments["limit_val_batches"] = 0
+    encoder = module.encoder
+    parameters = sum(weight.numel() for weight in encoder.parameters())
+    sizes = {"parameters": parameters, "parameters/layers": parameters - encoder.backbone.table.weight.numel()}
     _quieten()
     try:
         trainer = lightning.Trainer(**arguments, callbacks=watching, logger=loggers, default_root_dir=run_dir)
@@ -331,6 +334,7 @@ def fit(
         "steps": trainer.global_step,
         "start_step": data.start_step,
         "world_size": trainer.world_size,
+        **sizes,
         **({} if best is None else {"best_score": float(best)}),
         **{f"batches/{name}": value for name, value in drawn.items()},
     }
