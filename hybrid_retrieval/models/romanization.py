@@ -26,6 +26,7 @@ def romanizer() -> normalizers.Normalizer:
     from anyascii import anyascii
     from sentencepiece import sentencepiece_model_pb2
 
+    sentencepiece.set_min_log_level(2)
     rules = []
     for number in range(0x80, LAST):
         character = chr(number)

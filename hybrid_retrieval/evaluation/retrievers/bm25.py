@@ -17,7 +17,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from hybrid_retrieval.config import NotNegative, Share, check
+from hybrid_retrieval.config import Count, NotNegative, Share, check
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Side
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
 from hybrid_retrieval.evaluation.retrievers.text_analysis import Analyser
@@ -36,10 +36,14 @@ class BM25(Retriever):
         k1: how fast a term's weight saturates with its frequency.
         b: how far the length of a document counts, 0..1. The defaults are those of Anserini and Pyserini, and so of the
             published baselines of MIRACL and Mr. TyDi.
+        characters: of a term, in place of stems: names are alike in part where their spellings differ.
+        romanize: spell alphabets in Latin letters first: names meet across scripts.
     """
 
     k1: NotNegative = 0.9
     b: Share = 0.4
+    characters: Count | None = None
+    romanize: bool = False
 
     def __post_init__(self) -> None:
         check(type(self), vars(self), "retriever.bm25")
@@ -47,17 +51,27 @@ class BM25(Retriever):
     def index(self, collection: RetrievalCollection, label: str = "") -> Index:
         seen: defaultdict[str, int] = defaultdict(lambda: len(seen), {"": 0})
         said = f"{label}: terms" if label else ""
-        documents = list(numbers(collection, collection.corpus, seen.__getitem__, said))
+        documents = list(self._numbers(collection, collection.corpus, seen.__getitem__, said))
         vocabulary = dict(seen)
         pool = self._weights(documents, vocabulary)
         by_language = [documents[collection.corpus.rows(index)] for index in range(len(collection.languages))]
         parts = [self._weights(part, vocabulary) for part in by_language if part] if len(collection.languages) > 1 else [pool]
-        queries = counts(list(numbers(collection, collection.queries, vocabulary.get)), len(vocabulary))
+        queries = counts(list(self._numbers(collection, collection.queries, vocabulary.get)), len(vocabulary))
         without = int((np.diff(queries.indptr) == 0).sum())
         if without and label:
             log.info("%s: %d of %d queries have no term that is in the corpus", label, without, len(collection.queries))
         language = LexicalScorer(queries, sparse.vstack(parts, "csr")) if len(parts) > 1 else None
         return Index(LexicalScorer(queries, pool), language)
+
+    def _numbers(
+        self, collection: RetrievalCollection, side: Side, number_of: Callable[[str], int | None], label: str = ""
+    ) -> Iterator[list[int]]:
+        """The terms of every text as numbers; those without one are left out."""
+        for index, language in enumerate(collection.languages):
+            analyser, texts = Analyser(language, self.characters, self.romanize), side.texts[side.rows(index)]
+            for text in track(texts, f"{label} {language}", len(texts), show=bool(label)):
+                found = (number_of(term) for term in analyser.terms(text))
+                yield [number for number in found if number is not None]
 
     def _weights(self, documents: Sequence[list[int]], vocabulary: Mapping[str, int]) -> sparse.csr_matrix:
         """float32 [documents, vocabulary]: what a term adds to a document's score, by bm25s."""
@@ -96,17 +110,6 @@ class LexicalScorer:
     def pairs(self, queries: Ints, documents: Ints) -> Tensor:
         """float32 [pairs]: the score of each query with the document beside it, 0 without a term in common."""
         return torch.from_numpy(np.asarray(self.queries[queries].multiply(self.weights[documents]).sum(1), np.float32).ravel())
-
-
-def numbers(
-    collection: RetrievalCollection, side: Side, number_of: Callable[[str], int | None], label: str = ""
-) -> Iterator[list[int]]:
-    """The terms of every text as numbers; those without one are left out."""
-    for index, language in enumerate(collection.languages):
-        analyser, texts = Analyser(language), side.texts[side.rows(index)]
-        for text in track(texts, f"{label} {language}", len(texts), show=bool(label)):
-            found = (number_of(term) for term in analyser.terms(text))
-            yield [number for number in found if number is not None]
 
 
 def counts(texts: Sequence[Sequence[int]], size: int) -> sparse.csr_matrix:

@@ -19,6 +19,8 @@ from functools import cache
 
 import Stemmer
 
+from hybrid_retrieval.models.romanization import romanizer
+
 STEMMERS = {"nb": "no", "nn": "no"}
 """By language, where Snowball has it under another code of ISO 639-1."""
 
@@ -35,6 +37,8 @@ SCRIPTS = tuple((re.compile(f"[{script}]+"), lengths) for script, lengths in GRA
 BY_SCRIPT = re.compile("|".join([*(f"[{script}]+" for script, _ in GRAMS), f"[^{''.join(script for script, _ in GRAMS)}]+"]))
 """Parts of a word in one of them, and in none."""
 TURKIC = ("tr", "az")
+END = "_"
+"""Of a word, in n-grams of its characters."""
 KEPT = 1 << 18
 """Words whose terms are remembered, by language."""
 LONGEST = 24
@@ -44,9 +48,15 @@ LONGEST = 24
 class Analyser:
     """The terms of texts in one language (BCP 47 with underscores)."""
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str, characters: int | None = None, romanize: bool = False) -> None:
+        """
+        Args:
+            characters: in place of stems, runs of so many characters of a word and its two ends.
+            romanize: spell alphabets in Latin letters first.
+        """
         self._base = language.partition("_")[0]
         self._stem = _stemmer(self._base)
+        self._characters, self._romanizer = characters, romanizer() if romanize else None
         self._words, self._grapheme = _patterns()
         self._known: dict[str, tuple[str, ...]] = {}
 
@@ -65,13 +75,18 @@ class Analyser:
     def _folded(self, text: str) -> str:
         if self._base in TURKIC:
             text = text.replace("İ", "i").replace("I", "\u0131")
-        return unicodedata.normalize("NFKC", text).lower().replace("_", " ")
+        text = unicodedata.normalize("NFKC", text)
+        if self._romanizer is not None:
+            text = self._romanizer.normalize_str(text)
+        return text.lower().replace("_", " ")
 
     def _of_word(self, word: str) -> Iterator[str]:
         """The terms of a run of letters, marks and digits, in which scripts may change."""
         for part in [word] if word.isascii() else BY_SCRIPT.findall(word):
             lengths = next((lengths for script, lengths in SCRIPTS if script.match(part)), None)
-            if lengths is None:
+            if lengths is None and self._characters:
+                yield from ngrams([END, *part, END], (self._characters,))
+            elif lengths is None:
                 yield self._stem(part)
             else:
                 yield from ngrams(self._grapheme.findall(part), lengths)

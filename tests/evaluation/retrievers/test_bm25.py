@@ -185,6 +185,32 @@ def test_composed_and_decomposed_letters_are_the_same_terms() -> None:
         assert Analyser(language).terms(one) == Analyser(language).terms(other) != []
 
 
+@pytest.mark.parametrize(
+    ("language", "text", "terms"),
+    [
+        ("ru", "Афины, 98", ["_afi", "afin", "finy", "iny_", "_98_"]),
+        ("el", "Αθήνα", ["_ath", "athi", "thin", "hina", "ina_"]),
+        ("de", "Über x", ["_übe", "über", "ber_", "_x_"]),
+        ("zh", "北京abc", ["北", "京", "北京", "_abc", "abc_"]),
+    ],
+)
+def test_terms_of_characters_in_latin_letters(language: str, text: str, terms: list[str]) -> None:
+    assert Analyser(language, characters=4, romanize=True).terms(text) == terms
+
+
+def test_a_name_is_found_across_scripts_where_alphabets_are_romanised() -> None:
+    queries = {"ru": [("q", "Где родился Наполеон?")], "en": [("q", "Where was Napoleon born?")]}
+    corpus = {
+        "en": [("a", "A garden in the north."), ("b", "Napoleon was an emperor.")],
+        "ru": [("b", "Наполеон был императором.")],
+    }
+    judged = {(one, other): [("q", "b", 1)] for one in ("ru", "en") for other in ("ru", "en")}
+    found = RetrievalCollection.build("names", queries, corpus, judged)
+    for characters, romanize, best in ((None, False, 0), (4, True, 1)):
+        scores = evaluate(BM25(characters=characters, romanize=romanize), found).metrics
+        assert scores["names/crosslingual/map/ru-en"] == best
+
+
 def test_random_directions_depend_on_seed_side_and_row_only(collection: RetrievalCollection) -> None:
     index, again, other = (RandomVectors(seed).index(collection) for seed in (3, 3, 4))
     sizes = len(collection.queries), len(collection.corpus)
