@@ -71,3 +71,15 @@ def test_a_size_is_what_it_is_called(size: str) -> None:
         encoder = build(job.model, Model, "model", paths=job.paths).build(train_unigram(["some text", "and some more"], 300))
     layers = sum(one.numel() for one in encoder.parameters()) - encoder.backbone.table.weight.numel()
     assert layers / 1e6 == pytest.approx(float(size.removesuffix("m")), rel=0.08)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("static", []), ("transformer", ["model.static=run"]), ("transformer_all", ["model.path=run"])]
+)
+def test_a_student_is_taught_by_the_teacher_that_it_starts_from(name: str, more: list[str]) -> None:
+    job = composed(f"+experiment=pretrained_start/{name}", "loss.teacher.model.path=teacher", *more)
+    assert job.model.get("teacher", "teacher") == job.loss["teacher"]["model"]["path"] == "teacher"
+    assert job.loss["teacher"]["source_language"] == "en"
+    lacking = [one["name"] for one in job.dataset["sources"] if "pivot" in one and one["pivot"] != "en"]
+    assert not lacking
+    assert {"ntrex", "tatoeba", "xquad_r"} == set(job.benchmark)
