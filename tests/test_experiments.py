@@ -83,3 +83,10 @@ def test_a_student_is_taught_by_the_teacher_that_it_starts_from(name: str, more:
     lacking = [one["name"] for one in job.dataset["sources"] if "pivot" in one and one["pivot"] != "en"]
     assert not lacking
     assert {"ntrex", "tatoeba", "xquad_r"} == set(job.benchmark)
+
+
+def test_the_open_domain_is_a_choice_for_the_study_of_samplers() -> None:
+    job = composed("+experiment=[hybrid_vs_baselines,open_domain]", "sampler=x_y")
+    assert [one.get("name") or one["dataset"] for one in job.dataset["sources"]] == ["squad2", "mlqa", "qa_native"]
+    assert set(job.benchmark) == {"xquad_r", "tydiqa"}
+    assert job.sampler["batch_size"] == 512
