@@ -27,6 +27,7 @@ import yaml
 from hybrid_retrieval.config import config_directory
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.measures import measure
+from hybrid_retrieval.evaluation.statistics.significance import holm
 from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
 from hybrid_retrieval.reporting.training_curves import Curves, read_curves
 
@@ -141,7 +142,7 @@ class Study:
     def _differences(
         self, sweep: Sweep, systems: dict[str, list[RunDirectory]], baselines: dict[str, RunDirectory]
     ) -> Iterator[dict[str, Any]]:
-        """The reference of a sweep against every other system, p after Holm's correction over the benchmark."""
+        """The reference of a sweep against every other system, p after Holm's correction over these and the measures."""
         if sweep.reference is None:
             return
         from hybrid_retrieval import compare
@@ -156,9 +157,15 @@ class Study:
                 if compare.main([*named, *chosen]):
                     raise InputError(f"sweep {sweep.name}: its systems could not be compared")
                 found = json.loads(out.read_text())
-            for one in found["differences"]:
-                kept = ("benchmark", "setting", "measure", "system", "baseline", "low", "high", "p", "corrected", "questions")
-                yield {"sweep": sweep.name, "value": one["difference"], **{key: one[key] for key in kept}, "seen": one["seen"]}
+            shown = [one for one in found["differences"] if one["system"] == sweep.reference and not one["seen"]]
+            for one, corrected in zip(shown, holm([one["p"] for one in shown]).tolist(), strict=True):
+                kept = ("benchmark", "setting", "measure", "system", "baseline", "low", "high", "p", "questions")
+                yield {
+                    "sweep": sweep.name,
+                    "value": one["difference"],
+                    "corrected": corrected,
+                    **{key: one[key] for key in kept},
+                }
 
     def draw(self) -> None:
         """The tables into README.md, and the pictures."""
@@ -271,7 +278,7 @@ def _cell(values: Any, name: str) -> str:
 def _differences_table(figures: pd.DataFrame, sweep: str, benchmark: str, reference: str) -> str:
     """Markdown: the reference minus every other system, with interval and corrected p."""
     mine = figures[(figures.sweep == sweep) & (figures.benchmark == benchmark) & figures.baseline.notna()]
-    mine = mine[(mine.system == reference) & (mine.seen != True)]  # noqa: E712 (a column of objects)
+    mine = mine[mine.system == reference]
     lines = [f"| {reference} minus, on {benchmark} | {' | '.join(COLUMNS)} |", f"|---|{'---:|' * len(COLUMNS)}"]
     for name in dict.fromkeys(mine.baseline):
         cells = []

@@ -69,7 +69,7 @@ def test_tables_are_means_over_seeds_and_stand_between_their_marks(study: Module
     values = {"x_y": [0.5, 0.6, 0.58], "hybrid": [0.61, 0.64, 0.6]}
     rows = [row(name, seed, value) for name, of in values.items() for seed, value in enumerate(of)]
     rows += [row("x_y", 0, 0.1, languages="de"), row("bm25", None, 0.4)]
-    tested = {"low": -0.01, "high": 0.13, "corrected": 0.0321, "seen": False}
+    tested = {"low": -0.01, "high": 0.13, "corrected": 0.0321}
     rows.append(row("hybrid", None, 0.0567, baseline="x_y", **tested))
     pd.DataFrame(rows).to_parquet(one.folder / study.FIGURES)
     one.draw()
