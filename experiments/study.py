@@ -70,6 +70,8 @@ class Sweep:
     measures: str = "map,rank_distance"
     skip: list[str] = field(default_factory=list)
     """Baselines that the figures leave out."""
+    baselines: str | None = None
+    """A run whose baselines stand beside the sweep, instead of those of its own first run."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,11 @@ class Study:
             own = {"sweep": sweep.name, "system": name, "seed": run.config["seed"], **_origin(run)}
             own |= {"x": _value(run, sweep.x), "series": _named(sweep.series, run) if sweep.series else None}
             yield from ({**own, **row} for row in _figures(run))
-        for name, run in runs[0].baselines.items():
+        beside = RunDirectory.open(HERE.parent / sweep.baselines) if sweep.baselines else runs[0]
+        for name, run in beside.baselines.items():
             if name not in sweep.skip:
-                yield from ({"sweep": sweep.name, "system": name, **_origin(runs[0]), **row} for row in _figures(run))
-        yield from self._differences(sweep, systems, runs[0].baselines)
+                yield from ({"sweep": sweep.name, "system": name, **_origin(beside), **row} for row in _figures(run))
+        yield from self._differences(sweep, systems, beside.baselines)
 
     def _differences(
         self, sweep: Sweep, systems: dict[str, list[RunDirectory]], baselines: dict[str, RunDirectory]
