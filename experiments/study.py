@@ -23,6 +23,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from pictures import PANELS, draw
 
 from hybrid_retrieval.config import config_directory
 from hybrid_retrieval.errors import InputError, choice
@@ -38,13 +39,6 @@ BY_LANGUAGE = ("map", "recall@1", "rank_distance")
 """Measures that are kept by language and language pair, too."""
 TELEMETRY = {"train/gradient_cosine", "train/loss/monolingual", "train/loss/crosslingual"}
 """Curves of which the mean over the second half of a run is kept."""
-COLUMNS = {
-    "Mo. mAP": ("monolingual", "map"),
-    "Cr. mAP": ("crosslingual", "map"),
-    "Mul. mAP": ("multilingual", "map"),
-    "Rank distance": ("multilingual", "rank_distance"),
-}
-"""Of a table that names none."""
 
 
 @dataclass(frozen=True)
@@ -183,11 +177,8 @@ class Study:
             made = make(figures, **{key: value for key, value in table.items() if key != "differences"})
             text = block.sub(lambda found, made=made: f"{found[1]}{made}{found[2]}", text)  # type: ignore[misc]
         readme.write_text(text)
-        if self.pictures:
-            from pictures import draw
-
-            for name, picture in self.pictures.items():
-                draw(figures, self.folder / name, **picture)
+        for name, picture in self.pictures.items():
+            draw(figures, self.folder / name, **picture)
 
 
 def runs_benchmarks(systems: dict[str, list[RunDirectory]]) -> list[str]:
@@ -254,7 +245,7 @@ def _table(
     order: list[str] | None = None,
 ) -> str:
     """Markdown: a row a system, the mean over its seeds and their standard deviation."""
-    chosen = {heading: tuple(key) for heading, key in (columns or COLUMNS).items()}
+    chosen = {heading: tuple(key) for heading, key in (columns or PANELS).items()}
     sweeps = [sweep] if isinstance(sweep, str) else sweep
     mine = figures[figures.sweep.isin(sweeps) & (figures.benchmark == benchmark) & figures.baseline.isna()]
     lines = [f"| {benchmark} | Seeds | {' | '.join(chosen)} |", f"|---|---:|{'---:|' * len(chosen)}"]
@@ -282,10 +273,10 @@ def _differences_table(figures: pd.DataFrame, sweep: str, benchmark: str, refere
     """Markdown: the reference minus every other system, with interval and corrected p."""
     mine = figures[(figures.sweep == sweep) & (figures.benchmark == benchmark) & figures.baseline.notna()]
     mine = mine[mine.system == reference]
-    lines = [f"| {reference} minus, on {benchmark} | {' | '.join(COLUMNS)} |", f"|---|{'---:|' * len(COLUMNS)}"]
+    lines = [f"| {reference} minus, on {benchmark} | {' | '.join(PANELS)} |", f"|---|{'---:|' * len(PANELS)}"]
     for name in dict.fromkeys(mine.baseline):
         cells = []
-        for setting, wanted in COLUMNS.values():
+        for setting, wanted in PANELS.values():
             found = mine[(mine.baseline == name) & (mine.setting == setting) & (mine.measure == wanted)]
             cells.append("-" if found.empty else _difference(found.iloc[0], measure(wanted).digits))
         lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -13,8 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -31,7 +29,6 @@ from hybrid_retrieval.models.transformer import TransformerBackbone
 
 log = logging.getLogger(__name__)
 
-Ints = npt.NDArray[np.int64]
 WORD = "\N{LOWER ONE EIGHTH BLOCK}"
 """Before a token that starts a word, in tokenizers that are trained here."""
 PIECE = "##"
