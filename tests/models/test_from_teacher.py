@@ -134,3 +134,10 @@ def test_a_run_directory_is_a_start(kind: str, settings: dict[str, Any], make_en
     assert {one.device.type for one in shapes.parameters()} == {"meta"}
     shorter = PublishedModel(PathsConfig(), path=str(run), max_query_length=9).load()
     assert (shorter.settings.max_query_length, shorter.settings.max_passage_length) == (9, 64)
+
+
+def test_a_transformer_student_is_a_start_of_which_all_is_trained(bert_like: Path, paths: PathsConfig, tmp_path: Path) -> None:
+    student = built(TransformerFromTeacher(paths, teacher=str(bert_like), vocabulary=500, **LENGTHS))
+    again = PublishedModel(paths, path=str(write_run(student, tmp_path / "run"))).load()
+    np.testing.assert_allclose(again.encode(TEXTS, "query"), student.encode(TEXTS, "query"), atol=1e-6)
+    assert all(one.requires_grad for one in again.parameters())
