@@ -20,9 +20,13 @@ PANELS = {
 
 
 def draw(figures: pd.DataFrame, path: Path, kind: str, **options: Any) -> None:
-    """Write a picture: ``curve`` or ``pareto``."""
-    figures = figures[figures.baseline.isna() & figures.languages.isna()]
-    figure = {"curve": _curve, "pareto": _pareto}[kind](figures, **options)
+    """Write a picture: ``curve``, ``gain`` or ``pareto``."""
+    figures = figures[figures.languages.isna()]
+    plain = figures[figures.baseline.isna()]
+    if kind == "gain":
+        figure = _gain(figures, **options)
+    else:
+        figure = _curve(plain, **options) if kind == "curve" else _pareto(plain, **options)
     print(f"wrote {save(figure, path)}")
 
 
@@ -56,6 +60,33 @@ def _curve(
             axes.set_xscale("log")
         plain_axes(axes, label, "", name)
         if number == 1 and (len(floor) or runs.series.notna().any()):
+            axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def _gain(
+    figures: pd.DataFrame, sweep: str, benchmark: str, against: dict[str, str], label: str, title: str, log: bool = False
+) -> Any:
+    """A panel a measure over x: the reference of a sweep minus another system, with its 95% interval.
+
+    Args:
+        against: what a line is called, to how the names of the systems that are subtracted begin.
+    """
+    figure = new_figure(3.4 * len(PANELS), 3.2)
+    figure.suptitle(title, fontsize=13, fontweight="bold")
+    mine = figures[(figures.sweep == sweep) & (figures.benchmark == benchmark) & figures.baseline.notna()]
+    for number, (name, (setting, wanted)) in enumerate(PANELS.items(), 1):
+        axes = figure.add_subplot(1, len(PANELS), number)
+        rows = mine[(mine.setting == setting) & (mine.measure == wanted)]
+        axes.axhline(0, linewidth=0.8, color="0.6")
+        for colour, (series, beginning) in zip(COLOURS, against.items(), strict=False):
+            of = rows[rows.baseline.str.startswith(beginning)].sort_values("x")
+            reach = [of.value - of.low, of.high - of.value]
+            axes.errorbar(of.x, of.value, yerr=reach, fmt="o-", markersize=3, capsize=2, color=colour, label=series)
+        if log:
+            axes.set_xscale("log")
+        plain_axes(axes, label, "", name)
+        if number == 1:
             axes.legend(fontsize=8, frameon=False)
     return figure
 

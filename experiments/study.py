@@ -12,18 +12,20 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import string
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 from pictures import PANELS, draw
+from scipy.stats import linregress
+from scipy.stats import t as student_t
 
 from hybrid_retrieval.config import config_directory
 from hybrid_retrieval.errors import InputError, choice
@@ -50,7 +52,7 @@ class Sweep:
         system: a format over the config of a run, such as ``{choices[sampler]}``; runs of one name are seeds of one system.
         x: a number that pictures are drawn over: a config key, or a figure of training such as ``train/parameters/layers``.
         series: a format, as `system`, of what one curve of a picture is.
-        reference: the system that all others are compared with.
+        reference: a format, as `system`, of the system that each run's own is compared with.
         benchmarks: those in which they are compared; all by default.
     """
 
@@ -66,6 +68,8 @@ class Sweep:
     """Baselines that the figures leave out."""
     baselines: str | None = None
     """A run whose baselines stand beside the sweep, instead of those of its own first run."""
+    after: list[str] = field(default_factory=list)
+    """Retrievers that change the embeddings of a run's own encoder, such as lir; with each a system has another row."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,7 @@ class Study:
     """A folder with ``study.yaml``.
 
     Attributes:
-        values: put in the place of ``$NAME`` in overrides, such as where a start lies.
-        tables: of ``README.md``, by title: ``sweep``, ``benchmark``, and ``columns`` by heading.
+        tables: of ``README.md``, by title: ``kind`` (means, differences, fit), ``sweep``, ``benchmark``, and more by kind.
         pictures: by file name.
     """
 
@@ -91,11 +94,7 @@ class Study:
             known = sorted(path.parent.name for path in HERE.glob("*/study.yaml"))
             raise InputError(f"{name} is no study; expected one of: {', '.join(known)}")
         plan = yaml.safe_load((folder / "study.yaml").read_text())
-        values = plan.get("values", {})
-        sweeps = []
-        for one in plan["sweeps"]:
-            overrides = [string.Template(text).safe_substitute(values) for text in one.pop("overrides")]
-            sweeps.append(Sweep(overrides=overrides, **one))
+        sweeps = [Sweep(**one) for one in plan["sweeps"]]
         return cls(folder, sweeps, plan.get("tables", {}), plan.get("pictures", {}))
 
     def place(self, sweep: Sweep) -> Path:
@@ -124,29 +123,31 @@ class Study:
     def _rows(self, sweep: Sweep) -> Iterator[dict[str, Any]]:
         runs = find_runs(self.place(sweep))
         systems: dict[str, list[RunDirectory]] = {}
+        compared: dict[str, dict[str, list[RunDirectory]]] = {}
         for run in runs:
             name = _named(sweep.system, run)
-            systems.setdefault(name, []).append(run)
-            own = {"sweep": sweep.name, "system": name, "seed": run.config["seed"], **_origin(run)}
+            own = {"sweep": sweep.name, "seed": run.config["seed"], **_origin(run)}
             own |= {"x": _value(run, sweep.x), "series": _named(sweep.series, run) if sweep.series else None}
-            yield from ({**own, **row} for row in _figures(run))
+            scored = {name: run} | {f"{name}, {after}": run.baselines[after] for after in sweep.after}
+            for system, of in scored.items():
+                systems.setdefault(system, []).append(of)
+                if sweep.reference is not None:
+                    compared.setdefault(_named(sweep.reference, run), {})[system] = systems[system]
+                yield from ({**own, "system": system, **row} for row in _figures(of))
         beside = RunDirectory.open(HERE.parent / sweep.baselines) if sweep.baselines else runs[0]
-        for name, run in beside.baselines.items():
-            if name not in sweep.skip:
-                yield from ({"sweep": sweep.name, "system": name, **_origin(beside), **row} for row in _figures(run))
-        yield from self._differences(sweep, systems, beside.baselines)
+        baselines = {name: run for name, run in beside.baselines.items() if name not in [*sweep.skip, *sweep.after]}
+        for name, run in baselines.items():
+            yield from ({"sweep": sweep.name, "system": name, **_origin(beside), **row} for row in _figures(run))
+        for reference, against in compared.items():
+            against |= {name: [run] for name, run in baselines.items()}
+            yield from self._differences(sweep, reference, against | {reference: systems[reference]})
 
-    def _differences(
-        self, sweep: Sweep, systems: dict[str, list[RunDirectory]], baselines: dict[str, RunDirectory]
-    ) -> Iterator[dict[str, Any]]:
-        """The reference of a sweep against every other system, p after Holm's correction over these and the measures."""
-        if sweep.reference is None:
-            return
+    def _differences(self, sweep: Sweep, reference: str, systems: dict[str, list[RunDirectory]]) -> Iterator[dict[str, Any]]:
+        """A reference against every other system, p after Holm's correction over these and the measures."""
         from hybrid_retrieval import compare
 
         paths = {name: ",".join(str(run.path) for run in runs) for name, runs in systems.items()}
-        paths |= {name: str(run.path) for name, run in baselines.items() if name not in sweep.skip}
-        named = [f"{name}={path}" for name, path in sorted(paths.items(), key=lambda one: one[0] == sweep.reference)]
+        named = [f"{name}={path}" for name, path in sorted(paths.items(), key=lambda one: one[0] == reference)]
         for benchmark in sweep.benchmarks or runs_benchmarks(systems):
             with tempfile.TemporaryDirectory() as work:
                 out = Path(work) / "differences.json"
@@ -154,11 +155,12 @@ class Study:
                 if compare.main([*named, *chosen]):
                     raise InputError(f"sweep {sweep.name}: its systems could not be compared")
                 found = json.loads(out.read_text())
-            shown = [one for one in found["differences"] if one["system"] == sweep.reference and not one["seen"]]
+            shown = [one for one in found["differences"] if one["system"] == reference and not one["seen"]]
             for one, corrected in zip(shown, holm([one["p"] for one in shown]).tolist(), strict=True):
                 kept = ("benchmark", "setting", "measure", "system", "baseline", "low", "high", "p", "questions")
                 yield {
                     "sweep": sweep.name,
+                    "x": _value(systems[reference][0], sweep.x),
                     "value": one["difference"],
                     "corrected": corrected,
                     **{key: one[key] for key in kept},
@@ -173,8 +175,7 @@ class Study:
             block = re.compile(rf"(<!-- table {re.escape(title)} -->\n).*?(<!-- end -->)", re.DOTALL)
             if not block.search(text):
                 raise InputError(f"{readme} has no place for the table {title}: <!-- table {title} -->, then <!-- end -->")
-            make = _differences_table if table.get("differences") else _table
-            made = make(figures, **{key: value for key, value in table.items() if key != "differences"})
+            made = TABLES[table.get("kind", "means")](figures, **{key: value for key, value in table.items() if key != "kind"})
             text = block.sub(lambda found, made=made: f"{found[1]}{made}{found[2]}", text)  # type: ignore[misc]
         readme.write_text(text)
         for name, picture in self.pictures.items():
@@ -286,6 +287,38 @@ def _differences_table(figures: pd.DataFrame, sweep: str, benchmark: str, refere
 def _difference(row: Any, digits: int) -> str:
     said = "p < .001" if row.corrected < 0.001 else f"p {row.corrected:.3f}".replace("0.", ".", 1)
     return f"{row.value:+,.{digits}f} ({row.low:+,.{digits}f} to {row.high:+,.{digits}f}), {said}"
+
+
+def _fit_table(figures: pd.DataFrame, sweep: str, benchmark: str, gain: Sequence[str] = ()) -> str:
+    """Markdown: what a tenfold x adds to each series, by least squares over the runs, with 95% intervals.
+
+    Args:
+        gain: two series; the last row is of the first minus the second, paired by x and seed.
+    """
+    mine = figures[(figures.sweep == sweep) & (figures.benchmark == benchmark) & figures.baseline.isna() & figures.x.notna()]
+    mine = mine[mine.languages.isna()]
+    lines = [f"| {benchmark}, for a tenfold size | {' | '.join(PANELS)} |", f"|---|{'---:|' * len(PANELS)}"]
+    cells: dict[str, list[str]] = {}
+    for setting, wanted in PANELS.values():
+        rows = mine[(mine.setting == setting) & (mine.measure == wanted)].pivot_table("value", ["x", "seed"], "series")
+        rows = rows.reindex(columns=list(dict.fromkeys(mine.series)))
+        if gain:
+            rows[f"{gain[0]} minus {gain[1]}"] = rows[gain[0]] - rows[gain[1]]
+        for name, of in rows.items():
+            cells.setdefault(str(name), []).append(_slope(of.dropna(), measure(wanted).digits))
+    return "\n".join([*lines, *(f"| {name} | {' | '.join(row)} |" for name, row in cells.items())]) + "\n"
+
+
+def _slope(values: pd.Series, digits: int) -> str:
+    """Of values over the logarithm of x, the first level of their index; a dash of fewer than three."""
+    if len(values) < 3:
+        return "-"
+    fit = linregress(np.log10(values.index.get_level_values("x").to_numpy(float)), values.to_numpy())
+    half = fit.stderr * student_t.ppf(0.975, len(values) - 2)
+    return f"{fit.slope:+,.{digits}f} ({fit.slope - half:+,.{digits}f} to {fit.slope + half:+,.{digits}f})"
+
+
+TABLES: dict[str, Callable[..., str]] = {"means": _table, "differences": _differences_table, "fit": _fit_table}
 
 
 def main() -> int:

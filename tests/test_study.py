@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -21,14 +22,14 @@ PLAN = {
     "sweeps": [
         {
             "name": "small",
-            "overrides": [*SMALL, "retriever=[bm25]", "sampler=x_y,hybrid", "seed=$first,2"],
+            "overrides": [*SMALL, "retriever=[bm25,lir]", "sampler=x_y,hybrid", "seed=1,2"],
             "reference": "hybrid",
+            "after": ["lir"],
         }
     ],
-    "values": {"first": 1},
     "tables": {
         "means": {"sweep": "small", "benchmark": "held_out"},
-        "differences": {"differences": True, "sweep": "small", "benchmark": "held_out", "reference": "hybrid"},
+        "differences": {"kind": "differences", "sweep": "small", "benchmark": "held_out", "reference": "hybrid"},
     },
     "pictures": {"curve.png": {"kind": "curve", "sweeps": ["small"], "benchmark": "held_out", "label": "alpha", "title": "T"}},
 }
@@ -85,6 +86,38 @@ def test_tables_are_means_over_seeds_and_stand_between_their_marks(study: Module
     assert (one.folder / "README.md").read_text() == text
 
 
+def test_a_fit_is_that_of_least_squares_over_the_runs(study: ModuleType) -> None:
+    one = study.Study.read("try")
+    rng = np.random.default_rng(0)
+    sizes = [10.0**power for power in (3, 4, 5, 6) for _ in range(3)]
+    noise = {name: rng.normal(0, 0.01, len(sizes)) for name in ("x_y", "hybrid")}
+    slopes = {"x_y": 0.05, "hybrid": 0.08}
+    rows = [
+        row(f"{name} {size:g}", seed % 3, slopes[name] * np.log10(size) + noise[name][seed], x=size, series=name)
+        for name in slopes
+        for seed, size in enumerate(sizes)
+    ]
+    made = study.TABLES["fit"](pd.DataFrame(rows), "small", "held_out", ["hybrid", "x_y"])
+    x, y = np.log10(sizes), np.array([found["value"] for found in rows[: len(sizes)]])
+    slope, at_0 = np.polyfit(x, y, 1)
+    spread = np.sqrt(((y - slope * x - at_0) ** 2).sum() / (len(x) - 2) / ((x - x.mean()) ** 2).sum())
+    half = 2.228 * spread  # Student's t of 10 degrees of freedom
+    assert f"| x_y | {slope:+.4f} ({slope - half:+.4f} to {slope + half:+.4f}) |" in made
+    assert "| hybrid minus x_y | +0.03" in made
+    gains = [{**row("hybrid", None, 0.1 * x, x=x), "baseline": f"x_y {x}", "low": 0, "high": x} for x in (1, 10)]
+    sys.modules["pictures"].draw(
+        pd.DataFrame(gains),
+        one.folder / "gain.png",
+        kind="gain",
+        sweep="small",
+        benchmark="held_out",
+        against={"x_y": "x_y"},
+        label="size",
+        title="T",
+    )
+    assert (one.folder / "gain.png").stat().st_size > 1000
+
+
 def test_what_is_not_there_is_named(study: ModuleType) -> None:
     with pytest.raises(InputError, match="other is no study; expected one of: try"):
         study.Study.read("other")
@@ -107,9 +140,10 @@ def test_a_study_that_ran_is_not_run_again(study: ModuleType) -> None:
     one.collect()
     figures = pd.read_parquet(one.folder / study.FIGURES)
     for run in runs:
-        kept = figures[(figures.system == run.choices["sampler"]) & (figures.seed == run.config["seed"])]
-        mine = kept[(kept.setting == "crosslingual") & (kept.measure == "map") & kept.languages.isna()]
-        assert mine.value.tolist() == [run.figures.value("held_out", "crosslingual", "map")]
+        for system, of in {run.choices["sampler"]: run, f"{run.choices['sampler']}, lir": run.baselines["lir"]}.items():
+            kept = figures[(figures.system == system) & (figures.seed == run.config["seed"])]
+            mine = kept[(kept.setting == "crosslingual") & (kept.measure == "map") & kept.languages.isna()]
+            assert mine.value.tolist() == [of.figures.value("held_out", "crosslingual", "map")]
     differences = figures[figures.baseline.notna() & (figures.setting == "monolingual") & (figures.measure == "map")]
     means = figures[figures.baseline.isna() & figures.languages.isna()].groupby(["system", "setting", "measure"]).value.mean()
     for _, found in differences.iterrows():
