@@ -1,0 +1,1 @@
+"""Queries as people type them: one file a perturbation."""
