@@ -17,16 +17,21 @@ from hybrid_retrieval import run_record
 from hybrid_retrieval.config import EvaluationConfig, PathsConfig, build
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.evaluation import degradation
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
-from hybrid_retrieval.evaluation.bias.suite import chosen
+from hybrid_retrieval.evaluation.bias.suite import chosen as bias_measures
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.evaluation.degradation import Degradation
 from hybrid_retrieval.evaluation.figures import BASELINES, PER_QUERY, Figure, Figures
 from hybrid_retrieval.evaluation.measures import BYTES, POOLED, measure
+from hybrid_retrieval.evaluation.perturbations.suite import chosen as perturbed
+from hybrid_retrieval.evaluation.perturbations.suite import perturbations
 from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, evaluate
 from hybrid_retrieval.evaluation.retrievers.dense import Dense, OverDense
 from hybrid_retrieval.evaluation.retrievers.post_hoc import PostHoc
 from hybrid_retrieval.evaluation.retrievers.reduced import Reduced, reductions
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, LearnsFromText, Retriever
+from hybrid_retrieval.evaluation.robustness import degradations
 from hybrid_retrieval.evaluation.scoring.embeddings import embedding_store
 from hybrid_retrieval.evaluation.scoring.search import search
 from hybrid_retrieval.evaluation.trec import write_embeddings, write_qrels, write_run
@@ -50,7 +55,8 @@ def configured(nodes: Mapping[str, Any], config: EvaluationConfig, paths: PathsC
     Raises:
         InputError: an option of one, or what is asked of them, is not known.
     """
-    chosen(config.bias)
+    bias_measures(config.bias)
+    perturbed(config.perturb)
     return {name: build(node, Benchmark, f"benchmark.{name}", paths=paths) for name, node in nodes.items()}
 
 
@@ -70,12 +76,23 @@ def load_benchmarks(
         collection = benchmark.load()
         if not len(collection.query):
             raise InputError(f"benchmark.{name}: no judgement is above 0, so nothing can be scored: correct its judgements")
+        _check_perturbations(collection, config, paths)
         found[name] = LoadedBenchmark(collection, {**benchmark.provenance(), "fingerprint": collection.fingerprint})
     if not found:
         raise InputError(
             f"no data is at hand for benchmark=[{','.join(nodes)}]; benchmark=held_out scores the training set's own test part"
         )
     return found
+
+
+def _check_perturbations(collection: RetrievalCollection, config: EvaluationConfig, paths: PathsConfig) -> None:
+    """Refuse a perturbation that was asked for by name and knows none of the languages of the queries."""
+    asked = [] if "all" in config.perturb else perturbed(config.perturb)
+    languages = [collection.languages[at] for at in np.unique(collection.queries.language).tolist()]
+    for one in perturbations(asked, paths):
+        if not any(one.knows(language) for language in languages):
+            there = f"no language of {collection.name} ({', '.join(languages)})"
+            raise InputError(f"evaluation.perturb={one.name} knows {there}; it needs {one.needs}")
 
 
 def check_texts(encoder: BiEncoder, benchmarks: Mapping[str, LoadedBenchmark]) -> None:
@@ -187,7 +204,7 @@ def score_benchmarks(
     with embedding_store(paths.cache, config.dtype, config.devices, config.cache_embeddings) as store:
         if encoder is not None:
             dense = Dense(encoder, store, config.documents, config.overlap)
-            figures |= _score(dense, benchmarks, config, directory, trained_on=trained_on)
+            figures |= _score(dense, benchmarks, config, paths, directory, trained_on=trained_on)
         for name, retriever in retrievers.items():
             if isinstance(retriever, OverDense):
                 retriever.dense = dense
@@ -196,7 +213,7 @@ def score_benchmarks(
             folder = directory / BASELINES / name
             folder.mkdir(parents=True, exist_ok=True)
             of_text = trained_on if isinstance(retriever, OverDense) else None
-            found = _score(retriever, benchmarks, config, folder, f" ({name})", of_text)
+            found = _score(retriever, benchmarks, config, paths, folder, f" ({name})", of_text)
             run_record.record_config(folder, _record(directory, name, retriever))
             run_record.write_metrics(folder, found)
             figures |= {f"{BASELINES}/{name}/{key}": value for key, value in found.items()}
@@ -215,13 +232,16 @@ def _score(
     retriever: Retriever,
     benchmarks: Mapping[str, LoadedBenchmark],
     config: EvaluationConfig,
+    paths: PathsConfig,
     directory: Path,
     suffix: str = "",
     trained_on: Sequence[str] | None = None,
 ) -> dict[str, float]:
     figures: list[Figures] = []
     tables: list[pa.Table] = []
-    wanted = Wanted(chosen(config.bias), config.replicates, trained_on=trained_on)
+    lost: list[Degradation] = []
+    noise = perturbations(perturbed(config.perturb), paths)
+    wanted = Wanted(bias_measures(config.bias), config.replicates, trained_on=trained_on)
     for name, benchmark in benchmarks.items():
         result = evaluate(retriever, benchmark.collection, f"{name}{suffix}", wanted)
         figures.append(result.figures)
@@ -229,11 +249,15 @@ def _score(
             figures.append(_size(name, result.index))
         tables.append(result.per_query())
         _keep(name, result, config, directory)
+        if noise:
+            lost += degradations(retriever, result, noise, config.severity, config.perturb_seed, wanted, f"{name}{suffix}")
     with recorded(directory / PER_QUERY) as part:
         pq.write_table(pa.concat_tables(tables, promote_options="default"), part)
     whole = Figures.joined(figures)
     whole.write(directory)
-    return whole.metrics()
+    if noise:
+        degradation.write(lost, directory)
+    return whole.metrics() | degradation.metrics(lost)
 
 
 def _size(name: str, index: Index) -> Figures:

@@ -199,8 +199,16 @@ class EvaluationConfig:
     """First dimensions of the embeddings that are scored beside all of them (Matryoshka)."""
     quantization: list[str] = dataclasses.field(default_factory=list)
     """int8, binary: embeddings of passages in fewer bits, scored beside the full ones."""
+    perturb: str | list[str] = "none"
+    """Perturbations of queries to measure the loss under: names, a list of them, all, or none."""
+    severity: list[Share] = dataclasses.field(default_factory=lambda: [0.1, 0.2, 0.4])
+    """Of each perturbation: the part of a query's letters or words that it may change."""
+    perturb_seed: int = 0
+    """What perturbations draw from."""
 
     def __post_init__(self) -> None:
+        if not self.severity:
+            raise InputError("evaluation.severity=[] is empty; expected parts from 0 to 1, as in [0.1,0.2]")
         for name in self.quantization:
             choice("evaluation.quantization", name, ["int8", "binary"])
         choice("evaluation.checkpoint", self.checkpoint, ["best", "last"])

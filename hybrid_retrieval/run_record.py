@@ -39,7 +39,8 @@ LOCK = ".lock"
 BEFORE_A_RUN = (".hydra", "run.log", "evaluate.log", LOCK)
 """What Hydra and the lock put into a run directory before anything is known about it."""
 OF_AN_EVALUATION = {
-    "baselines/*": (CONFIG, METRICS, "figures.parquet", "per_query.parquet", CHECKSUMS),
+    "": ("robustness.parquet",),
+    "baselines/*": (CONFIG, METRICS, "figures.parquet", "per_query.parquet", "robustness.parquet", CHECKSUMS),
     "runs": ("*.trec", "*.qrels.tsv"),
     "embeddings/*": ("*.npy", "*.ids.txt", "qrels.tsv"),
 }
@@ -87,7 +88,7 @@ def remove_evaluation(run_dir: Path) -> None:
     folders: set[Path] = set()
     for place in (run_dir, *run_dir.glob("baselines/*/")):
         for pattern, files in OF_AN_EVALUATION.items():
-            for file in place.glob(f"{pattern}/*"):
+            for file in place.glob(f"{pattern}/*" if pattern else "*"):
                 if any(fnmatch(file.name, name) for name in files):
                     file.unlink()
                     folders |= set(file.parents) - {run_dir, *run_dir.parents}

@@ -25,7 +25,7 @@ PACKAGE = ROOT / "hybrid_retrieval"
 FOUNDATION = {"errors", "config", "cache", "files", "hashing", "hub", "progress", "ragged"}
 """What every room may use."""
 
-FIGURES = {"evaluation.figures", "evaluation.measures"}
+FIGURES = {"evaluation.figures", "evaluation.measures", "evaluation.degradation"}
 """What of evaluation a room may use that knows no torch: figures as objects, and measures."""
 STATISTICS = {"evaluation.statistics.resampling", "evaluation.statistics.significance"}
 """And what reporting tests differences by."""

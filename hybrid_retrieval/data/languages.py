@@ -31,6 +31,9 @@ DISTINCT = ("pt_br", "zh_hk", "zh_tw")
 """With a region that is not left out."""
 OTHER_NAMES = {"zh_hans": "zh", "zh_hant": "zh_tw", "zhtw": "zh_tw"} | {name: bare for bare, name in STANDS_FOR.items()}
 
+UNSPACED = ("ja", "km", "lo", "my", "th", "zh")
+"""Written without spaces between words."""
+
 _TWO = {"cmn": "zh", "ekk": "et", "fil": "tl"}
 for _codes in (ISO_639_3, INDIVIDUAL):
     for _two, _three in _codes.items():
@@ -45,9 +48,14 @@ def known_language(code: str) -> bool:
     return found is not None and (len(found[1]) == 3 or found[1] in ISO_639_3)
 
 
+def primary(language: str) -> str:
+    """A language without its region or script."""
+    return language.partition("_")[0]
+
+
 def three_letters(language: str) -> str:
     """The ISO 639-3 code of a language, of the one that is written."""
-    head = language.partition("_")[0]
+    head = primary(language)
     return INDIVIDUAL.get(head) or ISO_639_3.get(head, head)
 
 

@@ -15,6 +15,7 @@ from itertools import cycle
 import numpy as np
 import pyarrow as pa
 
+from hybrid_retrieval.data.languages import primary
 from hybrid_retrieval.evaluation.collection import Ints, Languages, RetrievalCollection
 from hybrid_retrieval.evaluation.figures import SEEN, Figure
 from hybrid_retrieval.evaluation.measures import MICRO, POOLED, SETTINGS, Floats, Relevant, measure
@@ -117,11 +118,6 @@ def over_queries(name: str, pairs: Sequence[LanguagePair]) -> Iterator[Figure]:
                 yield Figure(name, *POOLED, measure(f"{MICRO}{one}"), None, None, value)
 
 
-def primary(language: str) -> str:
-    """A language without its region or script."""
-    return language.partition("_")[0]
-
-
 def with_intervals(
     figures: Sequence[Figure],
     collection: RetrievalCollection,
@@ -136,7 +132,7 @@ def with_intervals(
     benchmark gives the same id to unrelated questions of different languages, intervals stay valid: independent questions in
     one cluster cost some precision. A figure of fewer than two clusters, and one that is not a number, has no bounds.
     """
-    questions, names = (_numbered(of) for of in (collection.queries.ids, collection.clusters))
+    questions, names = (numbered(of) for of in (collection.queries.ids, collection.clusters))
     of_question = np.zeros(int(questions.max(initial=-1)) + 1, np.int64)
     of_question[questions] = names
     bounds: dict[str, tuple[float, float]] = {}
@@ -144,7 +140,7 @@ def with_intervals(
         judged = [pair for pair in pairs if pair.setting == setting and len(pair.queries)]
         if not judged:
             continue
-        asked, panels = _panels(judged, questions)
+        asked, panels = panel_of_pairs(judged, questions)
         clusters = None if collection.cluster is None else of_question[asked]
         seen = next((one.seen for one in figures if one.setting == setting and one.seen is not None), ())
         part = np.array([pair.within(seen) for pair in judged])
@@ -178,13 +174,13 @@ def with_intervals(
         yield replace(figure, low=low, high=high)
 
 
-def _numbered(names: Sequence[str]) -> Ints:
+def numbered(names: Sequence[str]) -> Ints:
     """int64: the same number for the same name."""
     numbers: Ints = pa.array(list(names), pa.large_string()).dictionary_encode().indices.to_numpy().astype(np.int64)
     return numbers
 
 
-def _panels(pairs: Sequence[LanguagePair], questions: Ints) -> tuple[Ints, dict[str, Floats]]:
+def panel_of_pairs(pairs: Sequence[LanguagePair], questions: Ints) -> tuple[Ints, dict[str, Floats]]:
     """The questions that any of the pairs has, and values by measure, float64 [questions, pairs]."""
     asked, row = np.unique(np.concatenate([questions[pair.queries] for pair in pairs]), return_inverse=True)
     column = np.repeat(np.arange(len(pairs)), [len(pair.queries) for pair in pairs])

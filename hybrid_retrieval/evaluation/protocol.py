@@ -23,7 +23,7 @@ from hybrid_retrieval.evaluation.language_pairs import (
     with_intervals,
 )
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
-from hybrid_retrieval.evaluation.scoring.ranks import count_ranks
+from hybrid_retrieval.evaluation.scoring.ranks import Ranks, count_ranks
 from hybrid_retrieval.evaluation.scoring.scorer import Checked, DenseScorer, Excluding
 from hybrid_retrieval.evaluation.ties import hanging_on_ties
 
@@ -38,6 +38,8 @@ class Evaluation:
     index: Index
     pairs: list[LanguagePair]
     figures: Figures
+    asked: Index
+    """The index as its retriever made it, for other queries."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -84,15 +86,8 @@ def evaluate(
 def score(collection: RetrievalCollection, index: Index, label: str = "", wanted: Wanted | None = None) -> Evaluation:
     """All settings and measures of a collection that is indexed."""
     wanted = wanted or Wanted()
-    if not isinstance(index.pool, DenseScorer):  # which checks its embeddings
-        index = replace(index, pool=Checked(index.pool), language=Checked(index.language) if index.language else None)
-    if len(collection.excluded):
-        language = Excluding(index.language, collection.excluded) if index.language else None
-        index = replace(index, pool=Excluding(index.pool, collection.excluded), language=language)
-    ranks = count_ranks(index.pool, collection, f"{label}: ranking" if label else "")
-    if index.language is not None:
-        own = count_ranks(index.language, collection, f"{label}: ranking by language" if label else "")
-        ranks = replace(ranks, language=own.language, language_ties=own.language_ties)
+    plain = index
+    index, ranks = ranked(collection, index, label)
     pairs = with_knn(collection, index, list(language_pairs(collection, ranks)))
     figures = list(aggregate(collection.name, pairs))
     figures += list(hanging_on_ties(collection, ranks, figures))
@@ -112,4 +107,18 @@ def score(collection: RetrievalCollection, index: Index, label: str = "", wanted
         figures += list(over_seen(figures, pairs, wanted.trained_on))
     if wanted.replicates:
         figures = list(with_intervals(figures, collection, pairs, wanted.replicates, wanted.seed))
-    return Evaluation(collection, index, pairs, Figures(tuple(figures)))
+    return Evaluation(collection, index, pairs, Figures(tuple(figures)), plain)
+
+
+def ranked(collection: RetrievalCollection, index: Index, label: str = "") -> tuple[Index, Ranks]:
+    """An index whose scores are checked, without what queries must not find; and the ranks of the judged documents."""
+    if not isinstance(index.pool, DenseScorer):  # which checks its embeddings
+        index = replace(index, pool=Checked(index.pool), language=Checked(index.language) if index.language else None)
+    if len(collection.excluded):
+        language = Excluding(index.language, collection.excluded) if index.language else None
+        index = replace(index, pool=Excluding(index.pool, collection.excluded), language=language)
+    ranks = count_ranks(index.pool, collection, f"{label}: ranking" if label else "")
+    if index.language is not None:
+        own = count_ranks(index.language, collection, f"{label}: ranking by language" if label else "")
+        ranks = replace(ranks, language=own.language, language_ties=own.language_ties)
+    return index, ranks

@@ -117,7 +117,7 @@ class LexicalMiner:
     def scorer(self, queries: Ints, language: int, own: bool) -> LexicalScorer:
         whole = self.index.language if own and self.index.language is not None else self.index.pool
         assert isinstance(whole, LexicalScorer)
-        return LexicalScorer(whole.queries[queries], whole.weights[self.rows[language]])
+        return LexicalScorer(whole.queries[queries], whole.weights[self.rows[language]], whole.vocabulary)
 
 
 def _sides(pairs: ParallelPairs) -> list[tuple[TextTable, Role]]:

@@ -112,23 +112,31 @@ def side(count: int) -> float:
 
 
 def draw(axes: Any, values: Matrix, languages: Sequence[str], text: Callable[[float], str], **scale: Any) -> Any:
-    """Draw cells with their figures, the diagonal framed; `scale` is imshow's. Returns the image, for a colour bar."""
+    """Language pairs: `cells` with the diagonal framed. Returns the image, for a colour bar."""
     from matplotlib.patches import Rectangle
 
+    image = cells(axes, values, languages, languages, text, **scale)
+    axes.set(xlabel="corpus language", ylabel="query language")
+    for at in range(len(languages)):
+        axes.add_patch(Rectangle((at - 0.5, at - 0.5), 1, 1, fill=False, edgecolor=DARK_TEXT, linewidth=1.1))
+    return image
+
+
+def cells(
+    axes: Any, values: Matrix, rows: Sequence[str], columns: Sequence[str], text: Callable[[float], str], **scale: Any
+) -> Any:
+    """Draw cells with their figures; `scale` is imshow's. Returns the image."""
     image = axes.imshow(np.ma.masked_invalid(values), interpolation="nearest", **scale)
-    axes.set(facecolor="#eeeeee", xlabel="corpus language", ylabel="query language")
-    count = len(languages)
-    size = 9.0 if count <= 8 else 7.5
+    axes.set(facecolor="#eeeeee")
+    size = 9.0 if len(columns) <= 8 else 7.5
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             light = np.dot(image.cmap(image.norm(value))[:3], (0.299, 0.587, 0.114)) > 0.55
             colour = DARK_TEXT if light else LIGHT_TEXT
             axes.text(column, row, text(value), ha="center", va="center", fontsize=size, color=colour)
-    for at in range(count):
-        axes.add_patch(Rectangle((at - 0.5, at - 0.5), 1, 1, fill=False, edgecolor=DARK_TEXT, linewidth=1.1))
-    axes.set_xticks(range(count), languages, fontsize=9)
-    axes.set_yticks(range(count), languages, fontsize=9)
-    if max(map(len, languages), default=0) > 3:
+    axes.set_xticks(range(len(columns)), columns, fontsize=9)
+    axes.set_yticks(range(len(rows)), rows, fontsize=9)
+    if max(map(len, columns), default=0) > 3:
         axes.tick_params(axis="x", labelrotation=60)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

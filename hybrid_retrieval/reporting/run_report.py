@@ -13,6 +13,7 @@ from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.page import Picture, Section, write_page
 from hybrid_retrieval.reporting.per_query import check_values
+from hybrid_retrieval.reporting.robustness import robustness_figures, robustness_tables
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.seen import MARK, marked
 from hybrid_retrieval.reporting.tables import bias_tables, console, pivot_tables, run_table, show
@@ -47,7 +48,8 @@ def report_run(run_dir: Path) -> None:
     write_page(run.path / "report.html", run.title, under, list(_sections(run, pictures, curves, composition)))
     out = console()
     for benchmark in run.reported:
-        show(out, run_table(run, benchmark), *pivot_tables(run, benchmark), *bias_tables(run, benchmark, by_language=False))
+        tables = [run_table(run, benchmark), *pivot_tables(run, benchmark), *bias_tables(run, benchmark, by_language=False)]
+        show(out, *tables, *robustness_tables(run, benchmark, whole=False))
     if not run.reported:
         out.print(f"{run.title}: no benchmark figures; the pictures are in {run.path / 'report.html'}", markup=False)
 
@@ -55,6 +57,7 @@ def report_run(run_dir: Path) -> None:
 def draw_run(run: RunDirectory, curves: Curves, composition: BatchComposition | None) -> dict[str, Path]:
     """Write what can be drawn into the run's ``figures/``; the files by their names without ending."""
     drawn = {f"{name}_map": _map_figure(run, name) for name in run.benchmarks}
+    drawn |= {key: figure for name in run.benchmarks for key, figure in robustness_figures(run, name).items()}
     drawn["batch_composition"] = composition and composition.draw(constant_alpha(run))
     drawn["training"] = training_figure(curves)
     drawn["telemetry"] = telemetry_figure(curves, composition, run.setting("trainer", "accumulate_grad_batches", int) or 1)
@@ -99,6 +102,10 @@ def _sections(
         drawn = heatmap.measured([run], name)
         pairs = shown({f"{name}_map": f"{name}: {drawn.label if drawn else ''} by language pair"}, "plain")
         yield Section(name, tables, [_counts(run, name)], pairs)
+        noisy = robustness_tables(run, name, whole=True)
+        if noisy:
+            lost = {f"{name}_robustness": "What each language loses", f"{name}_severity": "What is lost by severity"}
+            yield Section(f"{name}: perturbed queries", noisy, pictures=shown(lost, "full"))
     measured = {
         key.removeprefix("train/"): f"{value:,.6g}"
         for key, value in run.metrics.items()

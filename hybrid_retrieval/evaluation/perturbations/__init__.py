@@ -1,1 +1,1 @@
-"""Queries as people type them: one file a perturbation."""
+"""Queries as people type them: one way to be wrong a file."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -56,12 +57,21 @@ class BM25(Retriever):
         pool = self._weights(documents, vocabulary)
         by_language = [documents[collection.corpus.rows(index)] for index in range(len(collection.languages))]
         parts = [self._weights(part, vocabulary) for part in by_language if part] if len(collection.languages) > 1 else [pool]
-        queries = counts(list(self._numbers(collection, collection.queries, vocabulary.get)), len(vocabulary))
+        queries = self._queries(collection, vocabulary)
         without = int((np.diff(queries.indptr) == 0).sum())
         if without and label:
             log.info("%s: %d of %d queries have no term that is in the corpus", label, without, len(collection.queries))
-        language = LexicalScorer(queries, sparse.vstack(parts, "csr")) if len(parts) > 1 else None
-        return Index(LexicalScorer(queries, pool), language)
+        language = LexicalScorer(queries, sparse.vstack(parts, "csr"), vocabulary) if len(parts) > 1 else None
+        return Index(LexicalScorer(queries, pool, vocabulary), language)
+
+    def asking(self, index: Index, collection: RetrievalCollection) -> Index:
+        pool, language = (cast("LexicalScorer | None", one) for one in (index.pool, index.language))
+        assert pool is not None
+        queries = self._queries(collection, pool.vocabulary)
+        return Index(replace(pool, queries=queries), language and replace(language, queries=queries))
+
+    def _queries(self, collection: RetrievalCollection, vocabulary: Mapping[str, int]) -> sparse.csr_matrix:
+        return counts(list(self._numbers(collection, collection.queries, vocabulary.get)), len(vocabulary))
 
     def _numbers(
         self, collection: RetrievalCollection, side: Side, number_of: Callable[[str], int | None], label: str = ""
@@ -92,10 +102,12 @@ class LexicalScorer:
     Attributes:
         queries: float32 [queries, vocabulary], how often each query has each term.
         weights: float32 [documents, vocabulary].
+        vocabulary: the numbers of terms.
     """
 
     queries: sparse.csr_matrix
     weights: sparse.csr_matrix
+    vocabulary: Mapping[str, int]
 
     def against(self, documents: slice) -> Block:
         postings = self.weights[documents].T.tocsr()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -59,6 +59,15 @@ class Dense(Retriever):
             return self._chunked(collection, queries, label)
         corpus = self._embed(collection, collection.corpus, "passage", label)
         return Index(DenseScorer(queries, corpus, self.device), embeddings=(queries, corpus))
+
+    def asking(self, index: Index, collection: RetrievalCollection) -> Index:
+        queries = self._embed(collection, collection.queries, "query", "")
+        pool, corpus = index.pool, index.embeddings and index.embeddings[1]
+        if isinstance(pool, ChunkMax):
+            return Index(replace(pool, chunks=cast(DenseScorer, pool.chunks).asking(queries)))
+        assert isinstance(pool, DenseScorer)
+        assert corpus is not None
+        return Index(pool.asking(queries), embeddings=(queries, corpus))
 
     def embed(self, texts: Sequence[str], role: Role, label: str = "") -> Vectors:
         """[texts, dimensions], from the store if there is one."""

@@ -40,6 +40,19 @@ class Retriever(ABC):
     def index(self, collection: RetrievalCollection, label: str = "") -> Index:
         """Read all texts, each once; with a `label`, progress and what was lost of them are shown under that name."""
 
+    def asking(self, index: Index, collection: RetrievalCollection) -> Index:
+        """An index of its own for the queries of a collection with the same corpus, which is not read again.
+
+        Raises:
+            NotImplementedError: of a retriever that cannot, which `again` says.
+        """
+        raise NotImplementedError
+
+    @property
+    def again(self) -> bool:
+        """Whether other queries can be asked of an index."""
+        return type(self).asking is not Retriever.asking
+
 
 class LearnsFromText(Retriever):
     """A retriever that is fitted on training text in every language of the benchmark.

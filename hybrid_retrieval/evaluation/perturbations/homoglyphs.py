@@ -1,0 +1,20 @@
+"""Letters of another script that look the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from hybrid_retrieval.evaluation.perturbations.perturbation import Edit, Perturbation
+from hybrid_retrieval.evaluation.perturbations.tables import table
+
+
+class Homoglyphs(Perturbation):
+    """A letter becomes one that Unicode's list of confusable characters says looks like it, of another script."""
+
+    name = "homoglyphs"
+    scripts_stay = False
+
+    def edits(self, units: Sequence[str], language: str, draw: Random) -> list[Edit]:
+        alike = table("homoglyphs")
+        return [Edit(at, at + 1, (draw.choice(alike[unit]),)) for at, unit in enumerate(units) if unit in alike]

@@ -1,0 +1,216 @@
+"""How much a retriever loses when queries are perturbed: every measure against that of the clean query, in pairs.
+
+The corpus is read once, for the clean queries; of a perturbation only the queries that it changes are asked again, and all
+others keep their values. A language in which fewer than `LEAST` of the queries change is left out of that perturbation: no mean
+is taken over languages that it does not touch, as case does not touch Thai.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from hybrid_retrieval.evaluation.bias.evidence import Evidence
+from hybrid_retrieval.evaluation.bias.suite import bias_suite
+from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Side
+from hybrid_retrieval.evaluation.degradation import Degradation
+from hybrid_retrieval.evaluation.language_pairs import LanguagePair, language_pairs, numbered, panel_of_pairs
+from hybrid_retrieval.evaluation.measures import SETTINGS, measure
+from hybrid_retrieval.evaluation.perturbations.perturbation import Perturbation, perturb
+from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, ranked
+from hybrid_retrieval.evaluation.retrievers.retriever import Retriever
+from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals
+from hybrid_retrieval.progress import track
+
+log = logging.getLogger(__name__)
+
+LEAST = 0.01
+"""Of the queries of a language."""
+PER_QUERY_BIAS = ("rank_distance", "rank_distance_normalised")
+"""Measures of bias that are means over queries, which can be compared query by query."""
+
+
+def degradations(
+    retriever: Retriever,
+    clean: Evaluation,
+    perturbations: Sequence[Perturbation],
+    severities: Sequence[float],
+    seed: int,
+    wanted: Wanted,
+    label: str = "",
+) -> list[Degradation]:
+    """Every perturbation at every severity; nothing of a retriever that cannot be asked again without reading the corpus."""
+    collection = clean.collection
+    if not retriever.again:
+        log.info("%s: not perturbed: %s cannot be asked again", label, type(retriever).__name__)
+        return []
+    bias = [name for name in wanted.bias if name in PER_QUERY_BIAS]
+    found: list[Degradation] = []
+    work = ((one, *made) for one in perturbations for made in perturbed_texts(collection, one, severities, seed))
+    count = len(perturbations) * len(severities)
+    for one, severity, texts, emptied in track(work, f"{label}: perturbed queries", count, show=bool(label)):
+        known, untouched = _applies(collection, texts)
+        if untouched and label:
+            log.info("%s: %s does not apply to %s", label, one.name, ", ".join(untouched))
+        if emptied and label:
+            log.info("%s: %s at %g would have left nothing of %d queries, which are kept", label, one.name, severity, emptied)
+        rows = np.array([row for row in texts if collection.languages[collection.queries.language[row]] in known], np.int64)
+        if not len(rows):
+            continue
+        asked = asking(collection, rows, [texts[int(row)] for row in rows])
+        index = retriever.asking(clean.asked, asked)
+        scored, ranks = ranked(asked, index)
+        pairs = list(language_pairs(asked, ranks))
+        if bias:
+            columns = bias_suite(Evidence(asked, scored.pool, ranks, None), bias).per_query
+            pairs = [pair if pair.corpus_language else pair.adding(columns) for pair in pairs]
+        both = list(_beside(clean.pairs, pairs, rows, known))
+        found += _degradations(collection, one, severity, both, set(rows.tolist()), wanted)
+    return found
+
+
+def perturbed_texts(
+    collection: RetrievalCollection, perturbation: Perturbation, severities: Sequence[float], seed: int
+) -> list[tuple[float, dict[int, str], int]]:
+    """Of each severity: itself, the new texts by the rows of the judged queries that change, and how many would be empty."""
+    texts: list[dict[int, str]] = [{} for _ in severities]
+    emptied = [0 for _ in severities]
+    queries = collection.queries
+    for row in np.unique(collection.query).tolist():
+        language = collection.languages[queries.language[row]]
+        every = perturb(perturbation, queries.texts[row], language, severities, seed, queries.ids[row])
+        for at, made in enumerate(every):
+            emptied[at] += made.emptied
+            if made.text != queries.texts[row]:
+                texts[at][row] = made.text
+    return list(zip(severities, texts, emptied, strict=True))
+
+
+def asking(collection: RetrievalCollection, rows: Ints, texts: Sequence[str]) -> RetrievalCollection:
+    """The same corpus, asked by some of the queries alone, in other words.
+
+    Args:
+        rows: int64, ascending.
+        texts: of each.
+    """
+    place = np.full(len(collection.queries), -1, np.int64)
+    place[rows] = np.arange(len(rows))
+    judged = place[collection.query] >= 0
+    excluded = collection.excluded[place[collection.excluded[:, 0]] >= 0]
+    queries = Side(
+        texts,
+        [collection.queries.ids[row] for row in rows.tolist()],
+        collection.queries.language[rows],
+        collection.queries.prompt,
+    )
+    asked = collection.asked
+    if asked is not None:
+        bounds = [(np.searchsorted(rows, [of.start, of.stop]).tolist(), among) for of, among in asked]
+        asked = tuple((slice(*ends), among) for ends, among in bounds if ends[0] < ends[1])
+    return replace(
+        collection,
+        queries=queries,
+        query=place[collection.query[judged]],
+        document=collection.document[judged],
+        grade=collection.grade[judged],
+        excluded=np.column_stack([place[excluded[:, 0]], excluded[:, 1]]),
+        labels=None,
+        cluster=None if collection.cluster is None else [collection.cluster[row] for row in rows.tolist()],
+        asked=asked,
+    )
+
+
+def _applies(collection: RetrievalCollection, texts: Mapping[int, str]) -> tuple[list[str], list[str]]:
+    """The languages in which enough queries change, and the others that ask."""
+    judged = np.unique(collection.query)
+    counts = np.bincount(collection.queries.language[judged], minlength=len(collection.languages))
+    changed = np.bincount(collection.queries.language[np.array(list(texts), np.int64)], minlength=len(counts))
+    there = np.flatnonzero(counts)
+    enough = changed[there] >= LEAST * counts[there]
+    return ([collection.languages[at] for at in there[enough]], [collection.languages[at] for at in there[~enough]])
+
+
+def _beside(
+    clean: Sequence[LanguagePair], perturbed: Sequence[LanguagePair], rows: Ints, known: Sequence[str]
+) -> Iterator[tuple[LanguagePair, LanguagePair]]:
+    """The clean pairs of the languages that a perturbation touches, and these with the values of the changed queries."""
+    new = {(pair.query_language, pair.corpus_language): pair for pair in perturbed}
+    for pair in clean:
+        if pair.query_language not in known or not len(pair.queries):
+            continue
+        other = new.get((pair.query_language, pair.corpus_language))
+        values = {name: of.copy() for name, of in pair.values.items() if other is None or name in other.values}
+        if other is not None:
+            place = np.searchsorted(pair.queries, rows[other.queries])
+            for name in values:
+                values[name][place] = other.values[name]
+        yield replace(pair, values={name: pair.values[name] for name in values}), replace(pair, values=values)
+
+
+def _degradations(
+    collection: RetrievalCollection,
+    perturbation: Perturbation,
+    severity: float,
+    both: Sequence[tuple[LanguagePair, LanguagePair]],
+    changed: set[int],
+    wanted: Wanted,
+) -> Iterator[Degradation]:
+    """Of every measure that both have, by language pair, and the macro mean of these."""
+    questions, clusters = (numbered(of) for of in (collection.queries.ids, collection.clusters))
+    of_question = np.zeros(int(questions.max(initial=-1)) + 1, np.int64)
+    of_question[questions] = clusters
+    for setting in SETTINGS:
+        mine = [(clean, noisy) for clean, noisy in both if clean.setting == setting]
+        if not mine:
+            continue
+        names = set.intersection(*(set(noisy.values) for _, noisy in mine))
+        plain = [replace(clean, values={name: clean.values[name] for name in sorted(names)}) for clean, _ in mine]
+        apart = [
+            replace(clean, values={name: noisy.values[name] - clean.values[name] for name in sorted(names)})
+            for clean, noisy in mine
+        ]
+        asked, differences = panel_of_pairs(apart, questions)
+        counts = [len(pair.queries) for pair in plain]
+        shares = [float(np.mean([row in changed for row in pair.queries.tolist()])) for pair in plain]
+        bounds = [np.full((2, len(mine) + 1), np.nan)] * len(differences)
+        if wanted.replicates:
+            drawn = None if collection.cluster is None else of_question[asked]
+            bounds = bootstrap_intervals(list(differences.values()), wanted.replicates, wanted.seed, clusters=drawn)
+        for name, ends in zip(differences, bounds, strict=True):
+            cleans = [pair.mean(name) for pair in plain]
+            moves = [pair.mean(name) for pair in apart]
+            known = [
+                (at, was, move)
+                for at, (was, move) in enumerate(zip(cleans, moves, strict=True))
+                if was is not None and move is not None
+            ]
+            if not known:
+                continue
+            rows = [
+                (plain[at].query_language, plain[at].corpus_language, counts[at], shares[at], was, move, ends[:, at])
+                for at, was, move in known
+            ]
+            mean = [
+                float(np.mean(part))
+                for part in zip(*((share, was, move) for _, _, _, share, was, move, _ in rows), strict=True)
+            ]
+            rows.insert(0, (None, None, sum(counts), *mean, ends[:, -1]))  # type: ignore[arg-type]
+            for asking_, answering, count, share, was, move, (low, high) in rows:
+                interval = (float(low), float(high)) if np.isfinite(low) else (None, None)
+                yield Degradation(
+                    collection.name,
+                    perturbation.name,
+                    severity,
+                    setting,
+                    measure(name),
+                    asking_,
+                    answering,
+                    count,
+                    share,
+                    was,
+                    was + move,
+                    *interval,
+                )

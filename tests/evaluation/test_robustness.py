@@ -1,0 +1,173 @@
+"""Perturbed queries against the corpus that was read once: what asking everything anew gives."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.evaluation import degradation
+from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.evaluation.degradation import Degradation
+from hybrid_retrieval.evaluation.perturbations.suite import perturbations
+from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, evaluate
+from hybrid_retrieval.evaluation.retrievers.bm25 import BM25
+from hybrid_retrieval.evaluation.retrievers.dense import Dense
+from hybrid_retrieval.evaluation.retrievers.random import RandomVectors
+from hybrid_retrieval.evaluation.retrievers.retriever import Retriever
+from hybrid_retrieval.evaluation.robustness import LEAST, degradations, perturbed_texts
+from tests.conftest import Command
+
+WORDS = ["casa", "Haus", "дом", "σπίτι", "water", "水", "บ้าน", "река", "Berg", "año", "2015", "naïve", "Straße", "ещё"]
+WANTED = Wanted(("rank_distance",), replicates=200)
+
+
+class Hashed:
+    """Bags of hashed words."""
+
+    asked = 0
+
+    def encode(self, texts: Sequence[str], role: str, label: str = "") -> np.ndarray:
+        type(self).asked += len(texts) if role == "passage" else 0
+        seeds = [[int(hashlib.md5(word.encode()).hexdigest()[:8], 16) for word in text.split()] for text in texts]
+        rows = [np.sum([np.random.default_rng(seed).normal(size=16) for seed in found or [0]], axis=0) for found in seeds]
+        return np.array(rows, np.float32).reshape(len(texts), 16)
+
+
+@pytest.fixture(scope="module")
+def collection() -> RetrievalCollection:
+    rng = np.random.default_rng(3)
+
+    def side(count: int, words: int) -> dict[str, list[tuple[str, str]]]:
+        return {
+            language: [(f"{at}", " ".join(rng.choice(WORDS, words))) for at in range(count + 5 * extra)]
+            for extra, language in enumerate(["de", "ru", "zh"])
+        }
+
+    queries, corpus = side(30, 3), side(60, 6)
+    answers = {language: [(str(at), str(2 * at + place), 1) for at in range(30) for place in (0, 1)] for language in corpus}
+    made = RetrievalCollection.parallel("made", queries, corpus, answers)
+    return made.clustered([[f"{at}", f"{at + 1}"] for at in range(0, 40, 2)])
+
+
+@pytest.mark.parametrize("retriever", [Dense(Hashed()), BM25()], ids=["dense", "bm25"])
+@pytest.mark.parametrize("name", ["keyboard", "casing", "digits", "diacritics"])
+def test_it_is_what_a_whole_evaluation_of_other_queries_finds(
+    name: str, retriever: Retriever, collection: RetrievalCollection
+) -> None:
+    one = perturbations([name], PathsConfig())[0]
+    clean = evaluate(retriever, collection, wanted=WANTED)
+    found = degradations(retriever, clean, [one], [0.2, 0.5], 1, WANTED)
+    assert {row.severity for row in found} == {0.2, 0.5}
+    for severity, texts, _ in perturbed_texts(collection, one, [0.2, 0.5], 1):
+        noisy = [texts.get(row, text) for row, text in enumerate(collection.queries.texts)]
+        anew = evaluate(retriever, replace(collection, queries=replace(collection.queries, texts=noisy)), wanted=WANTED)
+        mine = [row for row in found if row.severity == severity]
+        known = {row.query_language for row in mine} - {None}
+        assert known == touched(collection, texts)
+        for row in mine:
+            if row.query_language is not None:
+                for of, value in ((clean, row.clean), (anew, row.perturbed)):
+                    assert value == pytest.approx(
+                        of.figures.value("made", row.setting, row.measure.name, row.languages), abs=1e-12
+                    )
+            else:
+                parts = [
+                    one for one in mine if one.setting == row.setting and one.measure == row.measure and one.query_language
+                ]
+                assert row.perturbed == pytest.approx(np.mean([part.perturbed for part in parts]), abs=1e-12)
+                assert row.low - 1e-9 <= row.difference <= row.high + 1e-9
+
+
+def touched(collection: RetrievalCollection, texts: dict[int, str]) -> set[str]:
+    found = set()
+    for index, language in enumerate(collection.languages):
+        judged = [row for row in np.unique(collection.query) if collection.queries.language[row] == index]
+        if judged and sum(row in texts for row in judged) >= LEAST * len(judged):
+            found.add(language)
+    return found
+
+
+def test_the_interval_is_that_of_paired_differences_over_clusters(collection: RetrievalCollection) -> None:
+    retriever, one = Dense(Hashed()), perturbations(["drop"], PathsConfig())[0]
+    clean = evaluate(retriever, collection)
+    found = degradations(retriever, clean, [one], [0.5], 1, Wanted((), replicates=4000))
+    [row] = [row for row in found if (row.setting, row.measure.name, row.query_language) == ("monolingual", "map", "de")]
+    _, texts, _ = perturbed_texts(collection, one, [0.5], 1)[0]
+    noisy = [texts.get(at, text) for at, text in enumerate(collection.queries.texts)]
+    anew = evaluate(retriever, replace(collection, queries=replace(collection.queries, texts=noisy)))
+    was, now = (next(pair for pair in of.pairs if pair.name == "de" and pair.corpus_language == "de") for of in (clean, anew))
+    moved = now.values["map"] - was.values["map"]
+    clusters = [collection.clusters[at] for at in was.queries.tolist()]
+    sums = {cluster: [moved[at] for at, of in enumerate(clusters) if of == cluster] for cluster in clusters}
+    rng = np.random.default_rng(0)
+    names = list(sums)
+    means = [np.mean(np.concatenate([sums[names[at]] for at in rng.integers(0, len(names), len(names))])) for _ in range(4000)]
+    assert row.difference == pytest.approx(moved.mean(), abs=1e-12)
+    assert (row.low, row.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.01)
+
+
+def test_the_corpus_is_read_once(collection: RetrievalCollection) -> None:
+    Hashed.asked = 0
+    retriever = Dense(Hashed())
+    clean = evaluate(retriever, collection)
+    degradations(retriever, clean, perturbations(["drop", "swap"], PathsConfig()), [0.1, 0.5], 1, Wanted())
+    assert Hashed.asked == len(collection.corpus)
+
+
+def test_severity_0_loses_nothing_and_a_language_without_case_is_left_out(collection: RetrievalCollection) -> None:
+    retriever = Dense(Hashed())
+    clean = evaluate(retriever, collection)
+    assert degradations(retriever, clean, perturbations(["drop"], PathsConfig()), [0.0], 1, Wanted()) == []
+    han = [
+        (text if language != 2 else "水")
+        for text, language in zip(collection.queries.texts, collection.queries.language, strict=True)
+    ]
+    other = replace(collection, queries=replace(collection.queries, texts=han))
+    found = degradations(retriever, evaluate(retriever, other), perturbations(["casing"], PathsConfig()), [0.5], 1, Wanted())
+    assert {row.query_language for row in found} == {None, "de", "ru"}
+
+
+def test_a_retriever_that_cannot_be_asked_again_is_left_out(collection: RetrievalCollection) -> None:
+    retriever = RandomVectors()
+    clean: Evaluation = evaluate(retriever, collection)
+    assert degradations(retriever, clean, perturbations(["drop"], PathsConfig()), [0.5], 1, Wanted()) == []
+
+
+def test_the_file_comes_back(tmp_path: Path, collection: RetrievalCollection) -> None:
+    retriever = Dense(Hashed())
+    found = degradations(retriever, evaluate(retriever, collection), perturbations(["drop"], PathsConfig()), [0.5], 1, WANTED)
+    degradation.write(found, tmp_path)
+    assert degradation.read(tmp_path) == found
+    keys = degradation.metrics(found)
+    assert keys["perturbed/drop@0.5/made/monolingual/map"] == next(
+        row.perturbed for row in found if (row.setting, row.measure.name, row.languages) == ("monolingual", "map", None)
+    )
+    (tmp_path / degradation.FILE).write_bytes(b"no parquet")
+    with pytest.raises(InputError, match=r"robustness\.parquet"):
+        degradation.read(tmp_path)
+    assert degradation.read(tmp_path / "nowhere") == []
+
+
+def test_through_the_command_line(in_process: Command, tmp_path: Path) -> None:
+    out = tmp_path / "scored"
+    arguments = ["retriever=[bm25]", "benchmark=held_out", "dataset=synthetic", f"hydra.run.dir={out}"]
+    done = in_process("evaluate", *arguments, "evaluation.perturb=[drop]", "evaluation.severity=[0.3]")
+    assert done.returncode == 0, done.stderr
+    rows: list[Degradation] = degradation.read(out / "baselines" / "bm25")
+    assert {row.perturbation for row in rows} == {"drop"}
+    for wrong, said in {
+        "evaluation.perturb=[drp]": "evaluation.perturb='drp' is unknown; did you mean 'drop'?",
+        "evaluation.perturb=[keyboard]": "evaluation.perturb=keyboard knows no language of held_out (s0, ",
+        "evaluation.severity=[1.5]": "evaluation.severity",
+        "evaluation.severity=[]": "evaluation.severity=[] is empty",
+    }.items():
+        done = in_process("evaluate", *arguments[:-1], f"hydra.run.dir={tmp_path / 'wrong'}", wrong)
+        assert done.returncode == 2
+        assert said in done.stderr
