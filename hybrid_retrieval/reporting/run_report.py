@@ -15,7 +15,7 @@ from hybrid_retrieval.reporting.page import Picture, Section, write_page
 from hybrid_retrieval.reporting.per_query import check_values
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.seen import MARK, marked
-from hybrid_retrieval.reporting.tables import bias_tables, console, pivot_tables, run_table, show
+from hybrid_retrieval.reporting.tables import bias_tables, console, phenomenon_tables, pivot_tables, run_table, show
 from hybrid_retrieval.reporting.training_curves import Curves, in_words, read_curves, telemetry_figure, training_figure
 
 PROVENANCE = {"data": "training data", "benchmarks": "benchmarks"}
@@ -47,7 +47,8 @@ def report_run(run_dir: Path) -> None:
     write_page(run.path / "report.html", run.title, under, list(_sections(run, pictures, curves, composition)))
     out = console()
     for benchmark in run.reported:
-        show(out, run_table(run, benchmark), *pivot_tables(run, benchmark), *bias_tables(run, benchmark, by_language=False))
+        of_kinds = [*pivot_tables(run, benchmark), *phenomenon_tables(run, benchmark)]
+        show(out, run_table(run, benchmark), *of_kinds, *bias_tables(run, benchmark, by_language=False))
     if not run.reported:
         out.print(f"{run.title}: no benchmark figures; the pictures are in {run.path / 'report.html'}", markup=False)
 
@@ -95,7 +96,8 @@ def _sections(
         return [Picture(pictures[name], caption, size) for name, caption in captions.items() if name in pictures]
 
     for name in run.reported:
-        tables = [run_table(run, name), *pivot_tables(run, name), *bias_tables(run, name, by_language=True)]
+        tables = [run_table(run, name), *pivot_tables(run, name), *phenomenon_tables(run, name)]
+        tables += bias_tables(run, name, by_language=True)
         drawn = heatmap.measured([run], name)
         pairs = shown({f"{name}_map": f"{name}: {drawn.label if drawn else ''} by language pair"}, "plain")
         yield Section(name, tables, [_counts(run, name)], pairs)
