@@ -54,6 +54,7 @@ MAY_IMPORT = {
     "run_record": {"errors", "config", "files"},
     "command": {"errors", "config"},
     "mining": FOUNDATION | {"run_record", "data", "models", "evaluation", "training", "evaluate"},
+    "challenge": FOUNDATION | {"command", "data", "evaluation", "mining"},
     "prepare": FOUNDATION | {"command", "data", "mining"},
     "run": FOUNDATION | {"command", "run_record", "audit", "benchmarking", "models", "training", "reporting"},
     "evaluate": FOUNDATION | {"command", "run_record", "data", "models", "benchmarking", "training", "reporting"},

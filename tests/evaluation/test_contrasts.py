@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from hybrid_retrieval.evaluation.benchmarks.challenge import Challenge, challenge_collection
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.evaluation.figures import PER_QUERY
 from hybrid_retrieval.evaluation.metric import part
 from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, score
 from hybrid_retrieval.evaluation.retrievers.bm25 import BM25
 from hybrid_retrieval.evaluation.retrievers.retriever import Index
 from hybrid_retrieval.evaluation.scoring.scorer import Checked, ChunkMax, DenseScorer, Excluding
+from hybrid_retrieval.evaluation.statistics.resampling import panel_means
+from hybrid_retrieval.reporting.per_query import PerQuery
 
 KINDS = ("critical_negation", "minor_case", "punctuation:deletion_all")
 
@@ -130,6 +134,22 @@ def test_values_by_contrast_are_kept(collection, tied_scorer) -> None:
     for (asked, answered), found in expected.items():
         mine = [row["kendall"] for row in rows if (row["query_language"], row["corpus_language"]) == (asked, answered)]
         assert mine == [sign for _, sign in found]
+
+
+def test_runs_are_compared_by_the_same_figures(collection, tied_scorer, tmp_path) -> None:
+    results = [scored(collection, tied_scorer, seed)[0] for seed in (1, 2)]
+    folders = [tmp_path / str(number) for number in range(2)]
+    for folder, result in zip(folders, results, strict=True):
+        folder.mkdir()
+        pq.write_table(result.per_query(), folder / PER_QUERY)
+    both = PerQuery.read(folders)
+    assert both.measures("contrasts") == ["kendall", *(f"kendall_{kind}" for kind in sorted(KINDS))]
+    for setting in ("monolingual", "crosslingual"):
+        for name in both.measures("contrasts"):
+            common = both.common("contrasts", setting, name)
+            assert len(np.unique(common.clusters)) <= len(collection.queries)
+            for values, result in zip(common.values, results, strict=True):
+                assert panel_means(values)[-1] == pytest.approx(result.figures.value("contrasts", setting, name))
 
 
 def test_of_a_part_are_the_contrasts_that_are_whole(collection) -> None:
