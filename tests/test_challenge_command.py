@@ -14,9 +14,10 @@ from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.evaluation.benchmarks.beir_parallel import BeirParallel
 from hybrid_retrieval.evaluation.protocol import evaluate
 from hybrid_retrieval.evaluation.retrievers.bm25 import BM25
+from tests.conftest import Command
 
 TEXTS = {
-    "en": ["Berlin has 3,645 lakes since 1920.", "It was sold in Rome.", "Nothing to see.", "The year 1492."],
+    "en": ["Berlin has 3,645 lakes since 1920 (map 7).", "It was sold in Rome.", "Nothing to see.", "The year 1492."],
     "de": ["Berlin hat seit 1920 3.645 Seen.", "Er hat es in Rom verkauft.", "Nichts zu sehen.", "Das Jahr 1492."],
 }
 NAMES = {"en": ("Berlin", "Rome", "Tokyo"), "de": ("Berlin", "Rom", "Tokio")}
@@ -134,3 +135,41 @@ def test_a_folder_that_is_there_and_names_that_are_not_are_refused(
         file.unlink()
     assert main([*given, str(tmp_path / "new")]) == 2
     assert "--kinds=entity reads cldr-names below paths.data" in capsys.readouterr().err
+
+
+def test_a_challenge_set_is_scored_and_shown_by_phenomenon(
+    in_process: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage = {"critical_id8_negation": "It was not sold {}", "minor_id31_full_lower": "it was sold {}", "base_id33_empty": "."}
+    rows = [
+        {"id": number, "lang": ("german", "hindi")[number % 2], "src": f"verkauft {number}", "ref_en": f"It got sold {number}",
+         "mt_en": f"It was sold {number}", "pert": {kind: text.format(number) for kind, text in damage.items()}}
+        for number in range(6)
+    ]  # fmt: skip
+    (tmp_path / "demetr").mkdir()
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "demetr" / "demetr.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    done = in_process(
+        "evaluate",
+        "benchmark=demetr",
+        "retriever=[bm25]",
+        f"paths.data={tmp_path}",
+        "hydra.run.dir=run",
+        "evaluation.replicates=50",
+    )
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["baselines/bm25/demetr/monolingual/kendall_critical_negation"] == 1
+    assert metrics["baselines/bm25/demetr/monolingual/kendall_minor_full_lower"] == -1
+    assert metrics["baselines/bm25/demetr/monolingual/kendall"] == 0
+    assert metrics["baselines/bm25/demetr/monolingual/kendall_minor_full_lower.high"] > -1
+    assert {"baselines/bm25/demetr/crosslingual/kendall/de-en", "baselines/bm25/demetr/crosslingual/kendall.low"} <= {*metrics}
+    assert not any("multilingual" in key for key in metrics)
+    printed, page = done.stdout, (tmp_path / "run" / "report.html").read_text()
+    for shown in (printed, page):
+        assert "critical negation" in shown
+        assert "minor full lower" in shown
+        assert "empty" not in shown.replace(".empty", "")
+    assert "Mo. (query and corpus in one language): 12 contrasts" in page
+    (head,) = [line for line in printed.splitlines() if "Setting" in line]
+    assert head.count("Kendall") == 1

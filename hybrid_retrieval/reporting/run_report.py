@@ -8,7 +8,7 @@ from typing import Any
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.figures import PER_QUERY
-from hybrid_retrieval.evaluation.measures import SETTINGS
+from hybrid_retrieval.evaluation.measures import CONTRASTS, SETTINGS
 from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.page import Picture, Section, write_page
@@ -134,6 +134,7 @@ def _counts(run: RunDirectory, benchmark: str) -> str:
     for setting, short in SETTINGS.items():
         queries, left_out = (asked.figures.value(benchmark, setting, name) for name in ("queries", "left_out"))
         if queries is not None:
-            without = f", {left_out:,.0f} left out without a relevant text" if left_out is not None else ""
-            counted.append(f"{short} ({SENTENCES[setting]}): {queries:,.0f} queries{without}")
+            without = f" queries, {left_out:,.0f} left out without a relevant text" if left_out is not None else " queries"
+            what = " contrasts" if asked.figures.get(benchmark, setting, CONTRASTS) else without
+            counted.append(f"{short} ({SENTENCES[setting]}): {queries:,.0f}{what}")
     return ". ".join(counted)

@@ -244,7 +244,7 @@ def _phenomenon_table(run: RunDirectory, benchmark: str, name: str) -> Table:
         shown = [value for figure in found for value in ((figure.value, figure.margin) if figure else (None, None))]
         rows.append(Row(one.heading, shown))
     columns = [Column(text, 3) for at, one in enumerate(settings) for text in (f"{SETTINGS[one]} Kendall", f"±{' ' * at}")]
-    return Table(f"{benchmark} · by phenomenon{name}", "Phenomenon", columns, rows)
+    return Table(f"{benchmark} · by phenomenon{name}", f"Phenomenon{name}", columns, rows)
 
 
 def comparison_table(labelled: Sequence[LabelledRun], benchmark: str) -> Table:
