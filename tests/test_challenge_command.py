@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_retrieval.challenge import main
+from hybrid_retrieval.challenge import main, write
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.evaluation.benchmarks.beir_parallel import BeirParallel
+from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.protocol import evaluate
 from hybrid_retrieval.evaluation.retrievers.bm25 import BM25
 from tests.conftest import Command
@@ -173,3 +174,13 @@ def test_a_challenge_set_is_scored_and_shown_by_phenomenon(
     assert "Mo. (query and corpus in one language): 12 contrasts" in page
     (head,) = [line for line in printed.splitlines() if "Setting" in line]
     assert head.count("Kendall") == 1
+
+
+def test_questions_that_share_an_id_by_chance_stay_apart(tmp_path: Path, cache: Path) -> None:
+    rows = {language: [("1", f"{language} text")] for language in ("de", "en")}
+    alone = {("de", "de"): [("1", "1", 1)], ("en", "en"): [("1", "1", 2)]}
+    write(RetrievalCollection.build("apart", rows, rows, alone), {}, tmp_path / "out", {"seed": 0, "kinds": ["number"]})
+    found = BeirParallel(PathsConfig(cache=str(cache)), path=str(tmp_path / "out")).load()
+    assert found.queries.ids == ["de:1", "en:1"]
+    assert found.settings == {"monolingual", "multilingual"}
+    assert found.grade.tolist() == [1, 2]
