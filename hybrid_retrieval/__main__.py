@@ -16,6 +16,7 @@ COMMANDS = {
     "report": "tables, figures and pages of finished runs, anew",
     "export": "an encoder as a directory for sentence-transformers, and as ONNX",
     "prepare": "fetch and build a data set before it is needed; prepare mine, prepare score: hard negatives for one",
+    "challenge": "a benchmark with minimally wrong copies of its passages among them",
     "plan": "the cost of a job or sweep before it runs",
     "push": "a model and its card to a hub",
     "verify": "replay score cards",

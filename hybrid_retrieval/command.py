@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import hydra
@@ -138,8 +138,13 @@ def stop(message: str, code: int = 2) -> NoReturn:
     sys.exit(code)
 
 
-def explain(error: Exception, config_name: str) -> str:
-    """A composition error in one line, with the nearest right name."""
+def explain(error: Exception, config_name: str, given: Sequence[str] | None = None) -> str:
+    """A composition error in one line, with the nearest right name.
+
+    Args:
+        given: the overrides; those of the command line by default.
+    """
+    given = sys.argv[1:] if given is None else given
     text = str(error) or str(error.__cause__)
     if found := re.search(r"Could not find '([\w/.@-]+)/([\w.-]+)'", text):
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
@@ -148,18 +153,18 @@ def explain(error: Exception, config_name: str) -> str:
         options = [path.stem for path in (config_directory() / found[1]).glob("*.yaml")]
         return f"{found[1]}={found[2]} is unknown{nearest(found[2], options)}"
     if found := re.search(r"Could not override '([\w/.@-]+)'", text):
-        return f"unknown config key {found[1]}{_nearest_key(found[1], config_name)}"
+        return f"unknown config key {found[1]}{_nearest_key(found[1], config_name, given)}"
     if found := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text):
-        return f"unknown config key {found[2]}{_nearest_key(found[2], config_name)}"
+        return f"unknown config key {found[2]}{_nearest_key(found[2], config_name, given)}"
     if found := re.search(r"(?:Missing mandatory value|MissingMandatoryValue)\W+(\S+)", text):
         return f"config key {found[1]} is missing"
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("See https")]
     return "; ".join(lines[:3])
 
 
-def _nearest_key(key: str, config_name: str) -> str:
+def _nearest_key(key: str, config_name: str, given: Sequence[str]) -> str:
     """A suggestion for an unknown key from the config composed without the overrides of values."""
-    groups = [item for item in sys.argv[1:] if re.fullmatch(r"[\w/]+=[\w-]+", item) and item.split("=")[0] != key]
+    groups = [item for item in given if re.fullmatch(r"[\w/]+=[\w-]+", item) and item.split("=")[0] != key]
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
@@ -172,5 +177,5 @@ def _nearest_key(key: str, config_name: str) -> str:
     parent, _, last = key.rpartition(".")
     node = OmegaConf.select(composed, parent) if parent else composed
     if not isinstance(node, DictConfig):
-        return _nearest_key(parent, config_name) if parent else ""
+        return _nearest_key(parent, config_name, given) if parent else ""
     return nearest(last, [str(name) for name in node])

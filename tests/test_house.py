@@ -54,6 +54,7 @@ MAY_IMPORT = {
     "run_record": {"errors", "config", "files"},
     "command": {"errors", "config"},
     "mining": FOUNDATION | {"run_record", "data", "models", "evaluation", "training", "evaluate"},
+    "challenge": FOUNDATION | {"command", "data", "evaluation", "mining"},
     "prepare": FOUNDATION | {"command", "data", "mining"},
     "run": FOUNDATION | {"command", "run_record", "audit", "benchmarking", "models", "training", "reporting"},
     "evaluate": FOUNDATION | {"command", "run_record", "data", "models", "benchmarking", "training", "reporting"},
@@ -174,7 +175,7 @@ def test_every_sampler_source_and_benchmark_has_a_config() -> None:
     named = {composed(choice)["_target_"].rpartition(".")[0] for choice in CHOICES}
     for folder in ("data/sources", "evaluation/benchmarks"):
         for path in (PACKAGE / folder).glob("*.py"):
-            if path.stem not in {"__init__", "benchmark", "published_files", "stored_corpus", "utterances"}:
+            if path.stem not in {"__init__", "benchmark", "challenge", "published_files", "stored_corpus", "utterances"}:
                 assert f"hybrid_retrieval.{folder.replace('/', '.')}.{path.stem}" in named
 
 

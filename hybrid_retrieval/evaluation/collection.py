@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -109,6 +110,31 @@ class View(Languages):
 
 
 @dataclass(frozen=True)
+class Contrasts:
+    """Two passages each, of which a query has to prefer the better one.
+
+    Attributes:
+        ids: unique.
+        query: int64 [contrasts], rows; ascending.
+        better, worse: int64 [contrasts], rows of documents.
+        phenomenon: what is wrong with the worse one.
+    """
+
+    ids: Sequence[str]
+    query: Ints
+    better: Ints
+    worse: Ints
+    phenomenon: Sequence[str]
+
+    def renumbered(self, query: Ints, document: Ints) -> Contrasts:
+        """Those whose rows all have a new number, of 0 or more."""
+        rows = np.stack([query[self.query], document[self.better], document[self.worse]])
+        kept = np.flatnonzero((rows >= 0).all(0))
+        ids, phenomenon = ([column[row] for row in kept.tolist()] for column in (self.ids, self.phenomenon))
+        return Contrasts(ids, rows[0, kept], rows[1, kept], rows[2, kept], phenomenon)
+
+
+@dataclass(frozen=True)
 class RetrievalCollection:
     """Queries, a corpus and judgements: the data that a benchmark is scored on.
 
@@ -124,6 +150,7 @@ class RetrievalCollection:
             language; by default its id, which its translations share.
         asked: (rows of queries, rows of documents), of a language each: where it is given, these queries are asked of these
             documents, and nothing else is asked: there is no pool. No judgement lies in two of them.
+        contrasts: where they are given, they are all that is measured: nothing is `asked`.
     """
 
     name: str
@@ -138,6 +165,7 @@ class RetrievalCollection:
     labels: tuple[Ints, Ints] | None = None
     cluster: Sequence[str] | None = None
     asked: tuple[tuple[slice, slice], ...] | None = None
+    contrasts: Contrasts | None = None
 
     def __post_init__(self) -> None:
         check_measures(self.measures, f"benchmark {self.name}")
@@ -221,7 +249,11 @@ class RetrievalCollection:
     def fingerprint(self) -> str:
         """A checksum of all that figures depend on."""
         sides = [part for side in (self.queries, self.corpus) for part in (side.ids, side.texts, side.language)]
-        only = [np.array([(rows.start, rows.stop) for pair in self.asked for rows in pair])] if self.asked is not None else []
+        only: list[Any] = (
+            [np.array([(rows.start, rows.stop) for pair in self.asked for rows in pair])] if self.asked is not None else []
+        )
+        if self.contrasts is not None:
+            only += [getattr(self.contrasts, one.name) for one in fields(self.contrasts)]
         return fingerprint(self.languages, *sides, self.query, self.document, self.grade, self.excluded, self.clusters, *only)
 
     @property
@@ -255,7 +287,7 @@ class RetrievalCollection:
         if not len(self.query):
             return set()
         same = self.queries.language[self.query] == self.corpus.language[self.document]
-        found = (set() if self.asked else {"multilingual"}) | ({"monolingual"} if same.any() else set())
+        found = ({"multilingual"} if self.asked is None else set()) | ({"monolingual"} if same.any() else set())
         return found | (set() if same.all() else {"crosslingual"})
 
     @cached_property

@@ -18,7 +18,7 @@ import pyarrow as pa
 from hybrid_retrieval.data.languages import primary
 from hybrid_retrieval.evaluation.collection import Ints, Languages, RetrievalCollection
 from hybrid_retrieval.evaluation.figures import SEEN, Figure
-from hybrid_retrieval.evaluation.measures import MICRO, POOLED, SETTINGS, Floats, Relevant, measure
+from hybrid_retrieval.evaluation.measures import MICRO, PHENOMENON, POOLED, SETTINGS, Floats, Relevant, measure
 from hybrid_retrieval.evaluation.scoring.ranks import Ranks
 from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals, with_exact_limits
 
@@ -109,13 +109,21 @@ def over_seen(figures: Sequence[Figure], pairs: Sequence[LanguagePair], trained_
 
 
 def over_queries(name: str, pairs: Sequence[LanguagePair]) -> Iterator[Figure]:
-    """Measures in the pool as means over all queries, where languages have different numbers of them."""
-    judged = [pair for pair in pairs if pair.setting in POOLED and len(pair.queries)]
-    if len({len(pair.queries) for pair in judged}) > 1:
-        for one in judged[0].values:
-            if measure(one).of_ranks:
-                value = float(np.concatenate([pair.values[one] for pair in judged]).mean())
-                yield Figure(name, *POOLED, measure(f"{MICRO}{one}"), None, None, value)
+    """The means of `_flat`; of measures in the pool, where languages have different numbers of queries."""
+    for setting in SETTINGS:
+        judged = [pair for pair in pairs if pair.setting == setting and len(pair.queries)]
+        uneven = len({len(pair.queries) for pair in judged}) > 1
+        for one, values in _flat(setting, judged).items():
+            known = values[~np.isnan(values)]
+            if len(known) and (uneven or not one.startswith(MICRO)):
+                yield Figure(name, setting, measure(one), None, None, float(known.mean()))
+
+
+def _flat(setting: str, judged: Sequence[LanguagePair]) -> dict[str, Floats]:
+    """Values of all queries, whatever their language: of ranks in the pool, and of what is wrong with passages."""
+    named = {one: f"{MICRO}{one}" for one in judged[0].values if measure(one).of_ranks and setting in POOLED} if judged else {}
+    named |= {one: one for pair in judged for one in pair.values if one.startswith(PHENOMENON)}
+    return {name: np.concatenate([pair.values[one] for pair in judged]) for one, name in named.items()}
 
 
 def with_intervals(
@@ -153,25 +161,27 @@ def with_intervals(
             wanted += [panel[:, part] for panel in panels.values()]
         found = bootstrap_intervals(wanted, replicates, seed, confidence, clusters=clusters)
         found = [
-            with_exact_limits(both, panel, clusters, confidence) if measure(one).of_ranks else both
+            _exact(one, both, panel, clusters, confidence)
             for one, panel, both in zip(cycle(panels), wanted, found, strict=False)
         ]
-        if setting in POOLED:  # a column of all queries, drawn by the same clusters
+        if flat := {one: values[:, None] for one, values in _flat(setting, judged).items()}:  # drawn by the same clusters
             of_query = np.concatenate([(questions if collection.cluster is None else names)[pair.queries] for pair in judged])
-            flat = {
-                one: np.concatenate([pair.values[one] for pair in judged])[:, None] for one in panels if measure(one).of_ranks
-            }
-            keys += [["", f"{collection.name}/{setting}/{MICRO}{one}"] for one in flat]
+            keys += [["", f"{collection.name}/{setting}/{one}"] for one in flat]
             resampled = bootstrap_intervals(list(flat.values()), replicates, seed, confidence, clusters=of_query)
             found += [
-                with_exact_limits(both, panel, of_query, confidence)
-                for panel, both in zip(flat.values(), resampled, strict=True)
+                _exact(one, both, panel, of_query, confidence)
+                for (one, panel), both in zip(flat.items(), resampled, strict=True)
             ]
         for names_, both in zip(keys, found, strict=True):
             bounds |= {key: (low, high) for key, low, high in zip(names_, *both.tolist(), strict=True) if np.isfinite(low)}
     for figure in figures:
         low, high = bounds.get(figure.key, (None, None))
         yield replace(figure, low=low, high=high)
+
+
+def _exact(name: str, bounds: Floats, panel: Floats, clusters: Ints | None, confidence: float) -> Floats:
+    least = measure(name).least
+    return bounds if least is None else with_exact_limits(bounds, panel, clusters, confidence, least)
 
 
 def numbered(names: Sequence[str]) -> Ints:
@@ -185,7 +195,7 @@ def panel_of_pairs(pairs: Sequence[LanguagePair], questions: Ints) -> tuple[Ints
     asked, row = np.unique(np.concatenate([questions[pair.queries] for pair in pairs]), return_inverse=True)
     column = np.repeat(np.arange(len(pairs)), [len(pair.queries) for pair in pairs])
     panels = {}
-    for one in pairs[0].values:
+    for one in (name for name in pairs[0].values if not name.startswith(PHENOMENON)):
         panels[one] = np.full((len(asked), len(pairs)), np.nan)
         panels[one][row, column] = np.concatenate([pair.values[one] for pair in pairs])
     return asked, panels

@@ -34,6 +34,10 @@ BYTES = "bytes_per_passage"
 """The name of the size of an embedding: a cost, no measure of retrieval."""
 MICRO = "micro_"
 """Before the name of a measure: its mean over all queries, where languages have different numbers of them."""
+CONTRASTS = "kendall"
+"""Of contrasts, how many more have the better passage first than have not (a tie among these), as a part of all."""
+PHENOMENON = f"{CONTRASTS}_"
+"""Before the name of what is wrong with a passage: the same over all contrasts of that kind, whatever their language."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ class Measure:
         cut: whether it has to have a depth, or must not have one; None: as one likes.
         headline: a measure of language bias that stands beside the measures of retrieval, not in a table of its own.
         probability: of a test: shown on its side of the levels of significance.
+        least: the worst value, where the best is 1: of values that are all alike there, intervals are exact.
     """
 
     stem: str
@@ -134,6 +139,7 @@ class Measure:
     depth: int | None = None
     cut: bool | None = None
     probability: bool = False
+    least: float | None = None
 
     @property
     def name(self) -> str:
@@ -184,12 +190,13 @@ BIAS_HEADINGS = {
 MEASURES = {
     one.stem: one
     for one in (
-        Measure("map", "mAP", "higher", of_ranks=average_precision),
-        Measure("ndcg", "nDCG", "higher", of_ranks=ndcg),
-        Measure("mrr", "MRR", "higher", of_ranks=reciprocal_rank),
-        Measure("recall", "R", "higher", of_ranks=recall),
-        Measure("precision", "P", "higher", of_ranks=precision, cut=True),
+        Measure("map", "mAP", "higher", of_ranks=average_precision, least=0),
+        Measure("ndcg", "nDCG", "higher", of_ranks=ndcg, least=0),
+        Measure("mrr", "MRR", "higher", of_ranks=reciprocal_rank, least=0),
+        Measure("recall", "R", "higher", of_ranks=recall, least=0),
+        Measure("precision", "P", "higher", of_ranks=precision, cut=True, least=0),
         Measure("knn_accuracy", "kNN", "higher"),
+        Measure(CONTRASTS, "Kendall", "higher", settings=("monolingual", "crosslingual"), least=-1),
         Measure("rank_distance", "Rank distance", "lower", 1, POOLED, headline=True),
         Measure("rank_distance_chance", "Rank distance by chance", None, 1, POOLED, headline=True),
         Measure("rank_distance_normalised", "Rank distance / pool", "lower", 4, POOLED),
@@ -224,6 +231,8 @@ def measure(name: str) -> Measure:
     """The measure of a name such as ``map`` or ``precision@5``."""
     if name.startswith(TIES):
         return Measure(name, name, settings=tuple(SETTINGS))
+    if name.startswith(PHENOMENON):
+        return replace(MEASURES[CONTRASTS], stem=name, heading=name.removeprefix(PHENOMENON).replace("_", " "))
     if name.startswith(MICRO):
         of_languages = measure(name.removeprefix(MICRO))
         return replace(of_languages, stem=f"{MICRO}{of_languages.stem}", heading=f"micro-{of_languages.heading}", of_ranks=None)

@@ -129,4 +129,5 @@ def part(collection: RetrievalCollection, queries: Ints, documents: Ints) -> Ret
         excluded=excluded[(excluded >= 0).all(1)],
         asked=only,
         labels=collection.labels and (collection.labels[0][queries], collection.labels[1][documents]),
+        contrasts=collection.contrasts and collection.contrasts.renumbered(query, document),
     )

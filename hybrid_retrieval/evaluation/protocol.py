@@ -12,6 +12,7 @@ from hybrid_retrieval.data.stored_texts import as_column
 from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.evaluation.contrasts import by_contrast, by_phenomenon
 from hybrid_retrieval.evaluation.figures import CLUSTER, PER_QUERY_KEYS, Figures
 from hybrid_retrieval.evaluation.knn import with_knn
 from hybrid_retrieval.evaluation.language_pairs import (
@@ -32,12 +33,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of one benchmark, and what they came from."""
+    """The figures of one benchmark, and what they came from.
+
+    Attributes:
+        scored: whose queries have the values of `pairs`: the collection, or one with a query a contrast.
+    """
 
     collection: RetrievalCollection
     index: Index
     pairs: list[LanguagePair]
     figures: Figures
+    scored: RetrievalCollection
     asked: Index
     """The index as its retriever made it, for other queries."""
 
@@ -48,7 +54,7 @@ class Evaluation:
 
     def per_query(self) -> pa.Table:
         """One row for each query and corpus: `PER_QUERY_KEYS`, `CLUSTER`, and a column a measure."""
-        ids, clusters = as_column(self.collection.queries.ids), as_column(self.collection.clusters)
+        ids, clusters = as_column(self.scored.queries.ids), as_column(self.scored.clusters)
         names = (*PER_QUERY_KEYS, CLUSTER)
         tables = [pa.schema([(name, pa.string()) for name in names]).empty_table()]
         for pair in self.pairs:
@@ -89,11 +95,16 @@ def score(collection: RetrievalCollection, index: Index, label: str = "", wanted
     plain = index
     index, ranks = ranked(collection, index, label)
     pairs = with_knn(collection, index, list(language_pairs(collection, ranks)))
+    scored = collection
+    if collection.contrasts is not None:
+        scored, pairs = by_contrast(collection, collection.contrasts, index)
     figures = list(aggregate(collection.name, pairs))
     figures += list(hanging_on_ties(collection, ranks, figures))
     found = bias_suite(Evidence(collection, index.pool, ranks, index.embeddings), wanted.bias)
     figures += found.figures
     pairs = [pair if pair.corpus_language else pair.adding(found.per_query) for pair in pairs]
+    if collection.contrasts is not None:
+        pairs = by_phenomenon(collection.contrasts, pairs)
     if label:
         settings = collection.settings - {"multilingual"}
         left_out = sum(pair.left_out for pair in pairs if pair.setting in settings)
@@ -102,12 +113,12 @@ def score(collection: RetrievalCollection, index: Index, label: str = "", wanted
             log.info(text, label, left_out)
         for note in found.notes:
             log.info("%s: %s", label, note)
-    figures += list(over_queries(collection.name, pairs))
     if wanted.trained_on is not None:
         figures += list(over_seen(figures, pairs, wanted.trained_on))
+    figures += list(over_queries(collection.name, pairs))
     if wanted.replicates:
-        figures = list(with_intervals(figures, collection, pairs, wanted.replicates, wanted.seed))
-    return Evaluation(collection, index, pairs, Figures(tuple(figures)), plain)
+        figures = list(with_intervals(figures, scored, pairs, wanted.replicates, wanted.seed))
+    return Evaluation(collection, index, pairs, Figures(tuple(figures)), scored, plain)
 
 
 def ranked(collection: RetrievalCollection, index: Index, label: str = "") -> tuple[Index, Ranks]:

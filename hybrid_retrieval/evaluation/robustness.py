@@ -44,6 +44,9 @@ def degradations(
 ) -> list[Degradation]:
     """Every perturbation at every severity; nothing of a retriever that cannot be asked again without reading the corpus."""
     collection = clean.collection
+    if collection.contrasts is not None:
+        log.info("%s: not perturbed: it is no test of retrieval", label)
+        return []
     if not retriever.again:
         log.info("%s: not perturbed: %s cannot be asked again", label, type(retriever).__name__)
         return []

@@ -16,6 +16,7 @@ from sentence_transformers.base.model import BaseModel
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.bias.suite import chosen
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.evaluation.measures import CONTRASTS
 from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, evaluate
 from hybrid_retrieval.evaluation.retrievers.dense import Dense
 from hybrid_retrieval.models.encoder import Role
@@ -79,8 +80,8 @@ class MultilingualEvaluator(BaseEvaluator):
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self.collection, self.batch_size, self.write_csv = collection, batch_size, write_csv
-        setting = "crosslingual" if collection.asked else "multilingual"
-        first = "map" if "map" in collection.measures else collection.measures[0]
+        setting = "multilingual" if collection.asked is None else "crosslingual"
+        first = "map" if "map" in collection.measures else next(iter(collection.measures), CONTRASTS)
         self.name, self.primary_metric = collection.name, f"{collection.name}/{setting}/{first}"
         self.wanted = Wanted(chosen(bias), replicates)
 

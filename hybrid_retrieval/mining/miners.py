@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from hybrid_retrieval.config import NotNegative, check
 from hybrid_retrieval.data.parallel import Ints, ParallelPairs, TextTable
@@ -16,7 +15,7 @@ from hybrid_retrieval.evaluation.collection import RetrievalCollection, Side
 from hybrid_retrieval.evaluation.retrievers.bm25 import BM25, LexicalScorer
 from hybrid_retrieval.evaluation.retrievers.dense import Dense
 from hybrid_retrieval.evaluation.retrievers.retriever import Index
-from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer, Scorer
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer, PairScorer
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors, join
 from hybrid_retrieval.models.encoder import Role
 
@@ -24,13 +23,6 @@ Floats = npt.NDArray[np.float32]
 
 
 NOTHING_TO_COMPARE = "no answer in its language to compare with"
-
-
-class PairScorer(Scorer, Protocol):
-    """A scorer that can also be asked for single pairs."""
-
-    def pairs(self, queries: Ints, documents: Ints) -> Tensor:
-        """float32 [pairs]; documents ascend."""
 
 
 class Miner(Protocol):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.evaluation.figures import CLUSTER, PER_QUERY, PER_QUERY_KEYS
-from hybrid_retrieval.evaluation.measures import Floats, Ints, measure
+from hybrid_retrieval.evaluation.measures import PHENOMENON, Floats, Ints, measure
 from hybrid_retrieval.files import check_recorded
 
 RUN = "run"
@@ -81,6 +81,9 @@ class PerQuery:
         rows = self._rows(benchmark, setting, name)
         if rows.empty:
             return None
+        if name.startswith(PHENOMENON):  # a mean over all of them, whatever their languages
+            everywhere = rows.query_id + "\t" + rows.query_language + "\t" + rows.corpus_language
+            rows = rows.assign(query_id=everywhere, **dict.fromkeys(PAIR, ""))
         try:
             wide = rows.pivot(index="query_id", columns=[RUN, *PAIR], values=name)
         except ValueError as error:

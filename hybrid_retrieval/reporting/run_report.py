@@ -8,7 +8,7 @@ from typing import Any
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.figures import PER_QUERY
-from hybrid_retrieval.evaluation.measures import SETTINGS
+from hybrid_retrieval.evaluation.measures import CONTRASTS, SETTINGS
 from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.page import Picture, Section, write_page
@@ -16,7 +16,7 @@ from hybrid_retrieval.reporting.per_query import check_values
 from hybrid_retrieval.reporting.robustness import robustness_figures, robustness_tables
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.seen import MARK, marked
-from hybrid_retrieval.reporting.tables import bias_tables, console, pivot_tables, run_table, show
+from hybrid_retrieval.reporting.tables import bias_tables, console, phenomenon_tables, pivot_tables, run_table, show
 from hybrid_retrieval.reporting.training_curves import Curves, in_words, read_curves, telemetry_figure, training_figure
 
 PROVENANCE = {"data": "training data", "benchmarks": "benchmarks"}
@@ -48,8 +48,9 @@ def report_run(run_dir: Path) -> None:
     write_page(run.path / "report.html", run.title, under, list(_sections(run, pictures, curves, composition)))
     out = console()
     for benchmark in run.reported:
-        tables = [run_table(run, benchmark), *pivot_tables(run, benchmark), *bias_tables(run, benchmark, by_language=False)]
-        show(out, *tables, *robustness_tables(run, benchmark, whole=False))
+        tables = [run_table(run, benchmark), *pivot_tables(run, benchmark), *phenomenon_tables(run, benchmark)]
+        tables += [*bias_tables(run, benchmark, by_language=False), *robustness_tables(run, benchmark, whole=False)]
+        show(out, *tables)
     if not run.reported:
         out.print(f"{run.title}: no benchmark figures; the pictures are in {run.path / 'report.html'}", markup=False)
 
@@ -98,7 +99,8 @@ def _sections(
         return [Picture(pictures[name], caption, size) for name, caption in captions.items() if name in pictures]
 
     for name in run.reported:
-        tables = [run_table(run, name), *pivot_tables(run, name), *bias_tables(run, name, by_language=True)]
+        tables = [run_table(run, name), *pivot_tables(run, name), *phenomenon_tables(run, name)]
+        tables += bias_tables(run, name, by_language=True)
         drawn = heatmap.measured([run], name)
         pairs = shown({f"{name}_map": f"{name}: {drawn.label if drawn else ''} by language pair"}, "plain")
         yield Section(name, tables, [_counts(run, name)], pairs)
@@ -139,6 +141,7 @@ def _counts(run: RunDirectory, benchmark: str) -> str:
     for setting, short in SETTINGS.items():
         queries, left_out = (asked.figures.value(benchmark, setting, name) for name in ("queries", "left_out"))
         if queries is not None:
-            without = f", {left_out:,.0f} left out without a relevant text" if left_out is not None else ""
-            counted.append(f"{short} ({SENTENCES[setting]}): {queries:,.0f} queries{without}")
+            without = f" queries, {left_out:,.0f} left out without a relevant text" if left_out is not None else " queries"
+            what = " contrasts" if asked.figures.get(benchmark, setting, CONTRASTS) else without
+            counted.append(f"{short} ({SENTENCES[setting]}): {queries:,.0f}{what}")
     return ". ".join(counted)

@@ -11,7 +11,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 from hybrid_retrieval.evaluation.figures import SEEN
-from hybrid_retrieval.evaluation.measures import BYTES, MICRO, POOLED, SETTINGS, TIES, Measure, measure
+from hybrid_retrieval.evaluation.measures import BYTES, MICRO, PHENOMENON, POOLED, SETTINGS, TIES, Measure, measure
 from hybrid_retrieval.reporting.contest import FLOOR, LEVELS, Contest
 from hybrid_retrieval.reporting.labels import LabelledRun, conditions
 from hybrid_retrieval.reporting.run_directory import RunDirectory
@@ -101,9 +101,9 @@ def column_of(one: Measure, setting: str | None = None) -> Column:
 
 
 def retrieval_measures(runs: Sequence[RunDirectory], benchmark: str) -> list[Measure]:
-    """The measures that any of the runs has, without counts, means over all queries, and what has a table of its own (bias)."""
+    """The measures that any of the runs has, without counts, means over all queries, and what has a table of its own."""
     every = {one for run in runs for one in run.figures.measures(benchmark) if one.better and not one.of_bias}
-    return sorted((one for one in every if not one.stem.startswith(MICRO)), key=lambda one: one.order)
+    return sorted((one for one in every if not one.stem.startswith((MICRO, PHENOMENON))), key=lambda one: one.order)
 
 
 def run_table(run: RunDirectory, benchmark: str) -> Table:
@@ -226,6 +226,25 @@ def _pivot_table(run: RunDirectory, benchmark: str, centre: str, name: str) -> T
     columns = [Column(f"to {centre}", head.digits), Column("±"), Column(f"from {centre}", head.digits), Column("± ")]
     notes = footnote({run.title: never}, means=False)
     return Table(f"{benchmark} · {head.label} from and to {centre}{name}", "Language", columns, rows, notes)
+
+
+def phenomenon_tables(run: RunDirectory, benchmark: str) -> list[Table]:
+    """Of contrasts, the figures of each kind of damage, of a run and of its baselines."""
+    every = {"": run, **{f" of {name}": one for name, one in run.baselines.items()}}
+    found = (_phenomenon_table(one, benchmark, name) for name, one in every.items())
+    return [table for table in found if table.rows]
+
+
+def _phenomenon_table(run: RunDirectory, benchmark: str, name: str) -> Table:
+    kinds = [one for one in run.figures.measures(benchmark) if one.stem.startswith(PHENOMENON)]
+    settings = [short for short in SETTINGS if any(run.figures.get(benchmark, short, one.name) for one in kinds)]
+    rows = []
+    for one in kinds:
+        found = [run.figures.get(benchmark, setting, one.name) for setting in settings]
+        shown = [value for figure in found for value in ((figure.value, figure.margin) if figure else (None, None))]
+        rows.append(Row(one.heading, shown))
+    columns = [Column(text, 3) for at, one in enumerate(settings) for text in (f"{SETTINGS[one]} Kendall", f"±{' ' * at}")]
+    return Table(f"{benchmark} · by phenomenon{name}", f"Phenomenon{name}", columns, rows)
 
 
 def comparison_table(labelled: Sequence[LabelledRun], benchmark: str) -> Table:

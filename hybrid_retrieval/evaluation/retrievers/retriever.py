@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.scoring.scorer import Scorer
+from hybrid_retrieval.evaluation.scoring.scorer import PairScorer
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 
 
@@ -27,8 +27,8 @@ class Index:
         bytes_per_passage: of a document's embedding as it would be stored, where that is not as it stands in `embeddings`.
     """
 
-    pool: Scorer
-    language: Scorer | None = None
+    pool: PairScorer
+    language: PairScorer | None = None
     embeddings: tuple[Vectors, Vectors] | None = None
     bytes_per_passage: int | None = None
 

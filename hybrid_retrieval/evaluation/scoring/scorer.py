@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.collection import Ints
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors, as_float32, release
+from hybrid_retrieval.ragged import spans
 
 PACKED_BYTES = 1 << 30
 """Largest corpus, in bytes, that is kept in oneDNN's form too; of a larger one, only a block is at a time."""
@@ -34,6 +35,13 @@ class Scorer(Protocol):
 
     def against(self, documents: slice) -> Block:
         """Scores against the documents start .. stop - 1 of the corpus."""
+
+
+class PairScorer(Scorer, Protocol):
+    """A scorer that can also be asked for single pairs."""
+
+    def pairs(self, queries: Ints, documents: Ints) -> Tensor:
+        """float32 [pairs]: the score of each query with the document beside it; documents ascend."""
 
 
 @dataclass(frozen=True)
@@ -134,18 +142,20 @@ class Checked:
         InputError: a score is no number.
     """
 
-    scorer: Scorer
+    scorer: PairScorer
 
     def against(self, documents: slice) -> Block:
         inner = self.scorer.against(documents)
+        return lambda start, stop: _numbers(inner(start, stop), start, stop - 1)
 
-        def block(start: int, stop: int) -> Tensor:
-            scores = inner(start, stop).float()
-            if bad := int(scores.isnan().sum()):
-                raise InputError(f"{bad} of {scores.numel()} scores are not a number, of queries {start} to {stop - 1}")
-            return scores
+    def pairs(self, queries: Ints, documents: Ints) -> Tensor:
+        return _numbers(self.scorer.pairs(queries, documents), int(queries.min(initial=0)), int(queries.max(initial=0)))
 
-        return block
+
+def _numbers(scores: Tensor, first: int, last: int) -> Tensor:
+    if bad := int(scores.isnan().sum()):
+        raise InputError(f"{bad} of {scores.numel()} scores are not a number, of queries {first} to {last}")
+    return scores.float()
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,7 @@ class ChunkMax:
         offsets: int64 [documents + 1], where each document's chunks start; every document has one.
     """
 
-    chunks: Scorer
+    chunks: PairScorer
     offsets: Ints
 
     def against(self, documents: slice) -> Block:
@@ -166,22 +176,29 @@ class ChunkMax:
         starts = offsets[:-1] - offsets[0]
         return lambda start, stop: torch.from_numpy(np.maximum.reduceat(inner(start, stop).cpu().numpy(), starts, axis=1))
 
+    def pairs(self, queries: Ints, documents: Ints) -> Tensor:
+        sizes = np.diff(self.offsets)[documents]
+        scores = self.chunks.pairs(np.repeat(queries, sizes), spans(self.offsets[documents], sizes))
+        best = scores.new_full((len(documents),), -torch.inf)
+        owner = torch.from_numpy(np.repeat(np.arange(len(documents)), sizes)).to(scores.device)
+        return best.scatter_reduce(0, owner, scores, "amax")
+
 
 @dataclass(frozen=True)
 class Excluding:
     """A scorer under which some queries do not find some documents: their score is the least there is.
 
     Attributes:
-        pairs: int64 [pairs, 2], (query, document), sorted.
+        hidden: int64 [pairs, 2], (query, document), sorted.
     """
 
-    scorer: Scorer
-    pairs: Ints
+    scorer: PairScorer
+    hidden: Ints
 
     def against(self, documents: slice) -> Block:
         inner = self.scorer.against(documents)
-        inside = (self.pairs[:, 1] >= documents.start) & (self.pairs[:, 1] < documents.stop)
-        pairs = self.pairs[inside]
+        inside = (self.hidden[:, 1] >= documents.start) & (self.hidden[:, 1] < documents.stop)
+        pairs = self.hidden[inside]
 
         def block(start: int, stop: int) -> Tensor:
             scores = inner(start, stop)
@@ -191,3 +208,9 @@ class Excluding:
             return scores
 
         return block
+
+    def pairs(self, queries: Ints, documents: Ints) -> Tensor:
+        width = int(max(documents.max(initial=0), self.hidden[:, 1].max(initial=0))) + 1
+        hidden = np.isin(queries * width + documents, self.hidden[:, 0] * width + self.hidden[:, 1])
+        scores = self.scorer.pairs(queries, documents)
+        return scores.masked_fill(torch.from_numpy(hidden).to(scores.device), -torch.inf)

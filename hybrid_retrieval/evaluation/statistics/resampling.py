@@ -62,8 +62,10 @@ def bootstrap_intervals(
     return bounds
 
 
-def with_exact_limits(bounds: Floats, panel: Floats, clusters: Ints | None = None, confidence: float = 0.95) -> Floats:
-    """The `bounds` [2, pairs + 1] of a measure in [0, 1], with exact ones where every value is 0, or every one is 1.
+def with_exact_limits(
+    bounds: Floats, panel: Floats, clusters: Ints | None = None, confidence: float = 0.95, least: float = 0
+) -> Floats:
+    """The `bounds` [2, pairs + 1] of a measure in [least, 1], with exact ones where every value is least, or every one is 1.
 
     There no resample varies. But where the mean is m, n clusters hold nothing but ones with a probability of m^n at most, so
     that the bound is that of Clopper and Pearson, about 1 - 3.7 / n (the rule of three, for two sides). A macro mean has the
@@ -71,10 +73,10 @@ def with_exact_limits(bounds: Floats, panel: Floats, clusters: Ints | None = Non
     """
     counts = (by_cluster(np.isfinite(panel).astype(np.float64), clusters) > 0).sum(axis=0)
     counts = np.append(counts, counts[counts > 0].min(initial=len(panel)))
-    distance = 1 - ((1 - confidence) / 2) ** (1 / np.maximum(counts, 1))
+    distance = (1 - least) * (1 - ((1 - confidence) / 2) ** (1 / np.maximum(counts, 1)))
     means = panel_means(panel)
     low = np.where(means == 1, 1 - distance, bounds[0])
-    high = np.where(means == 0, distance, bounds[1])
+    high = np.where(means == least, least + distance, bounds[1])
     return np.where(np.isfinite(bounds), np.stack([low, high]), bounds)
 
 
