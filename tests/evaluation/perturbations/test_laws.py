@@ -43,14 +43,14 @@ SHORT = ["", " ", "?", "a", "क्षि", "가", "👩‍👩‍👧‍👦�
 
 LEXICA = {
     "omw-lexicon": {
-        "eng": ["1\twater|H2O", "2\tyear", "3\thow_many", "4\tdefense"],
+        "eng": ["1\twater|H2O", "2\tyear", "3\thow_many", "4\tdefense", "5\tbank", "6\tbank", "7\tbank", "9\tbank", "8\tthe"],
         "fra": ["1\teau", "2\tannée|an", "4\tdéfense"],
-        "spa": ["1\tagua", "2\taño", "4\tdefensa"],
+        "spa": ["1\tagua", "2\taño", "4\tdefensa", "5\tbanco", "6\torilla", "7\tfila", "9\tfondo", "8\tartículo"],
         "cmn": ["1\t水", "2\t年", "4\t防守"],
     },
     "cldr-names": {
-        "en": ["territory\tDE\tGermany\t", "territory\tJP\tJapan\t"],
-        "de": ["territory\tDE\tDeutschland\t"],
+        "en": ["territory\tDE\tGermany\t", "territory\tJP\tJapan\t", "emoji\tx\twave\twater"],
+        "de": ["territory\tDE\tDeutschland\t", "emoji\tx\tWelle\tWasser"],
         "zh": ["territory\tJP\t日本\t"],
         "th": ["territory\tJP\tญี่ปุ่น\t"],
     },
@@ -216,7 +216,10 @@ def test_a_word_becomes_one_of_the_same_meaning(every: list[Perturbation]) -> No
     one = next(one for one in every if one.name == "code_switching")
     assert perturb(one, "eau", "fr", [1.0], 1, "q")[0].text in {"water", "H2O"}
     assert perturb(one, "Deutschland", "de", [1.0], 1, "q")[0].text == "Germany"
+    assert perturb(one, "Wasser", "de", [1.0], 1, "q")[0].text == "Wasser"
     assert perturb(one, "日本", "zh", [1.0], 1, "q")[0].text.lower() == "japan"
+    assert perturb(one, "bank", "en", [1.0], 1, "q")[0].text == "bank"  # of four meanings, each of its own word
+    assert perturb(one, "the", "en", [1.0], 1, "q")[0].text == "the"  # a function word
     assert not one.knows("tlh")
 
 
@@ -236,5 +239,5 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 def test_every_file_is_an_entry() -> None:
     folder = Path(engine.__file__).parent
-    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "perturbation", "suite"}
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "perturbation", "suite", "examples"}
     assert files == set(PERTURBATIONS)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.evaluation.perturbations.examples import page
 from hybrid_retrieval.evaluation.perturbations.tables import generate
 from hybrid_retrieval.evaluation.perturbations.tables.generate import kind, script
 
@@ -144,3 +146,10 @@ def test_a_source_that_is_not_there_is_said_in_one_line(tmp_path: Path, capsys: 
     assert generate.main([str(tmp_path), str(tmp_path / "words.json"), str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {tmp_path / 'xkb-symbols.tar.xz'} cannot be read")
+
+
+def test_the_page_of_examples_is_what_the_perturbations_do() -> None:
+    if not (DATA / "omw-lexicon").is_dir():
+        pytest.skip("omw-lexicon is not in HYBRID_RETRIEVAL_DATA")
+    shown = (Path(__file__).parents[3] / "docs" / "perturbations.md").read_text(encoding="utf-8")
+    assert shown == "\n".join(page(PathsConfig())) + "\n"
