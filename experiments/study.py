@@ -190,9 +190,10 @@ def runs_benchmarks(systems: dict[str, list[RunDirectory]]) -> list[str]:
 
 def _folder(sweep: Sweep) -> str:
     """The name of a run's folder: the values of all that is swept over."""
-    keys = [one.split("=", 1)[0] for one in sweep.overrides if "," in re.sub(r"\[.*\]|\{.*\}", "", one)]
+    keys = [one.split("=", 1)[0].lstrip("+") for one in sweep.overrides if "," in re.sub(r"\[.*\]|\{.*\}", "", one)]
     groups = {path.name for path in config_directory().iterdir() if path.is_dir()}
-    return "_".join(f"${{hydra:runtime.choices.{key}}}" if key in groups else f"${{{key}}}" for key in keys) or "run"
+    chosen = [f"hydra:runtime.choices.{key}" if key.split("/")[0] in groups else key for key in keys]
+    return "_".join(f"${{{one}}}" for one in chosen) or "run"
 
 
 def _named(template: str, run: RunDirectory) -> str:

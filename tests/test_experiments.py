@@ -52,7 +52,7 @@ def test_an_objective_is_what_it_is_called(name: str) -> None:
     check_config(job)
     kinds = [getattr(job, group)["_target_"].rpartition(".")[2] for group in ("sampler", "loss")]
     assert (*kinds, job.dataset["pair_by"], job.loss["hard_negatives"]) == OBJECTIVES[name]
-    assert list(job.benchmark) == ["massive_intent", "massive_translation", "mtop_parallel", "xsid_intent"]
+    assert list(job.benchmark) == ["massive_intent", "massive_zero_shot", "massive_translation", "mtop_parallel", "xsid_intent"]
     assert job.audit.allow
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid_retrieval.config import Count, PathsConfig
+from hybrid_retrieval.config import Count, Name, PathsConfig
 from hybrid_retrieval.data.massive import FILES, FOLDER, read_meta, read_utterances
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.benchmarks.published_files import expect_count
@@ -25,14 +25,16 @@ class Massive(LabelledUtterances):
         path: str = FOLDER,
         languages: list[str] | None = None,
         queries: Count | None = None,
+        name: Name | None = None,
     ) -> None:
         """
         Args:
             task: intent, scenario or translation.
+            name: of this choice of languages; by default that of the task.
         """
         choice("benchmark.massive.task", task, TASKS)
         self.task = task
-        super().__init__(paths, f"massive_{task}", path, list(FILES), languages, queries)
+        super().__init__(paths, name or f"massive_{task}", path, list(FILES), languages, queries)
 
     def read(self) -> Utterances:
         meta = {id_: one for id_, one in read_meta(self.folder).items() if one.partition == "test"}
