@@ -29,6 +29,7 @@ from scipy.stats import t as student_t
 
 from hybrid_retrieval.config import config_directory
 from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.evaluation import degradation
 from hybrid_retrieval.evaluation.measures import measure
 from hybrid_retrieval.evaluation.statistics.significance import holm
 from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
@@ -77,7 +78,7 @@ class Study:
     """A folder with ``study.yaml``.
 
     Attributes:
-        tables: of ``README.md``, by title: ``kind`` (means, differences, fit), ``sweep``, ``benchmark``, and more by kind.
+        tables: of ``README.md``, by title: ``kind`` (a key of `TABLES`), ``sweep``, ``benchmark``, and more by kind.
         pictures: by file name.
     """
 
@@ -223,6 +224,14 @@ def _figures(run: RunDirectory) -> Iterator[dict[str, Any]]:
     for key, value in run.metrics.items():
         if key.startswith("train/"):
             yield {"benchmark": "train", "measure": key.removeprefix("train/"), "value": float(value)}
+    for lost in degradation.read(run.path):
+        if lost.query_language is None:
+            about = {
+                "benchmark": lost.benchmark,
+                "setting": lost.setting,
+                "measure": f"{degradation.PERTURBED}/{lost.measure.name}",
+            }
+            yield {**about, "noise": lost.perturbation, "severity": lost.severity, "value": lost.perturbed, "clean": lost.clean}
     curves = read_curves(run.path)
     for key in TELEMETRY & curves.keys():
         half = curves[key][len(curves[key]) // 2 :]
@@ -260,6 +269,22 @@ def _table(
             there = there[there.languages == languages[0]] if languages else there[there.languages.isna()]
             cells.append(_cell(there.value, name_))
         lines.append(f"| {name} | {of.seed.nunique() or '-'} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _noise_table(
+    figures: pd.DataFrame, sweep: str, benchmark: str, severity: float, setting: str = "monolingual", name: str = "map"
+) -> str:
+    """Markdown: a row a perturbation, a column a system: percent of the clean measure that is lost, over seeds."""
+    mine = figures[(figures.sweep == sweep) & (figures.benchmark == benchmark) & (figures.severity == severity)]
+    mine = mine[(mine.setting == setting) & (mine.measure == f"{degradation.PERTURBED}/{name}")]
+    lost = (100 * (mine.value / mine.clean - 1)).groupby([mine.noise, mine.system], sort=False).agg(["mean", "std"])
+    systems = list(dict.fromkeys(mine.system))
+    lines = [f"| {benchmark}, severity {severity:g} | {' | '.join(systems)} |", f"|---|{'---:|' * len(systems)}"]
+    for noise in dict.fromkeys(mine.noise):
+        there = [lost.loc[noise, one] if (noise, one) in lost.index else None for one in systems]
+        cells = ["-" if one is None else f"{one['mean']:+.1f} ± {one['std']:.1f}" for one in there]
+        lines.append(f"| {noise} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -319,7 +344,12 @@ def _slope(values: pd.Series, digits: int) -> str:
     return f"{fit.slope:+,.{digits}f} ({fit.slope - half:+,.{digits}f} to {fit.slope + half:+,.{digits}f})"
 
 
-TABLES: dict[str, Callable[..., str]] = {"means": _table, "differences": _differences_table, "fit": _fit_table}
+TABLES: dict[str, Callable[..., str]] = {
+    "means": _table,
+    "differences": _differences_table,
+    "fit": _fit_table,
+    "noise": _noise_table,
+}
 
 
 def main() -> int:

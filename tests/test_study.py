@@ -22,7 +22,7 @@ PLAN = {
     "sweeps": [
         {
             "name": "small",
-            "overrides": [*SMALL, "retriever=[bm25,lir]", "sampler=x_y,hybrid", "seed=1,2"],
+            "overrides": [*SMALL, "evaluation.perturb=[drop]", "retriever=[bm25,lir]", "sampler=x_y,hybrid", "seed=1,2"],
             "reference": "hybrid",
             "after": ["lir"],
         }
@@ -118,6 +118,18 @@ def test_a_fit_is_that_of_least_squares_over_the_runs(study: ModuleType) -> None
     assert (one.folder / "gain.png").stat().st_size > 1000
 
 
+def test_what_noise_costs_is_a_part_of_the_clean_measure(study: ModuleType) -> None:
+    lost = {("drop", "x_y"): [0.4, 0.5], ("drop", "hybrid"): [0.6, 0.6], ("swap", "hybrid"): [0.8, 0.9]}
+    rows = [
+        row(system, seed, value, noise=noise, severity=0.2, clean=0.8) | {"measure": "perturbed/map"}
+        for (noise, system), values in lost.items()
+        for seed, value in enumerate(values)
+    ]
+    made = study.TABLES["noise"](pd.DataFrame(rows), "small", "held_out", 0.2).splitlines()
+    assert made[0] == "| held_out, severity 0.2 | x_y | hybrid |"
+    assert made[2:] == ["| drop | -43.8 ± 8.8 | -25.0 ± 0.0 |", "| swap | - | +6.2 ± 8.8 |"]
+
+
 def test_what_is_not_there_is_named(study: ModuleType) -> None:
     with pytest.raises(InputError, match="other is no study; expected one of: try"):
         study.Study.read("other")
@@ -144,6 +156,9 @@ def test_a_study_that_ran_is_not_run_again(study: ModuleType) -> None:
             kept = figures[(figures.system == system) & (figures.seed == run.config["seed"])]
             mine = kept[(kept.setting == "crosslingual") & (kept.measure == "map") & kept.languages.isna()]
             assert mine.value.tolist() == [of.figures.value("held_out", "crosslingual", "map")]
+    noisy = figures[figures.measure == "perturbed/map"]
+    assert set(noisy.noise) == {"drop"}
+    assert set(noisy.severity) == {0.1, 0.2, 0.4}
     differences = figures[figures.baseline.notna() & (figures.setting == "monolingual") & (figures.measure == "map")]
     means = figures[figures.baseline.isna() & figures.languages.isna()].groupby(["system", "setting", "measure"]).value.mean()
     for _, found in differences.iterrows():
