@@ -90,3 +90,16 @@ def test_the_open_domain_is_a_choice_for_the_study_of_samplers() -> None:
     assert [one.get("name") or one["dataset"] for one in job.dataset["sources"]] == ["squad2", "mlqa", "qa_native"]
     assert set(job.benchmark) == {"xquad_r", "tydiqa"}
     assert job.sampler["batch_size"] == 512
+
+
+@pytest.mark.parametrize("name", ["mbert", "labse", "xlmr", "xlmr_large", "qwen3_0.6b", "qwen3_4b", "qwen3_8b", "e5_mistral"])
+def test_an_encoder_of_llm_scale_miracl_composes(name: str) -> None:
+    folder = config_directory() / "experiment"
+    study = yaml.safe_load((folder / "llm_scale_miracl.yaml").read_text())
+    swept = study["hydra"]["sweeper"]["params"]["+experiment/llm_scale_miracl"].split(",")
+    assert sorted(swept) == sorted(path.stem for path in (folder / "llm_scale_miracl").glob("*.yaml"))
+    job = composed("+experiment=llm_scale_miracl", f"+experiment/llm_scale_miracl={name}", "sampler=hybrid")
+    check_config(job)
+    assert [one["dataset"] for one in job.dataset["sources"]] == ["miracl", "mmarco"]
+    assert bool(job.model.get("lora")) == (name.startswith("qwen3") or name == "e5_mistral")
+    assert job.sampler["batch_size"] == 128

@@ -11,6 +11,8 @@ import json
 import sys
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.checkpoint import load_encoder
 
@@ -58,7 +60,8 @@ SHAPES: dict[str, dict[str, object]] = {
 def write(shape: str, folder: Path, tokenizer: str) -> None:
     """One shape, in the published layout."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(SHAPES[shape]))
+    rows = max(int(str(SHAPES[shape]["vocab_size"])), Tokenizer.from_str(tokenizer).get_vocab_size())
+    (folder / "config.json").write_text(json.dumps({**SHAPES[shape], "vocab_size": rows}))
     (folder / "tokenizer.json").write_text(tokenizer)
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "model_max_length": 512}))
 
