@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.data.records import BeirFolder
+from hybrid_retrieval.data.source import find_folder
 from hybrid_retrieval.evaluation.benchmarks.published_files import HubDataset, PublishedFile, PublishedFiles
 from hybrid_retrieval.evaluation.benchmarks.stored_corpus import StoredCorpus
 
@@ -33,8 +35,16 @@ class Mldr(StoredCorpus):
     measures = ("ndcg@10", "recall@100")
     published = PUBLISHED
 
-    def __init__(self, paths: PathsConfig, languages: list[str] | None = None) -> None:
+    def __init__(self, paths: PathsConfig, languages: list[str] | None = None, translations: str | None = None) -> None:
+        """
+        Args:
+            translations: a folder with ``<language>/queries.jsonl``: questions translated into that language, under their ids,
+                for the settings across languages; a relative one is looked for under ``paths.data`` too.
+        """
         super().__init__(paths, languages)
+        if translations is not None:
+            key = "benchmark.mldr.translations"
+            self.translations = BeirFolder(find_folder(translations, paths.data, key), key)
         self.topics, self.corpora = (
             PublishedFiles(
                 paths,

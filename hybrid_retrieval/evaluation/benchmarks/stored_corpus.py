@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 from hybrid_retrieval.cache import Cache, file_state
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.records import read_rows
+from hybrid_retrieval.data.records import BeirFolder, read_rows
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.data.stored_texts import Passages, write_passages
+from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark, Judgements, Topics
 from hybrid_retrieval.evaluation.benchmarks.published_files import PublishedFiles, expect_count
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
@@ -37,6 +38,8 @@ class StoredCorpus(Benchmark):
     """Queries and passages by language."""
     topics: PublishedFiles
     corpora: PublishedFiles
+    translations: BeirFolder | None = None
+    """Queries in other languages, under the ids of those that they translate: asked of these queries' passages."""
 
     def __init__(self, paths: PathsConfig, languages: list[str] | None = None) -> None:
         """
@@ -63,9 +66,38 @@ class StoredCorpus(Benchmark):
             queries[language], judgements[language, language] = self.read_topics(language)
             where, published = f"benchmark {self.name}: {language}", self.published[language][0]
             expect_count(where, "queries", len(queries[language]), published)
+        if self.translations is not None:
+            self._add_translations(self.translations, queries, judgements)
         # The topics are read first: what is wrong with them shows before hours of download.
         corpus = {language: self._passages(language) for language in self.languages}
         return RetrievalCollection.build(self.name, queries, corpus, judgements, self.measures)
+
+    def _add_translations(
+        self, folder: BeirFolder, queries: dict[str, Topics], judgements: dict[tuple[str, str], Judgements]
+    ) -> None:
+        language_of: dict[str, str] = {}
+        for language, rows in queries.items():
+            for id_, _ in rows:
+                if (other := language_of.setdefault(id_, language)) != language:
+                    raise InputError(
+                        f"benchmark {self.name}: {id_!r} is a query of {other} and of {language}: no id for translations"
+                    )
+        answers: dict[str, Judgements] = {}
+        for judged in list(judgements.values()):
+            for row in judged:
+                answers.setdefault(row[0], []).append(row)
+        counts = {}
+        for language in [one for one in folder.languages() if one in self.languages]:
+            found = [(id_, text) for id_, text in folder.records(language, "queries") if language_of.get(id_) != language]
+            for id_, _ in found:
+                if id_ not in language_of:
+                    raise InputError(f"{folder.file(language, 'queries')}: {id_!r} is no query of benchmark {self.name}")
+                judgements.setdefault((language, language_of[id_]), []).extend(answers.get(id_, ()))
+            queries[language] = [*queries[language], *found]
+            counts[language] = len(found)
+        log.info(
+            "%s: translated queries: %s", self.name, ", ".join(f"{language} {count:,}" for language, count in counts.items())
+        )
 
     def _passages(self, language: str) -> Passages:
         files = [self.corpora.path(key) for key in self.corpora.files if key.partition("/")[0] == language]

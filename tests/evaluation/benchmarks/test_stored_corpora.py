@@ -152,6 +152,27 @@ def test_positive_passages_are_relevant(make, first, small_hub, paths, judged, c
     assert "1 passages are named twice for a query" in caplog.text
 
 
+def test_translated_questions_are_asked_across_languages(small_hub, paths, write, judged, caplog) -> None:
+    caplog.set_level("INFO")
+    write("mldr/mldr-v1.0-th/test.jsonl.gz", [topic("th-1", "5#0")])
+    write("mine/bn/queries.jsonl", [{"_id": "th-1", "text": "in Bengali"}])
+    write("mine/th/queries.jsonl", [{"_id": "1", "text": "in Thai"}, {"_id": "th-1", "text": "its own"}])
+    collection = SmallMldr(paths, translations="mine").load()
+    own = {("bn:1", "bn:5#0"): 1, ("bn:1", "bn:6#0"): 1, ("bn:2", "bn:6#0"): 1, ("th:th-1", "th:5#0"): 1}
+    assert judged(collection) == own | {("bn:th-1", "th:5#0"): 1, ("th:1", "bn:5#0"): 1, ("th:1", "bn:6#0"): 1}
+    assert collection.settings == {"monolingual", "crosslingual", "multilingual"}
+    assert "mldr: translated queries: bn 1, th 1" in caplog.text
+    write("mine/th/queries.jsonl", [{"_id": "8", "text": "nobody asked"}])
+    with pytest.raises(InputError, match=r"mine/th/queries\.jsonl: '8' is no query of benchmark mldr"):
+        SmallMldr(paths, translations="mine").load()
+    write("mldr/mldr-v1.0-th/test.jsonl.gz", [topic("1", "5#0")])
+    with pytest.raises(InputError, match="'1' is a query of bn and of th: no id for translations"):
+        SmallMldr(paths, translations="mine").load()
+    write("mldr/mldr-v1.0-th/test.jsonl.gz", [topic("th-1", "5#0")])
+    with pytest.raises(InputError, match=r"benchmark\.mldr\.translations=nowhere"):
+        SmallMldr(paths, translations="nowhere").load()
+
+
 def test_damaged_topics_on_the_hub_are_errors(small_hub, paths, write) -> None:
     write("mldr/mldr-v1.0-th/test.jsonl.gz", [{"query_id": "1", "query": "a"}])
     with pytest.raises(InputError, match=r"test\.jsonl\.gz, line 1: positive_passages is missing; expected a list"):
