@@ -122,7 +122,13 @@ class Study:
         print(f"wrote {self.folder / FIGURES}: {len(rows):,} rows")
 
     def _rows(self, sweep: Sweep) -> Iterator[dict[str, Any]]:
-        runs = find_runs(self.place(sweep))
+        place = self.place(sweep)
+        every = find_runs(place) if place.is_dir() else []
+        runs = [run for run in every if run.figures]
+        if len(runs) < len(every) or not every:
+            print(f"sweep {sweep.name}: {len(runs)} finished runs; the rest is left out", flush=True)
+        if not runs:
+            return
         systems: dict[str, list[RunDirectory]] = {}
         compared: dict[str, dict[str, list[RunDirectory]]] = {}
         for run in runs:
@@ -147,9 +153,10 @@ class Study:
         """A reference against every other system, p after Holm's correction over these and the measures."""
         from hybrid_retrieval import compare
 
-        paths = {name: ",".join(str(run.path) for run in runs) for name, runs in systems.items()}
-        named = [f"{name}={path}" for name, path in sorted(paths.items(), key=lambda one: one[0] == reference)]
-        for benchmark in sweep.benchmarks or runs_benchmarks(systems):
+        for benchmark in sweep.benchmarks or runs_benchmarks(systems[reference]):
+            there = {name: runs for name, runs in systems.items() if benchmark in runs_benchmarks(runs)}
+            paths = {name: ",".join(str(run.path) for run in runs) for name, runs in there.items()}
+            named = [f"{name}={path}" for name, path in sorted(paths.items(), key=lambda one: one[0] == reference)]
             with tempfile.TemporaryDirectory() as work:
                 out = Path(work) / "differences.json"
                 chosen = ["--benchmark", benchmark, "--measure", sweep.measures, "--out", str(out)]
@@ -183,10 +190,9 @@ class Study:
             draw(figures, self.folder / name, **picture)
 
 
-def runs_benchmarks(systems: dict[str, list[RunDirectory]]) -> list[str]:
-    """The benchmarks that every run has figures for."""
-    found = [set(run.benchmarks) for runs in systems.values() for run in runs]
-    return sorted(set.intersection(*found))
+def runs_benchmarks(runs: Sequence[RunDirectory]) -> list[str]:
+    """The benchmarks that all of the runs have figures for."""
+    return sorted(set.intersection(*(set(run.benchmarks) for run in runs)))
 
 
 def _folder(sweep: Sweep) -> str:
