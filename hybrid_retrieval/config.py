@@ -217,6 +217,25 @@ class EvaluationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """Perturbed queries in training, ``dataset.augment`` of any data set; ``conf/config.yaml`` explains the keys."""
+
+    share: Share = 0.0
+    names: str | list[str] = dataclasses.field(default_factory=list)
+    severity: list[Part] = dataclasses.field(default_factory=lambda: [0.1, 0.2, 0.4])
+    allow_tested: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.severity:
+            raise InputError("dataset.augment.severity=[] is empty; expected parts above 0 up to 1, as in [0.1,0.2]")
+        if self.share and not self.names:
+            raise InputError(
+                f"dataset.augment.share={self.share}, but dataset.augment.names=[] is empty; expected perturbations, as in "
+                "[keyboard,drop]"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class AuditConfig:
     """Limits on what training text shares with the benchmarks; ``conf/audit/default.yaml`` explains the keys."""
 
@@ -265,6 +284,13 @@ class JobConfig:
         devices = self.trainer.get("devices", 1)
         if devices == [] or (isinstance(devices, str) and devices != "auto"):
             raise InputError(f"trainer.devices={devices!r}; expected a number from 1 up, a list of device numbers, or auto")
+        _ = self.augment
+
+    @property
+    def augment(self) -> AugmentConfig:
+        """What ``dataset.augment`` asks for, of whichever data set."""
+        check({"augment": dict[str, Any] | None}, self.dataset, "dataset")
+        return construct(AugmentConfig, self.dataset.get("augment") or {}, "dataset.augment")
 
     @property
     def devices(self) -> int:
@@ -325,6 +351,10 @@ def job_config(composed: DictConfig) -> JobConfig:
     return construct(JobConfig, values, "")
 
 
+NOT_OF_THE_CONSTRUCTOR = ("_target_", "recipe", "augment")
+"""Keys of an open node that are the job's: a model's recipe, and how a data set's queries are perturbed in training."""
+
+
 def construct(target: type[T], values: Mapping[str, Any], key: str, **runtime: Any) -> T:
     """Call `target` with config `values` (checked against its signature) and `runtime` objects (not checked)."""
     signature = inspect.signature(target)
@@ -353,7 +383,7 @@ def named(node: Any, kind: type | tuple[type, ...], key: str) -> tuple[type, dic
     """The class of a `kind` that an open config node names, and the values for it; the user typed the name, or chose it."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise InputError(f"{key} names no _target_: choose a config of the group, as in {key}=NAME")
-    values = {name: value for name, value in node.items() if name not in ("_target_", "recipe")}
+    values = {name: value for name, value in node.items() if name not in NOT_OF_THE_CONSTRUCTOR}
     return locate(str(node["_target_"]), kind, f"{key}._target_"), values
 
 
