@@ -203,7 +203,7 @@ class EvaluationConfig:
     """Perturbations of queries to measure the loss under: names, a list of them, all, or none."""
     severity: list[Share] = dataclasses.field(default_factory=lambda: [0.1, 0.2, 0.4])
     """Of each perturbation: the part of a query's letters or words that it may change."""
-    perturb_seed: int = 0
+    perturb_seed: Seed = 0
     """What perturbations draw from."""
 
     def __post_init__(self) -> None:
