@@ -61,7 +61,7 @@ class Augmentation:
 
         It stays where nothing of it can be changed: where one perturbation has nothing to change, another is tried.
         """
-        draw = Random(int(mix(self.seed, STREAM, step, place)))  # noqa: S311
+        draw = Random(f"augment {self.seed} {step} {place}")  # noqa: S311
         severity = draw.choice(self.config.severity)
         for one in draw.sample(self.perturbations, len(self.perturbations)):
             (made,) = perturb(one, text, language, [severity], self.seed, f"{step} {place}")
