@@ -16,7 +16,9 @@ from tokenizers import Tokenizer
 from torch.utils.data import DataLoader
 
 from hybrid_retrieval.config import AugmentConfig, JobConfig, PathsConfig
+from hybrid_retrieval.models.encoder import Tokens
 from hybrid_retrieval.models.tokenization import Tokenization
+from hybrid_retrieval.ragged import Ragged
 from hybrid_retrieval.training.augmentation import Augmentation
 from hybrid_retrieval.training.collate import Collator, PairBatch, TokenisedSet
 from hybrid_retrieval.training.datamodule import GlobalBatches
@@ -173,6 +175,23 @@ def take(rank: int, work: dict[str, tuple[Engine, PairBatch]]) -> dict[str, tupl
         learnt = float(outcome.figures["self_teaching"]) if "self_teaching" in outcome.figures else 0.0
         found[name] = float(outcome.loss), learnt, gradients(one)
     return found
+
+
+def test_each_perturbed_query_learns_from_its_own_clean_self(ragged: list[TokenisedSet], tokenizer: Tokenizer) -> None:
+    """The loss of a step from embeddings of single texts, and self-teaching as a loop over the perturbed ones."""
+    one, given = engine(tokenizer, "static"), batch(ragged, augmentation(tokenizer, beside=True), 0)
+    assert given.perturbed is not None
+    outcome = one.step(given)
+    texts = [one.encoder(Tokens.of(Ragged.from_lists([ids])))[0].detach() for ids in encoded([given])]
+    queries, passages, perturbed = texts[:SIZE], torch.stack(texts[SIZE : 3 * SIZE]), texts[3 * SIZE :]
+    there = given.of_passages.group >= 0
+    total = 0.0
+    for place, noisy in zip(given.perturbed.tolist(), perturbed, strict=True):
+        teacher, student = ((passages[there] @ query / 0.2).softmax(0) for query in (queries[place], noisy))
+        total += float((teacher * (teacher / student).log()).sum())
+    assert float(outcome.figures["self_teaching"]) == pytest.approx(total / SIZE, rel=1e-4)
+    clean = engine(tokenizer, "static", self_teaching=0.0).step(batch(ragged, None, 0))
+    assert float(outcome.loss) == pytest.approx(float(clean.loss) + 0.7 * total / SIZE, rel=1e-5)
 
 
 @pytest.mark.parametrize("cached", [False, True], ids=["", "cached"])
