@@ -203,7 +203,7 @@ class EvaluationConfig:
     """Perturbations of queries to measure the loss under: names, a list of them, all, or none."""
     severity: list[Share] = dataclasses.field(default_factory=lambda: [0.1, 0.2, 0.4])
     """Of each perturbation: the part of a query's letters or words that it may change."""
-    perturb_seed: int = 0
+    perturb_seed: Seed = 0
     """What perturbations draw from."""
 
     def __post_init__(self) -> None:
@@ -214,6 +214,25 @@ class EvaluationConfig:
         choice("evaluation.checkpoint", self.checkpoint, ["best", "last"])
         choice("evaluation.dtype", self.dtype, ["float16", "float32"])
         choice("evaluation.documents", self.documents, ["whole", "chunks"])
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """Perturbed queries in training, ``dataset.augment`` of any data set; ``conf/config.yaml`` explains the keys."""
+
+    share: Share = 0.0
+    names: str | list[str] = dataclasses.field(default_factory=list)
+    severity: list[Part] = dataclasses.field(default_factory=lambda: [0.1, 0.2, 0.4])
+    allow_tested: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.severity:
+            raise InputError("dataset.augment.severity=[] is empty; expected parts above 0 up to 1, as in [0.1,0.2]")
+        if self.share and not self.names:
+            raise InputError(
+                f"dataset.augment.share={self.share}, but dataset.augment.names=[] is empty; expected perturbations, as in "
+                "[keyboard,drop]"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,6 +284,13 @@ class JobConfig:
         devices = self.trainer.get("devices", 1)
         if devices == [] or (isinstance(devices, str) and devices != "auto"):
             raise InputError(f"trainer.devices={devices!r}; expected a number from 1 up, a list of device numbers, or auto")
+        _ = self.augment
+
+    @property
+    def augment(self) -> AugmentConfig:
+        """What ``dataset.augment`` asks for, of whichever data set."""
+        check({"augment": dict[str, Any] | None}, self.dataset, "dataset")
+        return construct(AugmentConfig, self.dataset.get("augment") or {}, "dataset.augment")
 
     @property
     def devices(self) -> int:
@@ -325,6 +351,10 @@ def job_config(composed: DictConfig) -> JobConfig:
     return construct(JobConfig, values, "")
 
 
+NOT_OF_THE_CONSTRUCTOR = ("_target_", "recipe", "augment")
+"""Keys of an open node that are the job's: a model's recipe, and how a data set's queries are perturbed in training."""
+
+
 def construct(target: type[T], values: Mapping[str, Any], key: str, **runtime: Any) -> T:
     """Call `target` with config `values` (checked against its signature) and `runtime` objects (not checked)."""
     signature = inspect.signature(target)
@@ -353,7 +383,7 @@ def named(node: Any, kind: type | tuple[type, ...], key: str) -> tuple[type, dic
     """The class of a `kind` that an open config node names, and the values for it; the user typed the name, or chose it."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise InputError(f"{key} names no _target_: choose a config of the group, as in {key}=NAME")
-    values = {name: value for name, value in node.items() if name not in ("_target_", "recipe")}
+    values = {name: value for name, value in node.items() if name not in NOT_OF_THE_CONSTRUCTOR}
     return locate(str(node["_target_"]), kind, f"{key}._target_"), values
 
 

@@ -71,8 +71,11 @@ def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, 
     facts: dict[str, Any] = {"benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()}}
     if trained:
         from hybrid_retrieval.models.checkpoint import checkpoint_path
+        from hybrid_retrieval.training.augmentation import trained_and_tested
         from hybrid_retrieval.training.checkpoint import trained_on
 
+        if known := trained_and_tested(saved.get("dataset"), evaluation):
+            log.info("evaluation.perturb: the run was trained on %s: no test of what it never met", ", ".join(known))
         seen = trained_on(trained, saved.get("model"))
         facts["checkpoint"] = str(checkpoint_path(trained, evaluation.checkpoint))
     run_record.write_environment(directory, facts)

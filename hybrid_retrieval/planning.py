@@ -169,8 +169,7 @@ def plan_job(job: JobConfig, device: Device, sample: int) -> Plan:
     """
     model = {**job.model, **{key: False for key in ("compile",) if key in job.model}}
     parts = assemble(replace(job, model=model), empty=True)
-    encoder, data, loss = parts.module.encoder, parts.data, parts.module.loss
-    assert loss is not None
+    encoder, data = parts.module.encoder, parts.data
     data.setup()
     steps, ranks, cached = job.trainer["max_steps"], job.world_size, job.training.grad_cache
     batches = steps * job.trainer.get("accumulate_grad_batches", 1)
@@ -185,7 +184,7 @@ def plan_job(job: JobConfig, device: Device, sample: int) -> Plan:
     numbers = np.unique(np.linspace(0, batches - 1, min(sample, batches)).astype(np.int64)).tolist()
     drawn = np.array([_load(data, number, ranks, costs, padded, cached) for number in numbers])
     load = Load(*drawn[:, :6].mean(0).tolist(), *drawn[:, 6:].max(0).tolist())
-    pairs = load.texts / (2 + loss.hard_negatives)
+    pairs = data.sampler.batch_size
     scores = pairs * (load.texts - pairs)
     of_scores = 6 * scores * encoder.dimensions
     dense = trained - table.weight.numel() * by_row
@@ -226,7 +225,7 @@ def plan_job(job: JobConfig, device: Device, sample: int) -> Plan:
 def _load(data: HybridDataModule, number: int, ranks: int, costs: Figures, padded: bool, cached: bool) -> Load:
     """The load of a global batch, from what each rank sees of it."""
     pairs = data.train_batches.batch(number)
-    seen = [data.collate(number, pairs, rank, ranks) for rank in range(ranks)]
+    seen = [data.collate(number, pairs, rank, ranks, data.augmentation) for rank in range(ranks)]
     lengths = [[np.diff(chunk.tokens.offsets.numpy()) for chunk in one.chunks] for one in seen]
     work = [np.array([_powers(chunk, padded) for chunk in mine]).reshape(-1, 3) for mine in lengths]  # of a rank: [chunks, 3]
     forward, backward, kept = np.array([(mine @ costs).sum(0) for mine in work]).T  # [ranks] each
@@ -234,9 +233,10 @@ def _load(data: HybridDataModule, number: int, ranks: int, costs: Figures, padde
         forward, kept = 2 * forward, np.array([(mine @ costs)[:, 2].max(initial=0) for mine in work])
     of_text = np.concatenate([chunk for mine in lengths for chunk in mine])[seen[0].places.numpy()]
     ids = np.concatenate([chunk.tokens.ids.numpy() for one in seen for chunk in one.chunks])
+    of_passages = of_text[len(pairs) : len(pairs) + len(seen[0].of_passages.group)].sum()
     return Load(
-        query_tokens=of_text[: len(pairs)].sum(),
-        passage_tokens=of_text[len(pairs) :].sum(),
+        query_tokens=of_text.sum() - of_passages,
+        passage_tokens=of_passages,
         encoded_tokens=sum(mine[:, 1].sum() for mine in work),
         flops=(forward + backward).max(),
         all_flops=(forward + backward).sum(),

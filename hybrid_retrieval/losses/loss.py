@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 import torch
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import Count, Number, Positive, Range, check
+from hybrid_retrieval.config import Count, NotNegative, Number, Positive, Range, check
 from hybrid_retrieval.errors import InputError, choice
 
 Side = Literal["query", "passage"]
@@ -97,6 +97,8 @@ class EmbeddedPairs:
             that name one.
         scores: float32 [B, 1 + hard negatives], what the data says of each query's own passage and its hard negatives, for the
             losses that are `scored`; not a number where that is unknown, or the passage is not in the batch.
+        perturbed: [B, dimensions], queries as they were perturbed, for a loss with `self_teaching`; zeros where one was not.
+        is_perturbed: bool [B], which ones were.
     """
 
     queries: Tensor
@@ -105,12 +107,16 @@ class EmbeddedPairs:
     of_passages: PassageIds
     taught: tuple[Tensor, ...] = ()
     scores: Tensor | None = None
+    perturbed: Tensor | None = None
+    is_perturbed: Tensor | None = None
 
     def leading(self, dimensions: int) -> EmbeddedPairs:
         """The same with only the leading `dimensions` of each embedding, at unit length again; whole ones stay as they are."""
         if dimensions == self.queries.shape[1]:
             return self
-        return replace(self, queries=_cut(self.queries, dimensions), passages=_cut(self.passages, dimensions))
+        perturbed = None if self.perturbed is None else _cut(self.perturbed, dimensions)
+        queries, passages = _cut(self.queries, dimensions), _cut(self.passages, dimensions)
+        return replace(self, queries=queries, passages=passages, perturbed=perturbed)
 
 
 class Scored(NamedTuple):
@@ -146,6 +152,8 @@ class Loss(nn.Module, ABC):
     """Config of the teacher whose embeddings of the batch's texts the loss needs."""
     scored = False
     """Whether the loss needs the scores that the data brings of a pair's passages."""
+    self_teaching = 0.0
+    """Weight of what perturbed queries learn from their clean selves; where it is 0, they stand in the place of these."""
 
     sides: tuple[Side, Side] = SIDES
     dimensions: Dimensions = None
@@ -177,12 +185,16 @@ class Loss(nn.Module, ABC):
         """Score the queries `rows` of the batch against its candidates."""
         rows = slice(*rows.indices(len(pairs.queries)))
         if not self.weight_of_width:
-            return self.score(pairs, rows)
-        parts = {width: self.score(pairs.leading(width), rows) for width in self.weight_of_width}
+            return self.whole(pairs, rows)
+        parts = {width: self.whole(pairs.leading(width), rows) for width in self.weight_of_width}
         loss = torch.stack([self.weight_of_width[width] * part.loss for width, part in parts.items()]).sum(0)
         widest = parts[max(parts)]
         each = {f"loss@{width}": part.loss.detach() for width, part in parts.items()}
         return Scored(loss, widest.hit, {**widest.figures, **each})
+
+    def whole(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
+        """`score`, with whatever terms a kind of loss adds to each of its objectives."""
+        return self.score(pairs, rows)
 
     @abstractmethod
     def score(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
@@ -222,6 +234,7 @@ class SoftmaxLoss(Loss):
 
     temperature: Divisor = 0.05
     learn_temperature: bool = False
+    self_teaching: NotNegative = 0.0
     hard_negatives: Number = 0
 
     def __post_init__(self) -> None:
@@ -239,6 +252,16 @@ class SoftmaxLoss(Loss):
             return temperature
         # The gradient passes the bound, so that a temperature that reached it can rise again.
         return temperature + (temperature.clamp(min=SMALLEST_TEMPERATURE) - temperature).detach()
+
+    def whole(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
+        found = self.score(pairs, rows)
+        if not self.self_teaching or pairs.perturbed is None:
+            return found
+        from hybrid_retrieval.losses.self_teaching import divergence
+
+        learnt = divergence(pairs, rows, self.divisor.detach())
+        loss = found.loss + self.self_teaching * learnt
+        return Scored(loss, found.hit, {**found.figures, "self_teaching": learnt.detach()})
 
     def figures(self) -> dict[str, Tensor]:
         return {"temperature": self.divisor.detach()}

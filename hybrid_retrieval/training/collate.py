@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from hybrid_retrieval.models.encoder import Role, Tokens
 from hybrid_retrieval.ragged import Ragged
 from hybrid_retrieval.sampling.availability import Availability, SetAvailability
 from hybrid_retrieval.sampling.batch import PairIndices
+from hybrid_retrieval.training.augmentation import Augmentation
 from hybrid_retrieval.training.teacher import TeacherEmbeddings
 
 Ints = npt.NDArray[np.int64]
@@ -42,7 +43,7 @@ class PairBatch:
     """A global batch of B pairs as one rank sees it: the texts that it encodes, and ids of all.
 
     Texts are numbered: the B of the pairs' first sides (their queries), the B of their second (their own passages), then
-    the hard negatives.
+    the hard negatives, then perturbed queries where these come beside the clean ones.
 
     Attributes:
         step: the batch's number in the run.
@@ -55,6 +56,8 @@ class PairBatch:
         taught: float32 [texts, teacher's dimensions], a teacher's embeddings of the queries and of the passages of the whole
             batch, where the loss has a teacher.
         scores: float32 [B, 1 + hard negatives], as of `EmbeddedPairs`, where the loss asks for them.
+        perturbed: int64 [perturbed], the queries that an augmentation has changed; fingerprints and what a teacher says of a
+            text stay the clean ones'. None without an augmentation.
     """
 
     step: int
@@ -68,6 +71,7 @@ class PairBatch:
     pairs: PairIndices
     taught: tuple[Tensor, ...] = ()
     scores: Tensor | None = None
+    perturbed: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -192,8 +196,14 @@ class Collator:
         """The edges of a split, for a sampler to draw from."""
         return availability([one.pairs for one in self.sets], split, self.columns)
 
-    def __call__(self, step: int, pairs: PairIndices, rank: int = 0, ranks: int = 1) -> PairBatch:
-        """A global batch as one of `ranks` sees it."""
+    def __call__(
+        self, step: int, pairs: PairIndices, rank: int = 0, ranks: int = 1, augmentation: Augmentation | None = None
+    ) -> PairBatch:
+        """A global batch as one of `ranks` sees it.
+
+        Args:
+            augmentation: what perturbs queries, of a training batch.
+        """
         count, width = len(pairs), 2 + self.hard_negatives
         # [places of a pair, pairs]: each text's row, fingerprint and passage group; first side, second side, negatives.
         row, key = np.empty((width, count), np.int64), np.empty((width, count), np.int64)
@@ -216,7 +226,13 @@ class Collator:
         asked = np.concatenate([key[0], np.full((width - 2) * count, -1)])
         of_queries = key[0].copy(), _filled(answers, count), key[1].copy(), language[:count]
         of_passages = group[1:].ravel(), key[1:].ravel(), asked, language[count:]
-        chunks, counts, chunk_counts, places = self._chunks(pairs, row, rank, ranks)
+        store = np.tile(pairs.set_index, (width, 1)) * 2 + np.array([*self.columns, *[1] * (width - 2)])[:, None]
+        texts = _Texts(self.sets, store.ravel(), row.ravel())
+        changed = None
+        if augmentation is not None:
+            changed, tokens = self._perturbed(augmentation, step, pairs, row[0])
+            texts = texts.perturbed(changed, tokens, augmentation.beside)
+        chunks, counts, chunk_counts, places = self._chunks(texts, rank, ranks)
         return PairBatch(
             step=step,
             chunks=chunks,
@@ -229,6 +245,7 @@ class Collator:
             pairs=pairs,
             taught=self._taught(pairs, row),
             scores=self._scores(pairs, group),
+            perturbed=None if changed is None else torch.from_numpy(changed),
         )
 
     def _rows(self, index: int, column: int, groups: Ints, languages: Ints) -> Ints:
@@ -272,38 +289,80 @@ class Collator:
         found[group[1:].T < 0] = np.nan
         return torch.from_numpy(found)
 
+    def _perturbed(self, augmentation: Augmentation, step: int, pairs: PairIndices, row: Ints) -> tuple[Ints, Ragged]:
+        """The places of the queries that are perturbed, and their tokens; `row` has the clean ones."""
+        places = augmentation.places(step, len(pairs))
+        made: dict[int, str] = {}
+        for index, slots in _by_set(pairs):
+            one, mine = self.sets[index].pairs, np.intersect1d(slots, places)
+            for place, text in zip(mine.tolist(), one.queries.texts(row[mine]), strict=True):
+                new = augmentation.text(step, place, text, self.languages[pairs.query_language[place]])
+                if new != text:
+                    made[place] = one.prompts.get("queries", "") + new
+        return np.array(sorted(made), np.int64), augmentation.tokens([made[place] for place in sorted(made)])
+
     def _chunks(
-        self, pairs: PairIndices, row: Ints, rank: int, ranks: int
+        self, texts: _Texts, rank: int, ranks: int
     ) -> tuple[tuple[Chunk, ...], tuple[int, ...], tuple[int, ...], Tensor]:
         """The chunks of this rank, the texts and the chunks of each rank, and the place of each text's embedding."""
-        width, count = row.shape
-        column = np.repeat([*self.columns, *[1] * (width - 2)], count)
-        store = np.tile(pairs.set_index, width) * 2 + column  # [texts], the number of the token store that holds it
-        rows = row.ravel()
-        lengths = np.empty(len(rows), np.int64)
-        for number in np.unique(store).tolist():
-            lengths[store == number] = self._store(number).lengths_of(rows[store == number])
+        lengths = texts.lengths()
         if self.chunk_tokens:
             chunks = plan(lengths, self.chunk_tokens)
             taken = shares(chunks, lengths, ranks)
         else:
-            chunks = np.array_split(np.arange(len(rows)), ranks)
+            chunks = np.array_split(np.arange(len(lengths)), ranks)
             taken = [[number] for number in range(ranks)]
         order = np.concatenate([chunks[number] for numbers in taken for number in numbers])
-        places = np.empty(len(rows), np.int64)
-        places[order] = np.arange(len(rows))
-        mine = tuple(Chunk(number, self._tokens(store[chunks[number]], rows[chunks[number]])) for number in taken[rank])
+        places = np.empty(len(lengths), np.int64)
+        places[order] = np.arange(len(lengths))
+        mine = tuple(Chunk(number, Tokens.of(texts.gather(chunks[number]))) for number in taken[rank])
         counts = tuple(sum(len(chunks[number]) for number in numbers) for numbers in taken)
         return mine, counts, tuple(map(len, taken)), torch.from_numpy(places)
 
-    def _store(self, number: int) -> Ragged:
-        """A token store by twice its set's number plus its column."""
-        return self.sets[number // 2].store(number % 2).tokens
 
-    def _tokens(self, store: Ints, rows: Ints) -> Tokens:
-        """The texts at `rows` of the token stores `store`."""
+@dataclass(frozen=True)
+class _Texts:
+    """Where the tokens of a batch's texts lie.
+
+    Attributes:
+        store: int64 [texts], twice a set's number plus the column; `OWN` for tokens of the batch itself.
+        row: int64 [texts], in that store.
+        own: tokens that no store has.
+    """
+
+    OWN: ClassVar[int] = -1
+
+    sets: Sequence[TokenisedSet]
+    store: Ints
+    row: Ints
+    own: Ragged | None = None
+
+    def perturbed(self, places: Ints, tokens: Ragged, beside: bool) -> _Texts:
+        """The same with the queries at `places` in other words, or (`beside`) with these after all others."""
+        store, row, rows = self.store.copy(), self.row.copy(), np.arange(len(places))
+        if beside:
+            store, row = np.append(store, np.full(len(places), self.OWN)), np.append(row, rows)
+        else:
+            store[places], row[places] = self.OWN, rows
+        return replace(self, store=store, row=row, own=tokens)
+
+    def lengths(self) -> Ints:
+        """int64 [texts]."""
+        found = np.empty(len(self.row), np.int64)
+        for number in np.unique(self.store).tolist():
+            found[self.store == number] = self._tokens(number).lengths_of(self.row[self.store == number])
+        return found
+
+    def gather(self, numbers: Ints) -> Ragged:
+        """The ids of some of the texts."""
+        store, row = self.store[numbers], self.row[numbers]
         slots = [np.flatnonzero(store == number) for number in np.unique(store).tolist()]
-        return Tokens.of(Ragged.merge(slots, [self._store(int(store[mine[0]])).gather(rows[mine]) for mine in slots]))
+        return Ragged.merge(slots, [self._tokens(int(store[mine[0]])).gather(row[mine]) for mine in slots])
+
+    def _tokens(self, number: int) -> Ragged:
+        if self.own is not None and number == self.OWN:
+            return self.own
+        return self.sets[number // 2].store(number % 2).tokens
 
 
 def _filled(parts: Sequence[tuple[Ints, Ragged]], count: int) -> Ints:

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hybrid_retrieval.cache import Cache
-from hybrid_retrieval.config import PathsConfig, divides
+from hybrid_retrieval.config import AugmentConfig, PathsConfig, divides
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.tokens import TokenStore, tokenise
 from hybrid_retrieval.errors import InputError, end_with_parent
@@ -31,6 +31,7 @@ from hybrid_retrieval.sampling.availability import Availability
 from hybrid_retrieval.sampling.composer import Composer
 from hybrid_retrieval.sampling.hybrid import Hybrid
 from hybrid_retrieval.sampling.sampler import Sampler
+from hybrid_retrieval.training.augmentation import Augmentation
 from hybrid_retrieval.training.collate import COLUMN, Collator, PairBatch, TextBatch, TokenisedSet
 from hybrid_retrieval.training.strategies import every_rank_encodes
 from hybrid_retrieval.training.teacher import Teacher
@@ -57,6 +58,7 @@ class HybridDataModule(lightning.LightningDataModule):
         steps: int | None = None,
         loss: Loss | None = None,
         teacher: Teacher | None = None,
+        augment: AugmentConfig | None = None,
         chunk_tokens: int = CHUNK_TOKENS,
         validation_batches: int = 8,
         validation_queries: int = 200,
@@ -72,6 +74,7 @@ class HybridDataModule(lightning.LightningDataModule):
             steps: global batches of the run, which a schedule of the ratio spans; by default the trainer's.
             loss: the module's, where it asks more of the data than queries and their passages (sides, hard negatives).
             teacher: whose embeddings of the batches' texts the loss needs.
+            augment: the share of the training batches' queries that are perturbed, and how; by default none.
             chunk_tokens: tokens, padding included, that a transformer encodes at once.
             validation_batches: batches behind ``val/loss``, the same whatever the sampler; 0: none.
             validation_queries: query groups behind ``val/<setting>/map``; 0: none.
@@ -87,7 +90,12 @@ class HybridDataModule(lightning.LightningDataModule):
         self.sides: tuple[Role, Role] = loss.sides if loss else ("query", "passage")
         self.chunk_tokens = chunk_tokens if encoder.backbone.pads else 0
         self.validation_batches, self.validation_queries = validation_batches, validation_queries
-        self.cache = Cache.at((paths or getattr(source, "paths", None) or PathsConfig()).cache)
+        paths = paths or getattr(source, "paths", None) or PathsConfig()
+        self.cache = Cache.at(paths.cache)
+        self.augmentation: Augmentation | None = None
+        if augment is not None and augment.share:
+            beside = bool(loss and loss.self_teaching)
+            self.augmentation = Augmentation(augment, encoder.tokenization("query"), seed, paths, beside)
         self.progress = progress
         self.start_step = 0
         self.encoder = encoder
@@ -112,6 +120,8 @@ class HybridDataModule(lightning.LightningDataModule):
         if self._collate is not None:
             return
         self._collate = Collator(list(self._sets()), self.hard_negatives, self.sides, self.chunk_tokens, self.scored)
+        if self.augmentation is not None:
+            self.augmentation.check([one.pairs for one in self._collate.sets])
         steps = self._batches_of_run()
         # Two streams of pairs, and the ratio of the first: whose turn it is in each step.
         train = self._collate.availability("train")
@@ -198,7 +208,7 @@ class HybridDataModule(lightning.LightningDataModule):
                 "trainer.max_steps=-1; expected the number of steps, as in Trainer(max_steps=1000): batches have no epoch"
             )
         return DataLoader(
-            GlobalBatches(self.collate, self.train_batches, batches, rank, ranks),
+            GlobalBatches(self.collate, self.train_batches, batches, rank, ranks, self.augmentation),
             batch_size=None,
             sampler=range(self.start_step * accumulate, batches),
             num_workers=self.workers,
@@ -249,14 +259,23 @@ def validation_pairs(held_out: Availability, seed: int) -> Composer:
 class GlobalBatches(Dataset[PairBatch]):
     """Item n is the n-th global batch as one of `ranks` sees it."""
 
-    def __init__(self, collate: Collator, batches: Composer, count: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self,
+        collate: Collator,
+        batches: Composer,
+        count: int,
+        rank: int = 0,
+        ranks: int = 1,
+        augmentation: Augmentation | None = None,
+    ) -> None:
         self.collate, self.batches, self.count, self.rank, self.ranks = collate, batches, count, rank, ranks
+        self.augmentation = augmentation
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, number: int) -> PairBatch:
-        return self.collate(number, self.batches.batch(number), self.rank, self.ranks)
+        return self.collate(number, self.batches.batch(number), self.rank, self.ranks, self.augmentation)
 
 
 class TextChunks(Dataset[TextBatch]):

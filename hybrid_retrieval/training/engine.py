@@ -183,7 +183,9 @@ class Engine:
         with torch.autocast(embeddings.device.type, enabled=False):
             count = len(batch)
             own = [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
-            leaf = embeddings.requires_grad_(gradients)  # [texts, dimensions]: queries, own passages, hard negatives
+            # [texts, dimensions]: queries, own passages, hard negatives, and of self-teaching perturbed queries.
+            leaf = embeddings.requires_grad_(gradients)
+            candidates = count + len(batch.of_passages.group)
             same = (batch.of_queries.language == batch.of_passages.language[:count]).to(leaf.dtype)
             sums = leaf.new_zeros(2, 3)
             figures: dict[str, Tensor] = {}
@@ -193,7 +195,13 @@ class Engine:
                 rows = slice(start, min(start + size, batch.rows.stop))
                 with torch.set_grad_enabled(gradients):
                     pairs = EmbeddedPairs(
-                        leaf[:count], leaf[count:], batch.of_queries, batch.of_passages, batch.taught, batch.scores
+                        leaf[:count],
+                        leaf[count:candidates],
+                        batch.of_queries,
+                        batch.of_passages,
+                        batch.taught,
+                        batch.scores,
+                        *_perturbed(batch, leaf[candidates:]),
                     )
                     scored = self.loss(pairs, rows)  # of [rows, passages] similarities
                     loss = scored.loss.sum() / count
@@ -213,6 +221,14 @@ class Engine:
                     dist.all_reduce(figures[name])
             means = {name: value / count for name, value in figures.items()}
             return Contrast(sums, means), totals[0], list(zip(own, totals[1:], strict=True))
+
+
+def _perturbed(batch: PairBatch, embeddings: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Of the perturbed queries of a batch, beside clean ones, what `EmbeddedPairs` holds: embeddings, and which they are."""
+    if batch.perturbed is None or not len(embeddings):
+        return None, None
+    every = embeddings.new_zeros(len(batch), embeddings.shape[1]).index_copy(0, batch.perturbed, embeddings)
+    return every, torch.zeros(len(batch), dtype=torch.bool, device=every.device).index_fill_(0, batch.perturbed, True)
 
 
 def _autocast_state(device: str) -> tuple[str, torch.dtype, bool]:

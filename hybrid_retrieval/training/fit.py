@@ -29,6 +29,7 @@ from hybrid_retrieval.sampling.composer import Composer, HybridBatches
 from hybrid_retrieval.sampling.manifest import Manifest
 from hybrid_retrieval.sampling.ratio import always
 from hybrid_retrieval.sampling.sampler import Sampler
+from hybrid_retrieval.training import augmentation
 from hybrid_retrieval.training.callbacks import BatchManifest, Clock, Publish
 from hybrid_retrieval.training.collate import PairBatch
 from hybrid_retrieval.training.datamodule import HybridDataModule
@@ -126,7 +127,9 @@ def configured(job: JobConfig) -> Configured:
     sampler: Sampler = build(job.sampler, Sampler, "sampler")
     divides("sampler.batch_size", sampler.batch_size, "the number of devices", job.world_size)
     model: Model = build(job.model, Model, "model", paths=job.paths)
-    return Configured(source, sampler, model, build(job.loss, Loss, "loss"), build(job.optimizer, AdamW, "optimizer"))
+    loss: Loss = build(job.loss, Loss, "loss")
+    augmentation.check_config(job.augment, job.evaluation, loss)
+    return Configured(source, sampler, model, loss, build(job.optimizer, AdamW, "optimizer"))
 
 
 def assemble(job: JobConfig, empty: bool = False) -> Prepared:
@@ -162,6 +165,7 @@ def assemble(job: JobConfig, empty: bool = False) -> Prepared:
         steps=job.trainer["max_steps"] * job.trainer.get("accumulate_grad_batches", 1),
         loss=loss,
         teacher=teacher,
+        augment=job.augment,
         chunk_tokens=job.training.chunk_tokens or CHUNK_TOKENS,
         validation_batches=job.training.validation_batches,
         validation_queries=job.training.validation_queries,

@@ -134,6 +134,8 @@ class BiEncoderModule(lightning.LightningModule):
         self.log("train/accuracy@1", self.contrast.accuracy, batch_size=len(batch))
         for name, value in {**self.loss.figures(), **self.contrast.figures}.items():
             self.log(f"train/{name}", value, batch_size=len(batch))
+        if batch.perturbed is not None:
+            self.log("train/perturbed", len(batch.perturbed) / len(batch), batch_size=len(batch))
         if self.contrast.sums.device.type == "cpu":  # a GPU would be waited for; it is asked with each checkpoint and line
             self.check_finite()
         return self._forward.loss

@@ -19,7 +19,17 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from hybrid_retrieval.config import CLOSED, JobConfig, Range, Text, annotated, config_directory, job_config, locate
+from hybrid_retrieval.config import (
+    CLOSED,
+    AugmentConfig,
+    JobConfig,
+    Range,
+    Text,
+    annotated,
+    config_directory,
+    job_config,
+    locate,
+)
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluate import EvaluateConfig
 from hybrid_retrieval.models.adapters import Lora
@@ -94,6 +104,7 @@ def keys_of(number: int, node: Any, name: str) -> Iterator[Key]:
 def keys() -> list[Key]:
     """Every key of the schema: of closed groups, of the Trainer, of what each choice names."""
     found = [Key(0, f"{group}.{key}", hint, True) for group, kind in CLOSED.items() for key, hint in annotated(kind).items()]
+    found += [Key(0, f"dataset.augment.{key}", hint, True) for key, hint in annotated(AugmentConfig).items()]
     groups = {*CLOSED, *GROUPS, *LISTS, "trainer"}
     found += [Key(0, name, hint, True) for name, hint in annotated(JobConfig).items() if name not in groups]
     stated = {**typing.get_type_hints(lightning.Trainer.__init__), **NUMBERS}

@@ -46,15 +46,15 @@ PERTURBATIONS: dict[str, type[Perturbation]] = {
 """Those of ``all``."""
 
 
-def chosen(value: str | Sequence[str]) -> list[str]:
-    """The names that ``evaluation.perturb`` asks for: one, a list, ``all`` or ``none``.
+def chosen(value: str | Sequence[str], key: str = "evaluation.perturb") -> list[str]:
+    """The names that the config's `key` asks for: one, a list, ``all`` or ``none``.
 
     Raises:
         InputError: a name is unknown.
     """
     names = [name for name in ([value] if isinstance(value, str) else value) if name != "none"]
     for name in names:
-        choice("evaluation.perturb", name, ["all", "none", *PERTURBATIONS])
+        choice(key, name, ["all", "none", *PERTURBATIONS])
     return list(PERTURBATIONS) if "all" in names else list(dict.fromkeys(names))
 
 
