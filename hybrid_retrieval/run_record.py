@@ -10,15 +10,16 @@ import platform
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass, replace
 from fnmatch import fnmatch
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from hybrid_retrieval import __version__
-from hybrid_retrieval.config import JobConfig, TrainingConfig, construct
+from hybrid_retrieval.config import JobConfig, TrainingConfig, construct, locate
 from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.files import CHECKSUMS, read_recorded, record_text
 
@@ -112,11 +113,32 @@ def run_state(run_dir: Path, job: JobConfig) -> State:
     changed = sorted(
         key
         for key in saved.keys() | mine.keys()
-        if saved.get(key) != mine.get(key) and not any(key == free or key.startswith(f"{free}.") for free in FREE_TO_CHANGE)
+        if saved.get(key) != mine.get(key)
+        and not any(key == free or key.startswith(f"{free}.") for free in FREE_TO_CHANGE)
+        and not (key not in saved and _is_default(key, mine[key], job))
     )
     if changed:
         raise InputError(f"resume=auto: the config of the run in {run_dir} differs in {', '.join(changed)}")
     return state
+
+
+def _is_default(key: str, value: Any, job: JobConfig) -> bool:
+    """Whether a value is what a key is that is not given: of a key that is newer than a run, it changes nothing."""
+    group, _, name = key.partition(".")
+    node: Any = getattr(job, group, None)
+    if group == "dataset" and name.startswith("augment."):
+        node, name = job.augment, name.partition(".")[2]
+    if is_dataclass(node):
+        made: Any = type(node)
+        defaults = vars(made())
+    elif isinstance(node, Mapping) and "_target_" in node:
+        defaults = {
+            one.name: one.default for one in signature(locate(str(node["_target_"]), object, group)).parameters.values()
+        }
+    else:
+        defaults = {}
+    default = defaults.get(name, Ellipsis)
+    return bool((list(default) if isinstance(default, tuple) else default) == value)
 
 
 def check_data(run_dir: Path, facts: Mapping[str, Any]) -> None:

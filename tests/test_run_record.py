@@ -8,12 +8,40 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hybrid_retrieval.config import JobConfig
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.run_record import claimed, continued, remove_evaluation, run_state, write_config, write_metrics
 
 Compose = Callable[..., JobConfig]
+
+
+@pytest.mark.parametrize(
+    ("key", "other"),
+    [
+        ("evaluation.perturb_seed", 3),
+        ("evaluation.severity", [0.5]),
+        ("loss.self_teaching", 0.5),
+        ("dataset.augment.share", 0.2),
+    ],
+)
+def test_a_key_that_is_newer_than_a_run_changes_nothing_by_its_default(
+    key: str, other: object, job: Compose, tmp_path: Path
+) -> None:
+    write_config(tmp_path, job("resume=auto"), {})
+    kept = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    *above, last = key.split(".")
+    node = kept
+    for part in above:
+        node = node[part]
+    del node[last]
+    (tmp_path / "checksums.json").unlink()
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(kept))
+    assert run_state(tmp_path, job("resume=auto")) == "unfinished"
+    more = ["dataset.augment.names=[drop]"] if "augment" in key else []
+    with pytest.raises(InputError, match=f"differs in .*{key}"):
+        run_state(tmp_path, job("resume=auto", f"{key}={other}".replace(" ", ""), *more))
 
 
 def test_a_directory_is_new_then_unfinished_then_finished(job: Compose, tmp_path: Path) -> None:
