@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from random import Random
 
@@ -39,28 +39,32 @@ class CodeSwitching(Perturbation):
 
     def edits(self, units: Sequence[str], language: str, draw: Random) -> list[Edit]:
         known = self.lexicon(language)
-        longest = LONGEST if unspaced(language) else 1
-        found = []
-        for start in range(len(units)):
-            for stop in range(min(start + longest, len(units)), start, -1):
-                word = "".join(units[start:stop])
-                if (others := known.get(word.lower())) and WORD.fullmatch(word):
-                    found.append(Edit(start, stop, (draw.choice(others),), stop - start))
-                    break
-        return found
+        found = entries(units, language, known)
+        return [Edit(start, stop, (draw.choice(known[word]),), stop - start) for start, stop, word in found]
 
     def lexicon(self, language: str) -> Mapping[str, Sequence[str]]:
         """The words of a language, and for each those that it can become; empty where no lexicon has both languages."""
         return _lexicon(self.paths, primary(language))
 
 
+def entries(units: Sequence[str], language: str, known: Mapping[str, Sequence[str]]) -> Iterator[tuple[int, int, str]]:
+    """Units start .. stop - 1 that are a word of a lexicon, in small letters; the longest one from each start."""
+    longest = LONGEST if unspaced(language) else 1
+    for start in range(len(units)):
+        for stop in range(min(start + longest, len(units)), start, -1):
+            word = "".join(units[start:stop])
+            if known.get(word.lower()) and WORD.fullmatch(word):
+                yield start, stop, word.lower()
+                break
+
+
 @cache
 def _lexicon(paths: PathsConfig, language: str) -> dict[str, list[str]]:
     into = OF_ENGLISH if language == INTO else INTO
     found: dict[str, list[str]] = {}
-    for pairs in _lexica(paths):
+    for pairs in lexica(paths):
         if {language, into} <= {*pairs.languages}:
-            own, other = (_words(pairs, name) for name in (language, into))
+            own, other = (meanings(pairs, name) for name in (language, into))
             for group in own.keys() & other.keys():
                 for word in own[group]:
                     found.setdefault(word.lower(), []).extend(one for one in other[group] if one.lower() != word.lower())
@@ -68,15 +72,15 @@ def _lexicon(paths: PathsConfig, language: str) -> dict[str, list[str]]:
 
 
 @cache
-def _lexica(paths: PathsConfig) -> list[ParallelPairs]:
+def lexica(paths: PathsConfig, names: tuple[str, ...] = LEXICA) -> list[ParallelPairs]:
     """Those that are at hand."""
     whole = {"validation_share": 0.0}
-    nodes = ({str(key): value for key, value in choice_values("dataset", name).items()} | whole for name in LEXICA)
+    nodes = ({str(key): value for key, value in choice_values("dataset", name).items()} | whole for name in names)
     sources = [build(node, Source, "dataset", paths=paths) for node in nodes]
     return [source.pairs() for source in sources if source.at_hand()]
 
 
-def _words(pairs: ParallelPairs, language: str) -> dict[int, list[str]]:
+def meanings(pairs: ParallelPairs, language: str) -> dict[int, list[str]]:
     """The words of each meaning."""
     rows = np.flatnonzero(pairs.queries.languages == pairs.languages.index(language))
     texts = pairs.queries.texts(rows)
