@@ -16,9 +16,10 @@ from hybrid_retrieval.config import Count, Range, Seed, check
 from hybrid_retrieval.errors import InputError, choice, outlive_readers
 from hybrid_retrieval.files import write_text
 from hybrid_retrieval.progress import track
+from hybrid_retrieval.reporting.attack import RANDOM
 
 if TYPE_CHECKING:
-    from hybrid_retrieval.evaluation.attack import Attack, Attacked
+    from hybrid_retrieval.evaluation.attack import Attacked
     from hybrid_retrieval.evaluation.collection import RetrievalCollection
     from hybrid_retrieval.evaluation.degradation import Degradation
     from hybrid_retrieval.evaluation.language_pairs import LanguagePair
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("models", metavar="RUN|MODEL", nargs="+", help="run directories, or published encoders")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="a folder that is not there yet")
     parser.add_argument("--words", metavar="N", type=int, default=3, help="the most that change of a query (default: 3)")
-    parser.add_argument("--variants", metavar="N", type=int, default=300, help="of a query that are scored (default: 300)")
+    parser.add_argument("--variants", metavar="N", type=int, default=120, help="of a query that are scored (default: 120)")
     parser.add_argument(
         "--candidates",
         metavar="NAME[,NAME ...]",
@@ -79,7 +80,7 @@ def run(chosen: argparse.Namespace) -> None:
     """
     _check(chosen)
     from hybrid_retrieval.challenge import load_benchmark
-    from hybrid_retrieval.evaluation.attack import CANDIDATES, Attack, known, sampled, settings
+    from hybrid_retrieval.evaluation.attack import CANDIDATES, Attack, at_random, attack, by_scores, known, sampled, settings
     from hybrid_retrieval.evaluation.measures import SETTINGS
     from hybrid_retrieval.evaluation.protocol import Wanted
     from hybrid_retrieval.evaluation.retrievers.dense import Dense
@@ -121,10 +122,14 @@ def run(chosen: argparse.Namespace) -> None:
         name: Dense(load_encoder(model, paths)) for name, model in _named(chosen.models).items()
     }
     indices = {name: one.index(collection, name) for name, one in retrievers.items()}
-    found: dict[tuple[str, str], list[Degradation]] = {(one, two): [] for one in retrievers for two in retrievers}
+    attackers = [RANDOM, *retrievers]
+    found: dict[tuple[str, str], list[Degradation]] = {(one, two): [] for one in attackers for two in retrievers}
     queries: list[dict[str, Any]] = []
     for setting, part in apart:
-        attacks = _attacks(retrievers, indices, part, setting, how)
+        attacks = {
+            name: attack(by_scores(one, indices[name], part), part, setting, how, name) for name, one in retrievers.items()
+        }
+        attacks[RANDOM] = attack(at_random(), part, setting, how)
         for name, of in attacks.items():
             queries += _rows(part, name, setting, of)
         _transfer(retrievers, indices, part, setting, attacks, Wanted((), chosen.replicates, chosen.seed), found)
@@ -160,18 +165,6 @@ def _named(models: Sequence[str]) -> dict[str, str]:
             f"{next(model for model in models if models.count(model) > 1)} is named twice; expected different ones"
         )
     return named
-
-
-def _attacks(
-    retrievers: Mapping[str, Retriever],
-    indices: Mapping[str, Index],
-    collection: RetrievalCollection,
-    setting: str,
-    how: Attack,
-) -> dict[str, list[Attacked]]:
-    from hybrid_retrieval.evaluation.attack import attack
-
-    return {name: attack(one, indices[name], collection, setting, how, name) for name, one in retrievers.items()}
 
 
 def _transfer(
@@ -214,8 +207,8 @@ def _rows(
                 "changed": len(made),
                 "by": ",".join(one.kind for one in made),
                 "text": text,
-                "margin": margin,
-                "scored": query.scored,
+                "margin": None if attacker == RANDOM else margin,
+                "scored": 0 if attacker == RANDOM else query.scored,
             }
 
 

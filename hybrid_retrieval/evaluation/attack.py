@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
 from random import Random
 from typing import NamedTuple
 
@@ -51,6 +53,8 @@ SUCCESS = "attack_success"
 """Of queries that had a relevant passage first: the share of those that have none there any more."""
 FIRST = "precision@1"
 MEASURES = ("map", FIRST)
+Margins = Callable[[View, Sequence[int], Sequence[str]], list[float]]
+"""Of queries of a view in other words: rows, and a text of each."""
 AT_ONCE = 4096
 """Variants that are encoded together."""
 
@@ -77,7 +81,7 @@ class Attack:
 
     candidates: Sequence[Perturbation]
     words: int = 3
-    variants: int = 300
+    variants: int = 120
     seed: int = 0
     judge: Encoder | None = None
     similarity: float = 0.0
@@ -120,10 +124,10 @@ class Attacked:
     made: list[tuple[Change, ...]] = field(default_factory=lambda: [()])
     scored: int = 0
 
-    def proposals(self, count: int) -> list[Change]:
+    def proposals(self, most: int) -> list[Change]:
         """The first changes of words that are as they were."""
         made = self.made[-1]
-        return [one for one in self.left if all(one.stop <= of.start or of.stop <= one.start for of in made)][:count]
+        return [one for one in self.left if all(one.stop <= of.start or of.stop <= one.start for of in made)][:most]
 
     def with_change(self, change: Change) -> str:
         """The text so far with one change more."""
@@ -155,13 +159,13 @@ def applied(text: str, changes: Sequence[Change]) -> str:
     return text
 
 
-def sampled(collection: RetrievalCollection, languages: Sequence[str], count: int | None, seed: int) -> RetrievalCollection:
-    """The judged queries of some languages, up to `count` of each: those of the same ids in all."""
+def sampled(collection: RetrievalCollection, languages: Sequence[str], most: int | None, seed: int) -> RetrievalCollection:
+    """The judged queries of some languages, up to `most` of each: those of the same ids in all."""
     rows: list[int] = []
     judged = np.unique(collection.query)
     for index, language in enumerate(collection.languages):
         mine = judged[collection.queries.language[judged] == index].tolist() if language in languages else []
-        drawn = sorted(mine, key=lambda row: (text_hash(f"{seed}\t{collection.queries.ids[row]}"), row))[:count]
+        drawn = sorted(mine, key=lambda row: (text_hash(f"{seed}\t{collection.queries.ids[row]}"), row))[:most]
         rows += sorted(drawn)
     texts = [collection.queries.texts[row] for row in rows]
     return replace(asking(collection, np.array(rows, np.int64), texts), measures=MEASURES)
@@ -191,16 +195,25 @@ def settings(
                 yield name, replace(collection, asked=tuple(asked))
 
 
-def attack(
-    retriever: Retriever, index: Index, collection: RetrievalCollection, setting: str, how: Attack, label: str = ""
-) -> list[Attacked]:
-    """The queries of a collection of `settings`, attacked.
-
-    Args:
-        index: of the same corpus.
-    """
+def by_scores(retriever: Retriever, index: Index, collection: RetrievalCollection) -> Margins:
+    """What leads an attack on a retriever, whose index is of the same corpus."""
     if not retriever.again:
         raise InputError(f"{type(retriever).__name__} cannot be asked again: it cannot be attacked")
+    return partial(margins, retriever, index, collection)
+
+
+def at_random() -> Margins:
+    """What leads an attack without scores, for comparison: always lower, so that what is drawn first is made."""
+    calls = count()
+
+    def lower(_view: View, _rows: Sequence[int], texts: Sequence[str]) -> list[float]:
+        return [-float(next(calls))] * len(texts)
+
+    return lower
+
+
+def attack(led_by: Margins, collection: RetrievalCollection, setting: str, how: Attack, label: str = "") -> list[Attacked]:
+    """The queries of a collection of `settings`, attacked; with a `label`, progress is shown."""
     size = max(1, AT_ONCE // -(-how.variants // how.words))
     work = []
     for view in (view for view in collection.views if view.setting == setting):
@@ -208,18 +221,16 @@ def attack(
         work += [(view, rows[at : at + size]) for at in range(0, len(rows), size)]
     found: list[Attacked] = []
     for view, rows in track(work, f"{label}: attack, {setting}", len(work), show=bool(label)):
-        found += _attacked(retriever, index, collection, view, rows, how)
+        found += _attacked(led_by, collection, view, rows, how)
     return found
 
 
-def _attacked(
-    retriever: Retriever, index: Index, collection: RetrievalCollection, view: View, rows: Sequence[int], how: Attack
-) -> list[Attacked]:
+def _attacked(led_by: Margins, collection: RetrievalCollection, view: View, rows: Sequence[int], how: Attack) -> list[Attacked]:
     """A block of queries."""
     texts, ids = ([of[row] for row in rows] for of in (collection.queries.texts, collection.queries.ids))
     changes = (how.changes(text, view.query_language, id_) for text, id_ in zip(texts, ids, strict=True))
     queries = [Attacked(row, view, [text], left) for row, text, left in zip(rows, texts, changes, strict=True)]
-    for query, margin in zip(queries, margins(retriever, index, collection, view, rows, texts), strict=True):
+    for query, margin in zip(queries, led_by(view, rows, texts), strict=True):
         query.margins.append(margin)
     alike = None if how.judge is None else _Alike(how.judge, texts, how.similarity)
     for word in range(how.words):
@@ -229,7 +240,7 @@ def _attacked(
             passed = alike([at for at, _, _ in every], [text for _, _, text in every])
             every = [one for one, good in zip(every, passed, strict=True) if good]
         asked = [rows[at] for at, _, _ in every]
-        scores = margins(retriever, index, collection, view, asked, [text for _, _, text in every])
+        scores = led_by(view, asked, [text for _, _, text in every])
         ends = np.searchsorted([at for at, _, _ in every], np.arange(len(queries) + 1)).tolist()
         for query, of, first, last in zip(queries, tried, ends[:-1], ends[1:], strict=True):
             query.step(of, scores[first:last], [one for _, one, _ in every[first:last]])

@@ -8,6 +8,8 @@ from hybrid_retrieval.evaluation.degradation import Degradation
 from hybrid_retrieval.evaluation.measures import SETTINGS
 from hybrid_retrieval.reporting.tables import Column, Row, Table
 
+RANDOM = "(random)"
+"""The attacker that knows no scores."""
 Found = Mapping[tuple[str, str], Sequence[Degradation]]
 """By attacker (the encoder whose scores led the attack) and attacked one; the severity is the words that may be changed."""
 
@@ -21,7 +23,7 @@ def attack_tables(benchmark: str, found: Found) -> list[Table]:
     return [
         _by_words(benchmark, found, systems, present),
         *(_by_language(benchmark, found, systems, setting, most) for setting in present),
-        *([_transfer(benchmark, found, systems, present, most)] if len(systems) > 1 else []),
+        _transfer(benchmark, found, systems, present, most),
     ]
 
 
@@ -86,7 +88,7 @@ def _by_language(benchmark: str, found: Found, systems: Sequence[str], setting: 
 def _transfer(benchmark: str, found: Found, systems: Sequence[str], present: Sequence[str], most: float) -> Table:
     rows = []
     for setting in present:
-        for attacker in systems:
+        for attacker in dict.fromkeys(attacker for attacker, _ in found):
             values: list[float | str | None] = []
             for attacked in systems:
                 one = next(
@@ -100,7 +102,10 @@ def _transfer(benchmark: str, found: Found, systems: Sequence[str], present: Seq
                 values += [_loss(one), _half(one)]
             rows.append(Row(f"{SETTINGS[setting]} {attacker}", values, section=setting))
     columns = [column for name in systems for column in (Column(f"on {name}"), Column("±"))]
-    notes = ["a row: the encoder whose scores led the attack; a column: the mAP that its queries take from an encoder"]
+    notes = [
+        "a row: the encoder whose scores led the attack; a column: the mAP that its queries take from an encoder",
+        f"{RANDOM}: as many words of each query, changed without scores",
+    ]
     return Table(f"{benchmark} · transfer, {most:g} words", "Attacker", columns, rows, notes)
 
 
