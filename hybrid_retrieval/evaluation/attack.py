@@ -5,7 +5,8 @@ relevant passage is first. The relevant passage's score alone falls with that of
 
 The search is greedy, a word after another: of all candidates that are left the one with the least margin is made, if that is
 less than before, so that a larger budget of words never helps a query. Candidates are edits of perturbations, each within one
-word; no word is changed twice, and function words, numbers and whatever holds a digit stay as they are. Where no spaces part
+word; no word is changed twice, and function words, numbers and whatever holds a digit stay as they are. A word of fewer than
+`SHORTEST` letters is replaced by others of its meaning alone: with a letter wrong it is often another word. Where no spaces part
 words, an edit counts as a word. Of more candidates than may be scored those of the least margins go first, then those that were
 not scored yet, in an order that (seed, query id, language) draw.
 """
@@ -30,7 +31,7 @@ from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Si
 from hybrid_retrieval.evaluation.degradation import Degradation
 from hybrid_retrieval.evaluation.language_pairs import LanguagePair, language_pairs
 from hybrid_retrieval.evaluation.measures import SETTINGS, Floats
-from hybrid_retrieval.evaluation.perturbations.perturbation import WORD, Perturbation, alone, unspaced
+from hybrid_retrieval.evaluation.perturbations.perturbation import GRAPHEME, WORD, Perturbation, alone, unspaced
 from hybrid_retrieval.evaluation.perturbations.suite import PERTURBATIONS
 from hybrid_retrieval.evaluation.perturbations.synonyms import Synonyms
 from hybrid_retrieval.evaluation.perturbations.tables import table
@@ -49,6 +50,8 @@ CANDIDATES: dict[str, type[Perturbation]] = {Synonyms.name: Synonyms} | {
     name: one for name, one in PERTURBATIONS.items() if name not in BETWEEN_WORDS
 }
 """What may change a word, by name."""
+SHORTEST = 4
+"""Graphemes of a word in which one may be wrong."""
 SUCCESS = "attack_success"
 """Of queries that had a relevant passage first: the share of those that have none there any more."""
 FIRST = "precision@1"
@@ -90,16 +93,17 @@ class Attack:
         """Every change of one word, in the order in which they are tried."""
         text = unicodedata.normalize("NFC", text)
         kept = {*table("function_words").get(primary(language), ())}
-        words = [found.span() for found in WORD.finditer(text)]
+        words = [(*found.span(), len(GRAPHEME.findall(found[0])) >= SHORTEST) for found in WORD.finditer(text)]
         found: dict[tuple[int, int, str], Change] = {}
         for one in self.candidates:
+            free = [(first, last) for first, last, long in words if long or one.by_words(language)]
             for start, stop, new in alone(one, text, language, self.seed, query_id):
                 if not unspaced(language):
-                    first, last = next(((a, b) for a, b in words if a <= start and stop <= b), (0, 0))
+                    first, last = next(((a, b) for a, b in free if a <= start and stop <= b), (start, start))
                     start, stop, new = first, last, text[first:start] + new + text[stop:last]
                 old = text[start:stop]
-                free = any(map(str.isalpha, old)) and not any(map(str.isdigit, old)) and old.lower() not in kept
-                if free and new.strip() and new != old:
+                touched = any(map(str.isalpha, old)) and not any(map(str.isdigit, old)) and old.lower() not in kept
+                if touched and new.strip() and new != old:
                     found.setdefault((start, stop, new), Change(start, stop, new, one.name))
         draw = Random(hashlib.sha256(f"{self.seed}\0attack\0{language}\0{query_id}".encode()).digest())  # noqa: S311
         return sorted(found.values(), key=lambda _: draw.random())
