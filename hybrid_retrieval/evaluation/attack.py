@@ -5,10 +5,10 @@ relevant passage is first. The relevant passage's score alone falls with that of
 
 The search is greedy, a word after another: of all candidates that are left the one with the least margin is made, if that is
 less than before, so that a larger budget of words never helps a query. Candidates are edits of perturbations, each within one
-word; no word is changed twice, and function words, numbers and whatever holds a digit stay as they are. A word of fewer than
-`SHORTEST` letters is replaced by others of its meaning alone: with a letter wrong it is often another word. Where no spaces part
-words, an edit counts as a word. Of more candidates than may be scored those of the least margins go first, then those that were
-not scored yet, in an order that (seed, query id, language) draw.
+word; no word is changed twice, and function words, numbers and whatever holds a digit stay as they are. Letters are wrong in
+words of `SHORTEST` or more alone: a shorter one often becomes another word. Where no spaces part words, an edit is a word. Of
+more candidates than may be scored those of the least margins go first, then those that were not scored yet, in an order that
+(seed, query id, language) draw.
 """
 
 from __future__ import annotations
