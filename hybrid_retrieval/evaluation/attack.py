@@ -31,7 +31,7 @@ from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Si
 from hybrid_retrieval.evaluation.degradation import Degradation
 from hybrid_retrieval.evaluation.language_pairs import LanguagePair, language_pairs
 from hybrid_retrieval.evaluation.measures import SETTINGS, Floats
-from hybrid_retrieval.evaluation.perturbations.perturbation import GRAPHEME, WORD, Perturbation, alone, unspaced
+from hybrid_retrieval.evaluation.perturbations.perturbation import WORD, Perturbation, alone, unspaced
 from hybrid_retrieval.evaluation.perturbations.suite import PERTURBATIONS
 from hybrid_retrieval.evaluation.perturbations.synonyms import Synonyms
 from hybrid_retrieval.evaluation.perturbations.tables import table
@@ -51,7 +51,7 @@ CANDIDATES: dict[str, type[Perturbation]] = {Synonyms.name: Synonyms} | {
 }
 """What may change a word, by name."""
 SHORTEST = 4
-"""Graphemes of a word in which one may be wrong."""
+"""Characters of a word in which one may be wrong."""
 SUCCESS = "attack_success"
 """Of queries that had a relevant passage first: the share of those that have none there any more."""
 FIRST = "precision@1"
@@ -93,10 +93,10 @@ class Attack:
         """Every change of one word, in the order in which they are tried."""
         text = unicodedata.normalize("NFC", text)
         kept = {*table("function_words").get(primary(language), ())}
-        words = [(*found.span(), len(GRAPHEME.findall(found[0])) >= SHORTEST) for found in WORD.finditer(text)]
+        words = [found.span() for found in WORD.finditer(text)]
         found: dict[tuple[int, int, str], Change] = {}
         for one in self.candidates:
-            free = [(first, last) for first, last, long in words if long or one.by_words(language)]
+            free = [(first, last) for first, last in words if last - first >= SHORTEST or one.by_words(language)]
             for start, stop, new in alone(one, text, language, self.seed, query_id):
                 if not unspaced(language):
                     first, last = next(((a, b) for a, b in free if a <= start and stop <= b), (start, start))
