@@ -33,12 +33,12 @@ from hybrid_retrieval.evaluation.language_pairs import LanguagePair, language_pa
 from hybrid_retrieval.evaluation.measures import SETTINGS, Floats
 from hybrid_retrieval.evaluation.perturbations.perturbation import WORD, Perturbation, alone, unspaced
 from hybrid_retrieval.evaluation.perturbations.suite import PERTURBATIONS
-from hybrid_retrieval.evaluation.perturbations.synonyms import Synonyms
 from hybrid_retrieval.evaluation.perturbations.tables import table
 from hybrid_retrieval.evaluation.protocol import Wanted, ranked
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
 from hybrid_retrieval.evaluation.robustness import asking, paired
 from hybrid_retrieval.evaluation.scoring.ranks import BLOCK_SCORES, on
+from hybrid_retrieval.evaluation.synonyms import Synonyms
 from hybrid_retrieval.hashing import text_hash
 from hybrid_retrieval.models.encoder import Encoder
 from hybrid_retrieval.progress import track

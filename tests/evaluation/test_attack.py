@@ -34,12 +34,12 @@ from hybrid_retrieval.evaluation.attack import (
 )
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.language_pairs import LanguagePair
-from hybrid_retrieval.evaluation.perturbations.synonyms import Synonyms
 from hybrid_retrieval.evaluation.protocol import Wanted, evaluate
 from hybrid_retrieval.evaluation.retrievers.bm25 import BM25
 from hybrid_retrieval.evaluation.retrievers.dense import Dense
 from hybrid_retrieval.evaluation.retrievers.random import RandomVectors
 from hybrid_retrieval.evaluation.retrievers.retriever import Retriever
+from hybrid_retrieval.evaluation.synonyms import Synonyms
 
 WORDS = [
     "casa",
