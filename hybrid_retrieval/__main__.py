@@ -17,6 +17,7 @@ COMMANDS = {
     "export": "an encoder as a directory for sentence-transformers, and as ONNX",
     "prepare": "fetch and build a data set before it is needed; prepare mine, prepare score: hard negatives for one",
     "challenge": "a benchmark with minimally wrong copies of its passages among them",
+    "attack": "a benchmark's queries changed by an encoder's own scores, and what every encoder loses by it",
     "plan": "the cost of a job or sweep before it runs",
     "push": "a model and its card to a hub",
     "verify": "replay score cards",

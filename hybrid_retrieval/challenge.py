@@ -48,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InputError(f"--seed={chosen.seed} is outside 0..{2**32 - 1}")
         if chosen.out.exists():
             raise InputError(f"--out={chosen.out} is there already: choose another folder, or remove it")
-        collection, paths = _load(chosen.benchmark, chosen.overrides)
+        collection, paths = load_benchmark(chosen.benchmark, chosen.overrides)
+        if collection.asked is not None or len(collection.excluded):
+            name = collection.name
+            raise InputError(f"benchmark {name} has no pool that every query is asked of; expected one such as xquad_r")
         write(
             collection, wrong_copies(collection, kinds, chosen.seed, paths), chosen.out, {"seed": chosen.seed, "kinds": kinds}
         )
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _load(name: str, overrides: Sequence[str]) -> tuple[RetrievalCollection, PathsConfig]:
+def load_benchmark(name: str, overrides: Sequence[str]) -> tuple[RetrievalCollection, PathsConfig]:
     """The benchmark, as the command evaluate would load it."""
     import hydra
     from hydra.errors import HydraException
@@ -80,8 +83,6 @@ def _load(name: str, overrides: Sequence[str]) -> tuple[RetrievalCollection, Pat
     [(key, node)] = plain["benchmark"].items()
     paths = construct(PathsConfig, plain["paths"], "paths")
     collection: RetrievalCollection = build(node, Benchmark, f"benchmark.{key}", paths=paths).load()
-    if collection.asked is not None or len(collection.excluded):
-        raise InputError(f"benchmark {key} has no pool that every query is asked of; expected one such as xquad_r")
     return collection, paths
 
 

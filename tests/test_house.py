@@ -55,6 +55,7 @@ MAY_IMPORT = {
     "command": {"errors", "config"},
     "mining": FOUNDATION | {"run_record", "data", "models", "evaluation", "training", "evaluate"},
     "challenge": FOUNDATION | {"command", "data", "evaluation", "mining"},
+    "attack": FOUNDATION | {"command", "challenge", "search", "evaluation", "reporting"},
     "prepare": FOUNDATION | {"command", "data", "mining"},
     "run": FOUNDATION | {"command", "run_record", "audit", "benchmarking", "models", "training", "reporting"},
     "evaluate": FOUNDATION | {"command", "run_record", "data", "models", "benchmarking", "training", "reporting"},

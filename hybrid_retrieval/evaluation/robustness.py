@@ -71,7 +71,7 @@ def degradations(
             columns = bias_suite(Evidence(asked, scored.pool, ranks, None), bias).per_query
             pairs = [pair if pair.corpus_language else pair.adding(columns) for pair in pairs]
         both = list(_beside(clean.pairs, pairs, rows, known))
-        found += _degradations(collection, one, severity, both, set(rows.tolist()), wanted)
+        found += paired(collection, one.name, severity, both, set(rows.tolist()), wanted)
     return found
 
 
@@ -153,9 +153,9 @@ def _beside(
         yield replace(pair, values={name: pair.values[name] for name in values}), replace(pair, values=values)
 
 
-def _degradations(
+def paired(
     collection: RetrievalCollection,
-    perturbation: Perturbation,
+    perturbation: str,
     severity: float,
     both: Sequence[tuple[LanguagePair, LanguagePair]],
     changed: set[int],
@@ -205,7 +205,7 @@ def _degradations(
                 interval = (float(low), float(high)) if np.isfinite(low) else (None, None)
                 yield Degradation(
                     collection.name,
-                    perturbation.name,
+                    perturbation,
                     severity,
                     setting,
                     measure(name),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from random import Random
 
@@ -45,19 +45,23 @@ class CodeSwitching(Perturbation):
 
     def edits(self, units: Sequence[str], language: str, draw: Random) -> list[Edit]:
         known = self.lexicon(language)
-        longest = LONGEST if unspaced(language) else 1
-        found = []
-        for start in range(len(units)):
-            for stop in range(min(start + longest, len(units)), start, -1):
-                word = "".join(units[start:stop])
-                if (others := known.get(word.lower())) and WORD.fullmatch(word):
-                    found.append(Edit(start, stop, (draw.choice(others),), stop - start))
-                    break
-        return found
+        found = entries(units, language, known)
+        return [Edit(start, stop, (draw.choice(known[word]),), stop - start) for start, stop, word in found]
 
     def lexicon(self, language: str) -> Mapping[str, Sequence[str]]:
         """The words of a language, and for each those that it can become; empty where no lexicon has both languages."""
         return _lexicon(self.paths, primary(language))
+
+
+def entries(units: Sequence[str], language: str, known: Mapping[str, Sequence[str]]) -> Iterator[tuple[int, int, str]]:
+    """Units start .. stop - 1 that are a word of a lexicon, in small letters; the longest one from each start."""
+    longest = LONGEST if unspaced(language) else 1
+    for start in range(len(units)):
+        for stop in range(min(start + longest, len(units)), start, -1):
+            word = "".join(units[start:stop])
+            if known.get(word.lower()) and WORD.fullmatch(word):
+                yield start, stop, word.lower()
+                break
 
 
 @cache
@@ -65,28 +69,34 @@ def _lexicon(paths: PathsConfig, language: str) -> dict[str, list[str]]:
     into = OF_ENGLISH if language == INTO else INTO
     common = table("function_words").get(language, [])
     found: dict[str, list[str]] = {}
-    for pairs in _lexica(paths):
+    for pairs in lexica(paths):
         if {language, into} <= {*pairs.languages}:
-            for word, others in _translations(_meanings(pairs, language), _meanings(pairs, into)).items():
+            for word, others in _translations(*(_short(meanings(pairs, one)) for one in (language, into))).items():
                 if word.lower() not in common:
                     found.setdefault(word.lower(), others)
     return found
 
 
-def _translations(own: Mapping[str, set[int]], other: Mapping[str, set[int]]) -> dict[str, list[str]]:
+def _short(words_of: Mapping[int, Sequence[str]]) -> dict[int, list[str]]:
+    """Without phrases of many words."""
+    return {group: [word for word in words if len(word.split()) <= WORDS_OF_A_PHRASE] for group, words in words_of.items()}
+
+
+def _translations(own: Mapping[int, Sequence[str]], other: Mapping[int, Sequence[str]]) -> dict[str, list[str]]:
     """For each word those that share most of its meanings, by Dice's coefficient; none where that is less than `ALIKE`.
 
     A word with many meanings has one translation in each of them, most of which would not be meant; and among the keywords
     of an emoji few translate one another.
     """
-    words_of: dict[int, list[str]] = {}
-    for word, meanings in other.items():
-        for meaning in meanings:
-            words_of.setdefault(meaning, []).append(word)
+    counts = Counter(word for words in other.values() for word in words)
+    meant: dict[str, list[int]] = {}
+    for meaning, words in own.items():
+        for word in words:
+            meant.setdefault(word, []).append(meaning)
     found = {}
-    for word, meanings in sorted(own.items()):
-        shared = Counter(one for meaning in meanings for one in words_of.get(meaning, ()))
-        alike = {one: 2 * count / (len(meanings) + len(other[one])) for one, count in shared.items()}
+    for word, numbers in sorted(meant.items()):
+        shared = Counter(one for meaning in numbers for one in other.get(meaning, ()))
+        alike = {one: 2 * count / (len(numbers) + counts[one]) for one, count in shared.items()}
         most = max(alike.values(), default=0)
         best = sorted(one for one, value in alike.items() if value == most and one.lower() != word.lower())
         if best and most >= ALIKE:
@@ -95,21 +105,20 @@ def _translations(own: Mapping[str, set[int]], other: Mapping[str, set[int]]) ->
 
 
 @cache
-def _lexica(paths: PathsConfig) -> list[ParallelPairs]:
+def lexica(paths: PathsConfig, names: tuple[str, ...] = LEXICA) -> list[ParallelPairs]:
     """Those that are at hand, with all of their words."""
     whole = {"validation_share": 0.0, "alternatives": 1000}
-    nodes = ({str(key): value for key, value in choice_values("dataset", name).items()} | whole for name in LEXICA)
+    nodes = ({str(key): value for key, value in choice_values("dataset", name).items()} | whole for name in names)
     sources = [build(node, Source, "dataset", paths=paths) for node in nodes]
     return [source.pairs() for source in sources if source.at_hand()]
 
 
-def _meanings(pairs: ParallelPairs, language: str) -> dict[str, set[int]]:
-    """The meanings of each word, by their numbers; without phrases of many words."""
+def meanings(pairs: ParallelPairs, language: str) -> dict[int, list[str]]:
+    """The words of each meaning, by its number."""
     rows = np.flatnonzero(pairs.queries.languages == pairs.languages.index(language))
-    found: dict[str, set[int]] = {}
     every = zip(pairs.queries.groups[rows].tolist(), pairs.queries.ids(rows), pairs.queries.texts(rows), strict=True)
+    found = {}
     for group, id_, text in every:
-        for word in [] if id_.startswith(PICTURES) else text.split(BETWEEN):
-            if len(word.split()) <= WORDS_OF_A_PHRASE:
-                found.setdefault(word, set()).add(group)
+        if not id_.startswith(PICTURES):
+            found[group] = text.split(BETWEEN)
     return found

@@ -21,6 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from random import Random
 from typing import ClassVar
 
@@ -100,9 +101,24 @@ def perturb(
     words = perturbation.by_words(language)
     units = split(text, words)
     size = sum(WORD.fullmatch(unit) is not None for unit in units) if words else sum(not unit.isspace() for unit in units)
-    draw = Random(hashlib.sha256(f"{seed}\0{perturbation.name}\0{language}\0{query_id}".encode()).digest())  # noqa: S311
+    draw = _draw(perturbation.name, language, seed, query_id)
     order = sorted(perturbation.edits(units, language, draw), key=lambda _: draw.random())
     return [_edited(text, units, order, math.ceil(severity * size - 1e-9)) for severity in severities]
+
+
+def alone(perturbation: Perturbation, text: str, language: str, seed: int, query_id: str) -> list[tuple[int, int, str]]:
+    """Each edit that fits into a text in NFC, by itself: characters start .. stop - 1 become others."""
+    if not perturbation.knows(language):
+        return []
+    units = split(text, perturbation.by_words(language))
+    places = [0, *accumulate(map(len, units))]
+    now: list[tuple[str, ...]] = [(unit,) for unit in units]
+    edits = perturbation.edits(units, language, _draw(perturbation.name, language, seed, query_id))
+    return [(places[one.start], places[one.stop], "".join(one.new)) for one in edits if _fits(now, units, one)]
+
+
+def _draw(name: str, language: str, seed: int, query_id: str) -> Random:
+    return Random(hashlib.sha256(f"{seed}\0{name}\0{language}\0{query_id}".encode()).digest())  # noqa: S311
 
 
 def _edited(text: str, units: Sequence[str], order: Sequence[Edit], budget: int) -> Perturbed:
