@@ -279,10 +279,10 @@ def _table(
 
 
 def _noise_table(
-    figures: pd.DataFrame, sweep: str, benchmark: str, severity: float, setting: str = "monolingual", name: str = "map"
+    figures: pd.DataFrame, sweep: list[str], benchmark: str, severity: float, setting: str = "monolingual", name: str = "map"
 ) -> str:
     """Markdown: a row a perturbation, a column a system: percent of the clean measure that is lost, over seeds."""
-    mine = figures[(figures.sweep == sweep) & (figures.benchmark == benchmark) & (figures.severity == severity)]
+    mine = figures[figures.sweep.isin(sweep) & (figures.benchmark == benchmark) & (figures.severity == severity)]
     mine = mine[(mine.setting == setting) & (mine.measure == f"{degradation.PERTURBED}/{name}")]
     lost = (100 * (mine.value / mine.clean - 1)).groupby([mine.noise, mine.system], sort=False).agg(["mean", "std"])
     systems = list(dict.fromkeys(mine.system))

@@ -125,7 +125,7 @@ def test_what_noise_costs_is_a_part_of_the_clean_measure(study: ModuleType) -> N
         for (noise, system), values in lost.items()
         for seed, value in enumerate(values)
     ]
-    made = study.TABLES["noise"](pd.DataFrame(rows), "small", "held_out", 0.2).splitlines()
+    made = study.TABLES["noise"](pd.DataFrame(rows), ["small"], "held_out", 0.2).splitlines()
     assert made[0] == "| held_out, severity 0.2 | x_y | hybrid |"
     assert made[2:] == ["| drop | -43.8 ± 8.8 | -25.0 ± 0.0 |", "| swap | - | +6.2 ± 8.8 |"]
 
