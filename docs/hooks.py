@@ -20,6 +20,8 @@ CONF = ROOT / "conf"
 REFERENCE = "reference/configuration"
 JOBS = ("config", "evaluate", "plan", "mine", "score")
 """Configs of whole commands."""
+WHOLE = ("experiment", "hydra")
+"""Groups whose files are recipes, which override other groups: they are shown as they stand."""
 LINK = re.compile(r"(?<=\]\()([\w./-]+)(?=[#)])")
 KEY = re.compile(r"( *)([\w.@/+-]+):(?: +(?!#)(.*?))?(?: +# (.*))?")
 
@@ -118,7 +120,10 @@ def explained(path: Path, group: str | None = None) -> Iterator[str]:
     """What the comments of a config file say: its description, what it builds on, its class, and its keys in a table."""
     lines = path.read_text(encoding="utf-8").splitlines()
     said = [line[2:] for line in lines if re.match("# (?!@package)", line)]
-    yield from (" ".join(said).replace("<", "&lt;"), "")
+    yield from (cell(" ".join(said)), "")
+    if group in WHOLE:
+        yield from ("```yaml", *(line for line in lines if not line.startswith("# ")), "```")
+        return
     node: Mapping[str, Any] = yaml.safe_load("\n".join(lines)) or {}
     bases = [
         str(one).partition("@")[0] for one in node.get("defaults", []) if group and str(one).partition("@")[0] in choices(group)
@@ -127,12 +132,12 @@ def explained(path: Path, group: str | None = None) -> Iterator[str]:
         yield from ("With the keys of " + ", ".join(f"[`{base}`](#{anchor(base)})" for base in bases) + ".", "")
     if "_target_" in node:
         yield from (f"Class: `{node['_target_']}`", "")
-    rows = list(keys(lines))
+    rows = {key: (value, comment) for key, value, comment in keys(lines)}
     if rows:
         yield from (
             "| key | value | |",
             "|---|---|---|",
-            *(f"| `{key}` | {code(value)} | {cell(comment)} |" for key, value, comment in rows),
+            *(f"| `{key}` | {code(value)} | {cell(comment)} |" for key, (value, comment) in rows.items()),
         )
 
 
