@@ -23,6 +23,8 @@ JOBS = ("config", "evaluate", "plan", "mine", "score")
 WHOLE = ("experiment", "hydra")
 """Groups whose files are recipes, which override other groups: they are shown as they stand."""
 LINK = re.compile(r"(?<=\]\()([\w./-]+)(?=[#)])")
+SHELL = re.compile(r"(^```sh[^\n]*\n)(.*?)(^```$)", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^((?:.*\\\n)*.*?) {2,}(# .*)$", re.MULTILINE)
 KEY = re.compile(r"( *)([\w.@/+-]+):(?: +(?!#)(.*?))?(?: +# (.*))?")
 
 
@@ -38,18 +40,18 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turn links between files of the repository into links between pages."""
+    """Turn links between files of the repository into links between pages, and have comments above their commands."""
     here = page.file.src_uri
-    inside = ROOT / "docs" / here
-    folder = posixpath.dirname(here if here in elsewhere() else posixpath.join("docs", here))
-    if not inside.exists() and here not in elsewhere():  # made here, with links of the site
+    if here not in elsewhere() and not (ROOT / "docs" / here).exists():  # made here, with links of the site
         return markdown
-    return LINK.sub(
-        lambda link: posixpath.relpath(
-            site_path(posixpath.normpath(posixpath.join(folder, link[1]))), posixpath.dirname(here) or "."
-        ),
-        markdown,
-    )
+    folder = posixpath.dirname(here if here in elsewhere() else f"docs/{here}")
+
+    def linked(link: re.Match[str]) -> str:
+        target = site_path(posixpath.normpath(posixpath.join(folder, link[1])))
+        return posixpath.relpath(target, posixpath.dirname(here) or ".")
+
+    lines = SHELL.sub(lambda block: block[1] + COMMAND.sub(r"\2\n\1", block[2]) + block[3], markdown)
+    return LINK.sub(linked, lines)
 
 
 def site_path(path: str) -> str:
