@@ -14,18 +14,19 @@ import tomllib
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import hydra
 import pytest
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 
+from hybrid_retrieval import benchmarking
 from hybrid_retrieval.__main__ import COMMANDS
 from hybrid_retrieval.command import MULTIRUN
-from hybrid_retrieval.config import PathsConfig, config_directory, job_config
+from hybrid_retrieval.config import CLOSED, PathsConfig, config_directory, construct, job_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "experiments").rglob("*.md"))]
@@ -140,8 +141,13 @@ def compose(config: str, overrides: list[str]) -> None:
     with open_dict(composed):
         del composed.hydra
         composed.pop("plan", None)
-    if config == "config":
+    if config in ("config", "plan"):
         job_config(composed)
+    values: Any = OmegaConf.to_container(composed, resolve=True)
+    values |= {key: construct(CLOSED[key], values[key], key) for key in CLOSED.keys() & values.keys()}
+    if "evaluation" in values:
+        benchmarking.configured(values["benchmark"], values["evaluation"], values["paths"])
+        benchmarking.load_retrievers(values.get("retriever") or {}, values["evaluation"])
 
 
 class Parsed(Exception):
@@ -175,6 +181,7 @@ WRONG = {
     "hybrid-retrieval run -m loss.temprature=0.1,0.2": "temprature",
     "hybrid-retrieval run seed=1,2": "without -m",
     "hybrid-retrieval evaluate benchmark=xquad": "xquad",
+    "hybrid-retrieval evaluate evaluation.perturb=[keybord]": "keybord",
     "hybrid-retrieval compare a b --gates": None,
     "hybrid-retrieval measure": "is no command",
     "make docks": "docks",
