@@ -4,7 +4,7 @@ BIN := .venv/bin
 TWO := --numprocesses 2 --dist loadfile
 TORCH := $(shell grep -i '^torch==' constraints.txt)
 
-.PHONY: install data run test test-all lint bench verify clean
+.PHONY: install data run test test-all lint docs bench verify clean
 .DELETE_ON_ERROR:
 
 install: .venv/installed
@@ -13,7 +13,7 @@ install: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet $(TORCH)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	touch $@
 
 data: install
@@ -39,6 +39,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site of the documentation, into site/; a warning is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: install
 	$(BIN)/python -m bench
 
@@ -47,4 +51,4 @@ verify: install
 	$(BIN)/python -m hybrid_retrieval.verify
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist site *.egg-info

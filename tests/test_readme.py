@@ -37,7 +37,7 @@ def test_the_readme_shows_the_example_that_is_tested() -> None:
 
 
 def test_the_script_of_the_docs_runs_as_it_stands(cache: Path, tmp_path: Path) -> None:
-    (script,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
+    (script,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "howto" / "train.md").read_text(), re.DOTALL)
     assert len([line for line in script.splitlines() if line]) <= 16
     write_set(tmp_path / "my_set")
     done = subprocess.run(

@@ -40,8 +40,10 @@ class ColumnPairs(BuiltSource):
     ) -> None:
         """
         Args:
-            anchor, positive: columns of texts.
-            anchor_language, positive_language: columns of their languages; the anchor's holds for both by default.
+            anchor: column of questions.
+            positive: column of passages.
+            anchor_language: column of the questions' languages, and by default of the passages'.
+            positive_language: column of the passages' languages.
             item: column of ids that translations share.
             name: of the set, in logs.
 

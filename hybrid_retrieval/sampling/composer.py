@@ -135,7 +135,8 @@ class HybridBatches(Composer):
     def __init__(self, monolingual: BatchStream | None, crosslingual: BatchStream | None, ratio: Ratio, parts: int = 1) -> None:
         """
         Args:
-            monolingual, crosslingual: None where the ratio never gives the stream a turn.
+            monolingual: None where the ratio never gives the stream a turn.
+            crosslingual: likewise.
         """
         super().__init__(ratio, parts)
         self.monolingual, self.crosslingual = monolingual, crosslingual

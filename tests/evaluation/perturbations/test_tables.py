@@ -151,5 +151,5 @@ def test_a_source_that_is_not_there_is_said_in_one_line(tmp_path: Path, capsys: 
 def test_the_page_of_examples_is_what_the_perturbations_do() -> None:
     if not (DATA / "omw-lexicon").is_dir():
         pytest.skip("omw-lexicon is not in HYBRID_RETRIEVAL_DATA")
-    shown = (Path(__file__).parents[3] / "docs" / "perturbations.md").read_text(encoding="utf-8")
+    shown = (Path(__file__).parents[3] / "docs" / "reference" / "perturbations.md").read_text(encoding="utf-8")
     assert shown == "\n".join(page(PathsConfig())) + "\n"
