@@ -91,13 +91,22 @@ def _gain(
     return figure
 
 
-def _pareto(figures: pd.DataFrame, sweeps: dict[str, str], benchmark: str, title: str, points: Sequence[str] = ()) -> Any:
+def _pareto(
+    figures: pd.DataFrame,
+    sweeps: dict[str, str],
+    benchmark: str,
+    title: str,
+    points: Sequence[str] = (),
+    without: Sequence[str] = (),
+) -> Any:
     """Mo. against Cr., and rank distance beside it: a curve over x for each sweep, a point a seed; other systems as crosses.
 
     Args:
         sweeps: name of a sweep to what its curve is called.
         points: sweeps whose systems are shown by name beside the curves.
+        without: systems that are not.
     """
+    figures = figures[~figures.system.isin(list(without))]
     figure = new_figure(11, 4.6)
     figure.suptitle(title, fontsize=13, fontweight="bold")
     pairs = {"Cr. mAP": PANELS["Cr. mAP"], "Rank distance": PANELS["Rank distance"]}

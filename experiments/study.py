@@ -155,11 +155,15 @@ class Study:
 
         for benchmark in sweep.benchmarks or runs_benchmarks(systems[reference]):
             there = {name: runs for name, runs in systems.items() if benchmark in runs_benchmarks(runs)}
+            if len(there) < 2:
+                continue
             paths = {name: ",".join(str(run.path) for run in runs) for name, runs in there.items()}
             named = [f"{name}={path}" for name, path in sorted(paths.items(), key=lambda one: one[0] == reference)]
+            known = {one.name for one in systems[reference][0].figures.measures(benchmark)}
+            measures = ",".join(name for name in sweep.measures.split(",") if name in known)
             with tempfile.TemporaryDirectory() as work:
                 out = Path(work) / "differences.json"
-                chosen = ["--benchmark", benchmark, "--measure", sweep.measures, "--out", str(out)]
+                chosen = ["--benchmark", benchmark, "--measure", measures, "--out", str(out)]
                 if compare.main([*named, *chosen]):
                     raise InputError(f"sweep {sweep.name}: its systems could not be compared")
                 found = json.loads(out.read_text())
