@@ -293,7 +293,8 @@ def _noise_table(
     lines = [f"| {benchmark}, severity {severity:g} | {' | '.join(systems)} |", f"|---|{'---:|' * len(systems)}"]
     for noise in dict.fromkeys(mine.noise):
         there = [lost.loc[noise, one] if (noise, one) in lost.index else None for one in systems]
-        cells = ["-" if one is None else f"{one['mean']:+.1f} ± {one['std']:.1f}" for one in there]
+        shown = ["-" if one is None else f"{one['mean']:+.1f} ± {one['std']:.1f}" for one in there]
+        cells = [text.removesuffix(" ± nan") for text in shown]
         lines.append(f"| {noise} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
