@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hybrid_retrieval.evaluation.degradation import Degradation
     from hybrid_retrieval.evaluation.language_pairs import LanguagePair
     from hybrid_retrieval.evaluation.protocol import Wanted
-    from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
+    from hybrid_retrieval.evaluation.retrievers.retriever import AskedAgain, Index
 
 DESCRIPTION = """Change the words of a benchmark's queries so that an encoder's own scores put a wrong passage first, and score
 the changed queries with every encoder given: what each loses to an attack on itself, and to attacks on the others."""
@@ -118,7 +118,7 @@ def run(chosen: argparse.Namespace) -> None:
     judge = load_encoder(chosen.judge, paths) if chosen.judge else None
     similarity = 0.8 if chosen.similarity is None else chosen.similarity
     how = Attack(candidates, chosen.words, chosen.variants, chosen.seed, judge, similarity)
-    retrievers: dict[str, Retriever] = {
+    retrievers: dict[str, AskedAgain] = {
         name: Dense(load_encoder(model, paths)) for name, model in _named(chosen.models).items()
     }
     indices = {name: one.index(collection, name) for name, one in retrievers.items()}
@@ -168,7 +168,7 @@ def _named(models: Sequence[str]) -> dict[str, str]:
 
 
 def _transfer(
-    retrievers: Mapping[str, Retriever],
+    retrievers: Mapping[str, AskedAgain],
     indices: Mapping[str, Index],
     collection: RetrievalCollection,
     setting: str,

@@ -26,7 +26,6 @@ import numpy as np
 import torch
 
 from hybrid_retrieval.data.languages import primary
-from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Side, View
 from hybrid_retrieval.evaluation.degradation import Degradation
 from hybrid_retrieval.evaluation.language_pairs import LanguagePair, language_pairs
@@ -35,7 +34,7 @@ from hybrid_retrieval.evaluation.perturbations.perturbation import WORD, Perturb
 from hybrid_retrieval.evaluation.perturbations.suite import PERTURBATIONS
 from hybrid_retrieval.evaluation.perturbations.tables import table
 from hybrid_retrieval.evaluation.protocol import Wanted, ranked
-from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
+from hybrid_retrieval.evaluation.retrievers.retriever import AskedAgain, Index
 from hybrid_retrieval.evaluation.robustness import asking, paired
 from hybrid_retrieval.evaluation.scoring.ranks import BLOCK_SCORES, on
 from hybrid_retrieval.evaluation.synonyms import Synonyms
@@ -199,10 +198,8 @@ def settings(
                 yield name, replace(collection, asked=tuple(asked))
 
 
-def by_scores(retriever: Retriever, index: Index, collection: RetrievalCollection) -> Margins:
+def by_scores(retriever: AskedAgain, index: Index, collection: RetrievalCollection) -> Margins:
     """What leads an attack on a retriever, whose index is of the same corpus."""
-    if not retriever.again:
-        raise InputError(f"{type(retriever).__name__} cannot be asked again: it cannot be attacked")
     return partial(margins, retriever, index, collection)
 
 
@@ -270,7 +267,7 @@ class _Alike:
 
 
 def margins(
-    retriever: Retriever, index: Index, collection: RetrievalCollection, view: View, rows: Sequence[int], texts: Sequence[str]
+    retriever: AskedAgain, index: Index, collection: RetrievalCollection, view: View, rows: Sequence[int], texts: Sequence[str]
 ) -> list[float]:
     """Of queries in other words, encoded in one call: the score of the best relevant document less that of the best other.
 
@@ -312,7 +309,7 @@ def _beside(rows: Ints, query: Ints, document: Ints) -> tuple[Ints, Ints]:
 
 
 def answered(
-    retriever: Retriever, index: Index, collection: RetrievalCollection, setting: str, texts: Mapping[int, str]
+    retriever: AskedAgain, index: Index, collection: RetrievalCollection, setting: str, texts: Mapping[int, str]
 ) -> list[LanguagePair]:
     """The values of a setting's queries, some of which are asked in other words, by row."""
     every = [texts.get(row, text) for row, text in enumerate(collection.queries.texts)]

@@ -21,7 +21,7 @@ from hybrid_retrieval.evaluation.language_pairs import LanguagePair, language_pa
 from hybrid_retrieval.evaluation.measures import SETTINGS, measure
 from hybrid_retrieval.evaluation.perturbations.perturbation import Perturbation, perturb
 from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, ranked
-from hybrid_retrieval.evaluation.retrievers.retriever import Retriever
+from hybrid_retrieval.evaluation.retrievers.retriever import AskedAgain, Retriever
 from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals
 from hybrid_retrieval.progress import track
 
@@ -47,7 +47,7 @@ def degradations(
     if collection.contrasts is not None:
         log.info("%s: not perturbed: it is no test of retrieval", label)
         return []
-    if not retriever.again:
+    if not isinstance(retriever, AskedAgain):
         log.info("%s: not perturbed: %s cannot be asked again", label, type(retriever).__name__)
         return []
     bias = [name for name in wanted.bias if name in PER_QUERY_BIAS]

@@ -10,8 +10,8 @@ from random import Random
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.languages import primary
 from hybrid_retrieval.evaluation.perturbations.casing import lowered, raised
-from hybrid_retrieval.evaluation.perturbations.code_switching import entries, lexica, meanings
-from hybrid_retrieval.evaluation.perturbations.perturbation import Edit, Perturbation, unspaced
+from hybrid_retrieval.evaluation.perturbations.code_switching import OfALexicon, entries, lexica, meanings
+from hybrid_retrieval.evaluation.perturbations.perturbation import Edit
 
 WORDNETS = ("omw_lexicon",)
 """Lexica whose lists are of one meaning; CLDR's keywords are not."""
@@ -19,7 +19,7 @@ VOCALISED = re.compile("[\u064b-\u0652\u0670]")
 """What Arabic wordnets write and people do not."""
 
 
-class Synonyms(Perturbation):
+class Synonyms(OfALexicon):
     """A word becomes another one of a meaning that it has, by a wordnet, in its case.
 
     All of them are edits, and nothing is drawn. Words are found as the wordnet has them: inflected ones are not.
@@ -27,12 +27,6 @@ class Synonyms(Perturbation):
 
     name = "synonyms"
     needs = "omw-lexicon with it, under paths.data"
-
-    def knows(self, language: str) -> bool:
-        return bool(self.lexicon(language))
-
-    def by_words(self, language: str) -> bool:
-        return not unspaced(language)
 
     def edits(self, units: Sequence[str], language: str, draw: Random) -> list[Edit]:
         known = self.lexicon(language)
@@ -43,7 +37,6 @@ class Synonyms(Perturbation):
         ]
 
     def lexicon(self, language: str) -> Mapping[str, Sequence[str]]:
-        """The words of a language, and for each the others of its meanings."""
         return _lexicon(self.paths, primary(language))
 
 

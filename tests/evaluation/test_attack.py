@@ -13,7 +13,6 @@ import pytest
 import regex
 
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.attack import (
     CANDIDATES,
     FIRST,
@@ -37,7 +36,6 @@ from hybrid_retrieval.evaluation.language_pairs import LanguagePair
 from hybrid_retrieval.evaluation.protocol import Wanted, evaluate
 from hybrid_retrieval.evaluation.retrievers.bm25 import BM25
 from hybrid_retrieval.evaluation.retrievers.dense import Dense
-from hybrid_retrieval.evaluation.retrievers.random import RandomVectors
 from hybrid_retrieval.evaluation.retrievers.retriever import Retriever
 from hybrid_retrieval.evaluation.synonyms import Synonyms
 
@@ -286,9 +284,3 @@ def test_a_sample_asks_the_same_questions_in_every_language(collection: Retrieva
 def test_changes_come_back_in_any_order() -> None:
     changes = [Change(0, 3, "ONE", "a"), Change(8, 13, "3", "b")]
     assert applied("one two three", changes) == applied("one two three", changes[::-1]) == "ONE two 3"
-
-
-def test_a_retriever_that_cannot_be_asked_again_is_refused(collection: RetrievalCollection) -> None:
-    retriever = RandomVectors()
-    with pytest.raises(InputError, match="RandomVectors cannot be asked again"):
-        by_scores(retriever, retriever.index(collection), collection)

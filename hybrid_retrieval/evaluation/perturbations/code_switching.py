@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -30,12 +31,8 @@ LONGEST = 6
 """Graphemes of a word in languages without spaces."""
 
 
-class CodeSwitching(Perturbation):
-    """A word becomes one of the same meaning in English, an English one in Spanish, by wordnets and CLDR's names."""
-
-    name = "code_switching"
-    needs = "a lexicon with it and English, such as omw-lexicon or cldr-names under paths.data"
-    scripts_stay = False
+class OfALexicon(Perturbation):
+    """Words of a lexicon become others; where no spaces part words, so do runs of graphemes."""
 
     def knows(self, language: str) -> bool:
         return bool(self.lexicon(language))
@@ -43,13 +40,24 @@ class CodeSwitching(Perturbation):
     def by_words(self, language: str) -> bool:
         return not unspaced(language)
 
+    @abstractmethod
+    def lexicon(self, language: str) -> Mapping[str, Sequence[str]]:
+        """The words of a language, and for each those that it can become; empty where nothing at hand has it."""
+
+
+class CodeSwitching(OfALexicon):
+    """A word becomes one of the same meaning in English, an English one in Spanish, by wordnets and CLDR's names."""
+
+    name = "code_switching"
+    needs = "a lexicon with it and English, such as omw-lexicon or cldr-names under paths.data"
+    scripts_stay = False
+
     def edits(self, units: Sequence[str], language: str, draw: Random) -> list[Edit]:
         known = self.lexicon(language)
         found = entries(units, language, known)
         return [Edit(start, stop, (draw.choice(known[word]),), stop - start) for start, stop, word in found]
 
     def lexicon(self, language: str) -> Mapping[str, Sequence[str]]:
-        """The words of a language, and for each those that it can become; empty where no lexicon has both languages."""
         return _lexicon(self.paths, primary(language))
 
 

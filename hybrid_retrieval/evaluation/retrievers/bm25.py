@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hybrid_retrieval.config import Count, NotNegative, Share, check
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Side
-from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
+from hybrid_retrieval.evaluation.retrievers.retriever import AskedAgain, Index
 from hybrid_retrieval.evaluation.retrievers.text_analysis import Analyser
 from hybrid_retrieval.evaluation.scoring.scorer import Block
 from hybrid_retrieval.progress import track
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class BM25(Retriever):
+class BM25(AskedAgain):
     """Retrieval by weighted terms.
 
     Attributes:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.collection import RetrievalCollection, Side
-from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
+from hybrid_retrieval.evaluation.retrievers.retriever import AskedAgain, Index, Retriever
 from hybrid_retrieval.evaluation.scoring.embeddings import EmbeddingStore
 from hybrid_retrieval.evaluation.scoring.scorer import ChunkMax, DenseScorer
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors, join
@@ -28,7 +28,7 @@ class Chunking(Protocol):
 
 
 @dataclass(frozen=True)
-class Dense(Retriever):
+class Dense(AskedAgain):
     """Retrieval by a bi-encoder.
 
     Attributes:

@@ -40,18 +40,13 @@ class Retriever(ABC):
     def index(self, collection: RetrievalCollection, label: str = "") -> Index:
         """Read all texts, each once; with a `label`, progress and what was lost of them are shown under that name."""
 
+
+class AskedAgain(Retriever):
+    """A retriever whose index other queries can be asked of."""
+
+    @abstractmethod
     def asking(self, index: Index, collection: RetrievalCollection) -> Index:
-        """An index of its own for the queries of a collection with the same corpus, which is not read again.
-
-        Raises:
-            NotImplementedError: of a retriever that cannot, which `again` says.
-        """
-        raise NotImplementedError
-
-    @property
-    def again(self) -> bool:
-        """Whether other queries can be asked of an index."""
-        return type(self).asking is not Retriever.asking
+        """An index of its own for the queries of a collection with the same corpus, which is not read again."""
 
 
 class LearnsFromText(Retriever):
