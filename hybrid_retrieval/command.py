@@ -20,8 +20,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hybrid_retrieval.config import config_directory
 from hybrid_retrieval.errors import InputError, Terminated, exit_on_sigterm, nearest, outlive_readers, printable, without_secret
+from hybrid_retrieval.progress import QUIET
 
 MULTIRUN = {"-m", "--multirun"}
+QUIETER = ("hydra.job_logging.handlers.console.level=WARNING", "hydra.hydra_logging.root.level=WARNING")
+"""What --quiet says to Hydra: the files of a run have every line, the terminal warnings and errors."""
 ELSEWHERE = re.compile("hydra/launcher=|-[cihs]|--(?!multirun)")
 """Arguments with which no job starts in this process."""
 STORAGE_FAULTS = {
@@ -47,7 +50,7 @@ def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) 
     outlive_readers()
     set_up_process()
     # Hydra's parser takes no overrides after a flag, and a trailing -m is what people type.
-    arguments = sorted(sys.argv[1:], key=lambda item: item not in MULTIRUN)
+    arguments = sorted(quieted(sys.argv[1:]), key=lambda item: item not in MULTIRUN)
     # Any argument of Lightning's Trainer can be set, and few stand in conf/trainer: they are checked against its signature.
     sys.argv[1:] = [f"++{item}" if item.startswith("trainer.") else item for item in arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
@@ -88,6 +91,17 @@ def hydra_command(task: Callable[[DictConfig], float | None], config_name: str) 
     # Launchers but Hydra's own start jobs elsewhere.
     if not started and MULTIRUN & {*arguments} and not any(map(ELSEWHERE.match, arguments)):
         stop("the sweep has no job: a range, a choice or a glob on the command line is empty")
+
+
+def quieted(arguments: Sequence[str]) -> list[str]:
+    """The arguments without ``--quiet``; with it nothing but warnings and errors is printed from here on."""
+    if "--quiet" not in arguments:
+        return [*arguments]
+    os.environ[QUIET] = "1"
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, sys.stdout.fileno())
+    os.close(silent)
+    return [item for item in arguments if item != "--quiet"] + [f"++{item}" for item in QUIETER]
 
 
 def set_up_process() -> None:

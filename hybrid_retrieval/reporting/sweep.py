@@ -1,16 +1,54 @@
-"""Hydra's callback that compares the jobs of a sweep when it ends.
+"""Hydra's callbacks for a sweep: which job of how many begins, and how its jobs compare when it ends.
 
 Every command of the package imports this, `--cfg job` too: nothing heavy at the top.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+
+class CountJobs(Callback):
+    """``hydra.callbacks.count._target_: hybrid_retrieval.reporting.sweep.CountJobs``: a line when a job begins."""
+
+    def __init__(self) -> None:
+        self.jobs: int | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Count the jobs, where that can be known."""
+        self.jobs = count_jobs(config.hydra.sweeper, config.hydra.overrides.task)
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Say which job of the sweep this is; nothing of a single one."""
+        hydra = config.hydra
+        if hydra.mode == RunMode.MULTIRUN:
+            of = f" of {self.jobs}" if self.jobs else ""
+            log.info("job %d%s: %s", hydra.job.num + 1, of, " ".join(hydra.overrides.task))
+
+
+def count_jobs(sweeper: DictConfig, overrides: Sequence[str]) -> int | None:
+    """How many jobs a sweeper will start; None where only Hydra can know, as of a ``glob``."""
+    if "n_trials" in sweeper:
+        return int(sweeper.n_trials)
+    given = [*(f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()), *overrides]
+    try:
+        batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(given), None)
+    except (HydraException, AssertionError, AttributeError):
+        return None
+    return sum(map(len, batches))
 
 
 class CompareSweep(Callback):

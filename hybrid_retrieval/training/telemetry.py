@@ -55,6 +55,8 @@ class Telemetry(Callback):
         self._drawn = torch.zeros(2, dtype=torch.float64)
         self._stream: int | None = None
         self._sharded = False
+        self.last: dict[str, float] = {}
+        """The last line of training."""
         self._begin(0.0)
 
     def _begin(self, seconds: float) -> None:
@@ -147,7 +149,8 @@ class Telemetry(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(line, step=trainer.global_step - 1)
         loss, hits, pairs = sums.sum(0).tolist()
-        self._append(trainer, {"train/loss": loss / pairs, "train/accuracy@1": hits / pairs, **line})
+        self.last = {"train/loss": loss / pairs, "train/accuracy@1": hits / pairs, **line}
+        self._append(trainer, self.last)
         self._begin(self.clock.seconds)
 
     def _append(self, trainer: lightning.Trainer, line: Mapping[str, float]) -> None:
