@@ -61,6 +61,7 @@ MAY_IMPORT = {
     "evaluate": FOUNDATION | {"command", "run_record", "data", "models", "benchmarking", "training", "reporting"},
     "search": FOUNDATION | {"command", "run_record", "evaluate", "evaluation", "models", "reporting"},
     "report": {"errors", "config", "command", "reporting"},
+    "dashboard": {"errors", "config", "hub", "command", "reporting"},
     "shipping": FOUNDATION | {"models", "reporting", "evaluation.benchmarks.belebele"} | FIGURES,
     "export": FOUNDATION
     | {"command", "run_record", "data", "models", "benchmarking", "evaluation", "training", "shipping", "reporting"},

@@ -22,7 +22,8 @@ from wandb.proto.wandb_internal_pb2 import Record
 from hybrid_retrieval import benchmarking, run
 from hybrid_retrieval.config import RESOLVERS
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.reporting.logged import pairs_drawn, pictures, tables
+from hybrid_retrieval.reporting import workspace
+from hybrid_retrieval.reporting.logged import logged_keys, pairs_drawn, pictures, tables
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.training import loggers
 from hybrid_retrieval.training.callbacks import Publish
@@ -279,6 +280,9 @@ def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_offline_run_of_wandb_equals_the_local_files(finished: Path) -> None:
     found = OfflineRun.of(finished)
     check_results(found, finished)
+    names = {name.partition("|")[0] for line in found.history for name in line}
+    assert logged_keys(RunDirectory.open(finished)) <= names  # which is what a dashboard goes by
+    assert workspace.STEP in names
     assert found.run.display_name == "mine"
     assert not found.alerts
 
@@ -300,7 +304,7 @@ def test_files_are_kept_with_what_they_were_made_from(finished: Path) -> None:
     (kept,) = finished.glob("mlruns/*/*/artifacts")
     assert (kept / "manifest" / "batch_manifest.parquet").read_bytes() == (finished / "batch_manifest.parquet").read_bytes()
     assert (kept / "checkpoint" / "best.ckpt").read_bytes() == (finished / "checkpoints" / "best.ckpt").read_bytes()
-    assert (kept / "model" / "model" / "modules.json").exists()
+    assert (kept / "model" / "modules.json").exists()
 
 
 def test_published_weights_are_what_a_run_is_made_from() -> None:
