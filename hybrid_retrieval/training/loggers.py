@@ -34,7 +34,7 @@ def settled(name: str, node: Mapping[str, Any]) -> dict[str, Any]:
     asks_for_model(name, node)
     node = {key: value for key, value in reached(name, node).items() if key != LOG_MODEL}
     if str(node.get("tracking_uri")).startswith("file:"):
-        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # else MLflow from 3.14 on refuses to write files
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # else newer MLflow refuses to write files
     return node
 
 
@@ -52,14 +52,17 @@ def asks_for_model(name: str, node: Mapping[str, Any]) -> bool:
 
 def reached(name: str, node: Mapping[str, Any]) -> Mapping[str, Any]:
     """The config node of a logger; of W&B's an offline one where the service, which it would wait for, cannot be reached."""
-    online = str(node.get("_target_")).endswith("WandbLogger") and not node.get("offline")
-    if not online or os.environ.get("WANDB_MODE", "online") != "online":
+    mode = os.environ.get("WANDB_MODE", "online")
+    if not str(node.get("_target_")).endswith("WandbLogger") or mode not in ("online", "offline"):
+        return node
+    sync = f"wandb sync {node.get('save_dir')}/wandb/offline-run-*-{node.get('id')}"
+    if node.get("offline") or mode == "offline":
+        log.info("logger=%s: the run is logged offline: %s sends it", name, sync)
         return node
     try:
         greet(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai", REACHED_SECONDS)
     except (ConnectionError, HTTPException, ValueError) as error:
         if not isinstance(getattr(error.__cause__, "reason", None), ssl.SSLError):  # it answers, and W&B may trust it
-            sync = f"wandb sync {node.get('save_dir')}/wandb/offline-run-*-{node.get('id')}"
             log.warning("logger=%s: %s; the run is logged offline: %s sends it", name, error, sync)
             return {**node, "offline": True}
     return node

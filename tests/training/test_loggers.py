@@ -274,6 +274,8 @@ def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     code, errors = finish(start(cache, folder, *SMALL, *asked))
     assert code == 0, errors
     assert "Replacing" not in errors  # MLflow's names are not the logger's to guess
+    assert "Run summary" not in errors  # logger.wandb.settings.quiet
+    assert f"the run is logged offline: wandb sync {folder}/run/wandb/offline-run-*-" in errors
     return folder / "run"
 
 
