@@ -14,6 +14,7 @@ COMMANDS = {
     "search": "questions in, the best passages out, by a run or a published encoder",
     "compare": "whether differences of finished runs are more than chance",
     "report": "tables, figures and pages of finished runs, anew",
+    "dashboard": "the runs of a project as a dashboard of W&B, and a report for each sweep",
     "export": "an encoder as a directory for sentence-transformers, and as ONNX",
     "prepare": "fetch and build a data set before it is needed; prepare mine, prepare score: hard negatives for one",
     "challenge": "a benchmark with minimally wrong copies of its passages among them",

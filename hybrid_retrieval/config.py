@@ -99,15 +99,15 @@ def _sweep_name() -> str | None:
     return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
 
 
-def _without_account() -> bool:
-    """Whether W&B would ask for a key: nothing in its environment, and nothing in the user's netrc file."""
-    if any(os.environ.get(name) for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")):
-        return False
+def wandb_account() -> bool:
+    """Whether W&B would not ask for a key: there is one in its environment, or in the user's netrc file."""
+    if any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")):
+        return True
     try:
         known = netrc.netrc(Path(os.environ.get("NETRC") or "~/.netrc").expanduser())
     except (OSError, netrc.NetrcParseError):
-        return True
-    return not {"api.wandb.ai", urlsplit(os.environ.get("WANDB_BASE_URL", "")).netloc} & known.hosts.keys()
+        return False
+    return bool({"api.wandb.ai", urlsplit(os.environ.get("WANDB_BASE_URL", "")).netloc} & known.hosts.keys())
 
 
 def _run_id(run_dir: str) -> str:
@@ -132,7 +132,7 @@ RESOLVERS: Mapping[str, Callable[..., Any]] = {
     "help_on_groups": help_on_groups,
     "run_id": _run_id,
     "sweep": _sweep_name,
-    "wandb_offline": _without_account,
+    "wandb_offline": lambda: not os.environ.get("WANDB_MODE") and not wandb_account(),
 }
 """Resolvers for config files, as in ``${best:${training.monitor}}``."""
 for _name, _resolver in RESOLVERS.items():

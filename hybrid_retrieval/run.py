@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import ssl
-import textwrap
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, replace
-from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +18,11 @@ from omegaconf import DictConfig
 from hybrid_retrieval.command import asked_by_name, hydra_command, stop
 from hybrid_retrieval.config import JobConfig, job_config
 from hybrid_retrieval.errors import DivergenceError, InputError, Terminated
-from hybrid_retrieval.hub import greet
 
 if TYPE_CHECKING:
     from hybrid_retrieval.benchmarking import LoadedBenchmark
 
 log = logging.getLogger(__name__)
-
-REACHED_SECONDS = 5.0
-"""Time that the service of a logger has to answer."""
 
 
 def main(composed: DictConfig) -> float | None:
@@ -177,6 +171,7 @@ def run(
     from hybrid_retrieval.audit import audit
     from hybrid_retrieval.models.checkpoint import load_encoder, read_checkpoint
     from hybrid_retrieval.training import fit, ranks
+    from hybrid_retrieval.training import loggers as to
     from hybrid_retrieval.training.callbacks import Publish
     from hybrid_retrieval.training.checkpoint import check_checkpoint, trained_on
 
@@ -196,7 +191,8 @@ def run(
         run_record.check_data(run_dir, facts)
     start = check_checkpoint(start_from, prepared.module.encoder, job.trainer["max_steps"]) if start_from else 0
     chosen = fit.callbacks(job, run_dir, prepared.data)
-    loggers = {name: fit.instantiated(reached(name, node), f"logger.{name}", Logger) for name, node in job.logger.items()}
+    keepers = [name for name, node in job.logger.items() if to.asks_for_model(name, node)]
+    loggers = {name: fit.instantiated(to.settled(name, node), f"logger.{name}", Logger) for name, node in job.logger.items()}
     if not first:
         fit.fit(job, run_dir, prepared, start_from, chosen, [])
         ranks.leave_group()
@@ -216,13 +212,15 @@ def run(
         loss = prepared.module.loss
         overlap = audit.audit(job.audit, prepared.source.sets(), collections, run_dir, loss.hard_negatives if loss else 0)
     # The directory is a run's only then: where a logger cannot start, the same command may be given again.
-    with opened(loggers, {**asdict(job), "choices": dict(choices), "sweep": sweep}):
+    with to.opened(loggers, {**asdict(job), "choices": dict(choices), "sweep": sweep}):
         run_record.write_environment(run_dir, {"world_size": job.world_size, "start_step": start, **facts})
         run_record.write_config(run_dir, job, choices)  # the last of the two: from here on the run may be gone on with
         try:
             figures = fit.fit(job, run_dir, prepared, start_from, chosen, list(loggers.values()))
         except DivergenceError as error:
             kept = f"{last} is of step {read_checkpoint(last)['global_step']}" if last.exists() else "no checkpoint was written"
+            for logger in loggers.values():
+                to.send_alert(logger, "The loss is not finite", f"{error}; {kept}")
             raise InputError(f"{error}; {kept}; lower optimizer.lr={job.optimizer.get('lr')}") from error
         ranks.leave_group()  # the others do not wait for the evaluation
         encoder = load_encoder(run_dir, job.evaluation.checkpoint, job.strict, str(job.trainer.get("accelerator", "auto")))
@@ -237,6 +235,7 @@ def run(
             trained_on(run_dir, job.model),
         )
         run_record.write_metrics(run_dir, metrics | overlap | {f"train/{name}": value for name, value in figures.items()})
+        keep([loggers[name] for name in keepers], run_dir, list(to.inputs(facts, job.model)))
         close(run_dir)
         Publish(run_dir).results(list(loggers.values()))
     return figures.get("best_score")
@@ -246,41 +245,22 @@ def _origins(benchmarks: Mapping[str, LoadedBenchmark]) -> dict[str, Any]:
     return {name: benchmark.provenance for name, benchmark in benchmarks.items()}
 
 
-@contextmanager
-def opened(loggers: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[None]:
-    """Tell the loggers of the job, and close them with the exit code that the process ends with."""
-    for name, logger in loggers.items():
+def keep(loggers: Sequence[Any], run_dir: Path, made_from: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
+    """Give loggers the files of a finished run, and its encoder in the form that others load."""
+    from hybrid_retrieval.export import export
+    from hybrid_retrieval.training.loggers import send_run
+
+    if not loggers:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        model: Path | None = Path(folder) / "model"
         try:
-            logger.log_hyperparams(dict(config))
-        except Exception as error:  # whatever the logger's service raises
-            raise InputError(f"logger={name} cannot start: {textwrap.shorten(str(error), 300)}") from error
-    code = 1
-    try:
-        yield
-        code = 0
-    except InputError:
-        code = 2
-        raise
-    finally:
-        for logger in loggers.values():
-            logger.finalize("success" if code == 0 else "failed")
-            if hasattr(getattr(logger, "experiment", None), "finish"):  # Weights & Biases: else the next job goes into this run
-                logger.experiment.finish(exit_code=code)
-
-
-def reached(name: str, node: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config node of a logger; of W&B's an offline one where the service, which it would wait for, cannot be reached."""
-    online = str(node.get("_target_")).endswith("WandbLogger") and not node.get("offline")
-    if not online or os.environ.get("WANDB_MODE", "online") != "online":
-        return node
-    try:
-        greet(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai", REACHED_SECONDS)
-    except (ConnectionError, HTTPException, ValueError) as error:
-        if not isinstance(getattr(error.__cause__, "reason", None), ssl.SSLError):  # it answers, and W&B may trust it
-            sync = f"wandb sync {node.get('save_dir')}/wandb/offline-run-*-{node.get('id')}"
-            log.warning("logger=%s: %s; the run is logged offline: %s sends it", name, error, sync)
-            return {**node, "offline": True}
-    return node
+            with redirect_stdout(None):
+                export(run_dir, Path(folder) / "model", name=run_dir.resolve().name)
+        except InputError as error:
+            log.warning("the encoder is not among the files that loggers keep: %s", error)
+            model = None
+        send_run(loggers, run_dir, model, made_from)
 
 
 def close(run_dir: Path) -> None:

@@ -57,10 +57,11 @@ MAY_IMPORT = {
     "challenge": FOUNDATION | {"command", "data", "evaluation", "mining"},
     "attack": FOUNDATION | {"command", "challenge", "search", "evaluation", "reporting"},
     "prepare": FOUNDATION | {"command", "data", "mining"},
-    "run": FOUNDATION | {"command", "run_record", "audit", "benchmarking", "models", "training", "reporting"},
+    "run": FOUNDATION | {"command", "run_record", "audit", "benchmarking", "models", "training", "reporting", "export"},
     "evaluate": FOUNDATION | {"command", "run_record", "data", "models", "benchmarking", "training", "reporting"},
     "search": FOUNDATION | {"command", "run_record", "evaluate", "evaluation", "models", "reporting"},
     "report": {"errors", "config", "command", "reporting"},
+    "dashboard": {"errors", "config", "hub", "command", "reporting"},
     "shipping": FOUNDATION | {"models", "reporting", "evaluation.benchmarks.belebele"} | FIGURES,
     "export": FOUNDATION
     | {"command", "run_record", "data", "models", "benchmarking", "evaluation", "training", "shipping", "reporting"},

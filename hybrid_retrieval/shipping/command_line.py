@@ -58,10 +58,16 @@ def overrides(saved: Config) -> tuple[list[str], list[str]]:
 def composed(overrides: list[str]) -> dict[str, Any]:
     """The config of a job with these overrides, without what depends on its place."""
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
-    with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
-        node = hydra.compose("config", [*overrides, "logger=[]"])
+    running = GlobalHydra.instance().hydra  # of the job that asks, where one does
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+            node = hydra.compose("config", [*overrides, "logger=[]"])
+    finally:
+        GlobalHydra.instance().hydra = running
     plain = OmegaConf.to_container(node, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items() if key not in OF_A_PLACE}

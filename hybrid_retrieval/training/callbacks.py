@@ -11,12 +11,12 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
+from hybrid_retrieval.reporting import logged
+from hybrid_retrieval.reporting.logged import MANIFEST
 from hybrid_retrieval.reporting.run_directory import RunDirectory
-from hybrid_retrieval.reporting.tables import Table, run_table
 from hybrid_retrieval.sampling.manifest import Manifest
+from hybrid_retrieval.training import loggers
 from hybrid_retrieval.training.collate import PairBatch
-
-MANIFEST = "batch_manifest.parquet"
 
 
 class Clock(Callback):
@@ -85,59 +85,15 @@ class Publish(Callback):
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """The pairs that were trained on, by set and languages."""
         for logger in trainer.loggers if trainer.is_global_zero else []:
-            send_table(logger, "batches", *pairs_drawn(self.run_dir / MANIFEST))
+            loggers.send_table(logger, logged.BATCHES, logged.pairs_drawn(self.run_dir / MANIFEST))
 
-    def results(self, loggers: Sequence[Logger]) -> None:
-        """The figures, result tables and pictures of a run that is evaluated and reported; Lightning has no hook that late."""
-        directory = RunDirectory.open(self.run_dir)
-        for logger in loggers:
-            logger.log_metrics(dict(directory.metrics))
-            for name in directory.benchmarks:
-                send_table(logger, f"results/{name}", *columns_and_rows(run_table(directory, name)))
-            for picture in sorted((self.run_dir / "figures").glob("*.png")):
-                send_picture(logger, picture)
-
-
-def send_table(logger: Any, name: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """A table as Weights & Biases, TensorBoard or MLflow takes it; a logger like none of them gets nothing."""
-    experiment: Any = getattr(logger, "experiment", None)
-    if hasattr(logger, "log_table"):
-        logger.log_table(name, columns, rows)
-    elif hasattr(experiment, "add_text"):
-        experiment.add_text(name, markdown(columns, rows))
-    elif hasattr(experiment, "log_text"):
-        experiment.log_text(logger.run_id, markdown(columns, rows), f"{name}.md")
-
-
-def send_picture(logger: Any, picture: Path) -> None:
-    """A picture, likewise."""
-    experiment: Any = getattr(logger, "experiment", None)
-    if hasattr(logger, "log_image"):
-        logger.log_image(f"figures/{picture.stem}", [str(picture)])
-    elif hasattr(experiment, "add_image"):
-        from matplotlib.image import imread
-
-        experiment.add_image(f"figures/{picture.stem}", imread(picture), dataformats="HWC")
-    elif hasattr(experiment, "log_artifact"):
-        experiment.log_artifact(logger.run_id, str(picture))
-
-
-def columns_and_rows(table: Table) -> tuple[list[str], list[list[Any]]]:
-    """A result table as loggers take it."""
-    return [table.corner, *(column.name for column in table.columns)], [[row.label, *row.values] for row in table.rows]
-
-
-def pairs_drawn(manifest: Path) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows: how many pairs of each set, query language and passage language were trained on."""
-    import pyarrow.parquet as pq
-
-    keys = ["set", "query_language", "passage_language"]
-    drawn = pq.read_table(manifest, columns=[*keys, "pairs"]).group_by(keys).aggregate([("pairs", "sum")])
-    rows = drawn.sort_by([(key, "ascending") for key in keys]).to_pylist()
-    return [*keys, "pairs"], [[row[key] for key in [*keys, "pairs_sum"]] for row in rows]
-
-
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table in Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join("" if cell is None else str(cell) for cell in line) + " |" for line in lines)
+    def results(self, chosen: Sequence[Logger]) -> None:
+        """The figures, tables and pictures of a run that is evaluated and reported; Lightning has no hook that late."""
+        run = RunDirectory.open(self.run_dir)
+        tables, pictures = logged.tables(run), logged.pictures(run)
+        for logger in chosen:
+            logger.log_metrics(dict(run.metrics))
+            for name, grid in tables.items():
+                loggers.send_table(logger, name, grid)
+            for name, picture in pictures.items():
+                loggers.send_picture(logger, name, picture)

@@ -370,7 +370,7 @@ def instantiated(node: Mapping[str, Any], key: str, kind: type) -> Any:
 
     named(node, kind, key)  # before anything is called
     try:
-        made = instantiate(dict(node))
+        made = instantiate(dict(node), _convert_="all")  # W&B takes no settings but a plain dict
     except InstantiationException as error:
         raise InputError(f"{key}: {textwrap.shorten(str(error.__cause__ or error), 300)}") from error
     if not isinstance(made, kind):

@@ -1,7 +1,8 @@
-"""Loggers and callbacks from config alone: W&B's offline file is read back, TensorBoard and MLflow are stood in for."""
+"""Loggers and callbacks from config alone: what W&B, TensorBoard and MLflow wrote is read back, and equals the local files."""
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import time
@@ -13,16 +14,24 @@ from typing import Any
 
 import pytest
 import wandb
+import yaml
+from lightning_utilities.core.imports import RequirementCache
+from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
 from hybrid_retrieval import benchmarking, run
 from hybrid_retrieval.config import RESOLVERS
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.reporting import workspace
+from hybrid_retrieval.reporting.logged import logged_keys, pairs_drawn, pictures, tables
+from hybrid_retrieval.reporting.run_directory import RunDirectory
+from hybrid_retrieval.training import loggers
 from hybrid_retrieval.training.callbacks import Publish
+from hybrid_retrieval.training.mlflow import stored_name
 from tests.command_output import assert_one_line
 from tests.conftest import SMALL, Command
 from tests.endpoint_server import EndpointServer
-from tests.training.runs import STATIC, Compose, curve, logged, placed, train
+from tests.training.runs import STATIC, Compose, curve, finish, logged, placed, start, train
 
 JOB = [*SMALL, "trainer.max_steps=30", "trainer.val_check_interval=10", "trainer.log_every_n_steps=10"]
 
@@ -62,6 +71,8 @@ class OfflineRun:
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     exits: list[int] = field(default_factory=list)
+    artifacts: list[Any] = field(default_factory=list)
+    alerts: list[Any] = field(default_factory=list)
 
     @classmethod
     def of(cls, run_dir: Path) -> OfflineRun:
@@ -88,9 +99,18 @@ class OfflineRun:
                     found.history.append(values(record.history.item))
                 case "summary":
                     found.summary |= values(record.summary.update)
+                case "artifact":
+                    found.artifacts.append(record.artifact)
+                case "alert":
+                    found.alerts.append(record.alert)
                 case "exit":
                     found.exits.append(record.exit.exit_code)
         return found
+
+    def media(self, name: str, part: str) -> Any:
+        """Of a table or a picture, where its files are."""
+        (value,) = [line[f"{name}|{part}"] for line in self.history if f"{name}|{part}" in line]
+        return value
 
     def curve(self, name: str) -> dict[int, float]:
         return {line["trainer/global_step"]: line[name] for line in self.history if name in line}
@@ -102,23 +122,27 @@ def values(items: Any) -> dict[str, Any]:
 
 
 def check_results(found: OfflineRun, run_dir: Path) -> None:
-    """A run that went well: everything that it should hold."""
-    metrics = json.loads((run_dir / "metrics.json").read_text())
-    assert metrics
-    assert {name: found.summary[name] for name in metrics} == metrics
-    for name in ("train/loss", "val/loss", "val/monolingual/map"):
-        assert list(found.curve(name)) == [9, 19, 29]
-    results = {name: value for line in found.history for name, value in line.items()}
-    for name in ("figures/held_out_map", "figures/training", "figures/batch_composition"):
-        assert results[f"{name}|_type"] == "images/separated"
-        for picture in results[f"{name}|filenames"]:
-            assert (found.folder / "files" / picture).stat().st_size > 0
-    table = json.loads((found.folder / "files" / results["results/held_out|path"]).read_text())
-    assert table["columns"][:2] == ["Setting", "mAP"]
-    assert table["data"][0][:2] == ["Mo.", metrics["held_out/monolingual/map"]]
-    batches = json.loads((found.folder / "files" / results["batches|path"]).read_text())
-    assert batches["columns"] == ["set", "query_language", "passage_language", "pairs"]
-    assert sum(row[3] for row in batches["data"]) == 30 * 16
+    """A run that went well: it equals the local files."""
+    directory = RunDirectory.open(run_dir)
+    assert directory.metrics
+    assert {name: found.summary[name] for name in directory.metrics} == directory.metrics
+    names = {name for row in logged(run_dir) for name, value in row.items() if value} - {"step", *directory.metrics}
+    names |= {"train/loss/monolingual", "train/loss/crosslingual", "train/accuracy@1/crosslingual", "val/monolingual/map"}
+    for name in names:
+        assert found.curve(name) == curve(run_dir, name), name
+    wanted = {**tables(directory), "batches": pairs_drawn(run_dir / "batch_manifest.parquet")}
+    assert wanted.keys() == {"batches", *(f"{kind}/held_out" for kind in ("results", "languages", "pairs"))}
+    for name, grid in wanted.items():
+        stored = json.loads((found.folder / "files" / found.media(name, "path")).read_text())
+        assert (stored["columns"], stored["data"]) == (grid.columns, json.loads(json.dumps(grid.rows))), name
+    assert pictures(directory).keys() > {"figures/held_out_map", "figures/training"}
+    for name, path in pictures(directory).items():
+        (stored_picture,) = found.media(name, "filenames")
+        assert (found.folder / "files" / stored_picture).read_bytes() == path.read_bytes()
+    recorded = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert {name: found.config[name] for name in recorded if name != "paths"} == {
+        name: value for name, value in recorded.items() if name != "paths"
+    }
     assert found.exits == [0]
 
 
@@ -173,7 +197,13 @@ def test_a_run_that_fails_is_closed_as_failed_and_goes_on_as_the_same_one(
     assert good.summary["held_out/monolingual/map"] > 0
 
 
-def test_a_logger_that_cannot_start_is_refused_in_one_line(in_process: Command) -> None:
+def test_a_logger_that_cannot_start_is_refused_in_one_line(in_process: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = (
+        "lightning.fabric.loggers.tensorboard._TENSORBOARD_AVAILABLE",
+        "lightning.fabric.loggers.tensorboard._TENSORBOARDX_AVAILABLE",
+    )
+    for name in without:
+        monkeypatch.setattr(name, RequirementCache("tensorboard>10000"))
     refused = in_process("run", *JOB, "logger=tensorboard", "hydra.run.dir=run")
     assert_one_line(refused, "logger.tensorboard", "tensorboard")
 
@@ -190,18 +220,18 @@ def test_without_the_service_a_run_goes_on_offline_and_says_how_to_send_it(comma
 
 def test_a_service_that_says_nothing_is_not_waited_for_and_one_that_refuses_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     node = {"_target_": "lightning.pytorch.loggers.WandbLogger", "offline": False, "save_dir": "run", "id": "7"}
-    monkeypatch.setattr(run, "REACHED_SECONDS", 0.2)
+    monkeypatch.setattr(loggers, "REACHED_SECONDS", 0.2)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("WANDB_MODE", "online")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        assert run.reached("wandb", node) == {**node, "offline": True}
+        assert loggers.reached("wandb", node) == {**node, "offline": True}
         monkeypatch.setenv("WANDB_MODE", "offline")
-        assert run.reached("wandb", node) == node
+        assert loggers.reached("wandb", node) == node
     server = EndpointServer()  # it answers 501 to a HEAD
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_BASE_URL", server.url)
-    assert run.reached("wandb", node) == node
+    assert loggers.reached("wandb", node) == node
     server.close()
 
 
@@ -232,51 +262,141 @@ def test_credentials_are_found_in_the_environment_and_in_netrc(
     assert not offline_by_default()
 
 
+EVERY = ["csv", "wandb", "tensorboard", "mlflow"]
+
+
 @pytest.fixture(scope="module")
 def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run without W&B."""
-    from tests.training.runs import finish, start
-
+    """A finished run with all loggers and all that they keep, without an account."""
     folder = tmp_path_factory.mktemp("finished")
-    code, errors = finish(start(cache, folder, *SMALL, "callbacks=[best,progress,learning_rate]", "hydra.run.dir=run"))
+    asked = [f"logger=[{','.join(EVERY)}]", "logger.wandb.log_model=true", "logger.mlflow.log_model=true"]
+    asked += ["callbacks=[best,progress,learning_rate]", "hydra.run.dir=run", "name=mine"]
+    code, errors = finish(start(cache, folder, *SMALL, *asked))
     assert code == 0, errors
+    assert "Replacing" not in errors  # MLflow's names are not the logger's to guess
+    assert "Run summary" not in errors  # logger.wandb.settings.quiet
+    assert f"the run is logged offline: wandb sync {folder}/run/wandb/offline-run-*-" in errors
     return folder / "run"
 
 
-class StandIn:
-    """A logger's experiment: which of its methods were called, with what."""
-
-    def __init__(self, *methods: str) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-        for method in methods:
-            setattr(self, method, lambda *given, method=method, **named: self.calls.append((method, *given)))
-
-    def of(self, method: str) -> list[tuple[Any, ...]]:
-        return [given for name, *given in self.calls if name == method]  # type: ignore[misc]
+def test_an_offline_run_of_wandb_equals_the_local_files(finished: Path) -> None:
+    found = OfflineRun.of(finished)
+    check_results(found, finished)
+    names = {name.partition("|")[0] for line in found.history for name in line}
+    assert logged_keys(RunDirectory.open(finished)) <= names  # which is what a dashboard goes by
+    assert workspace.STEP in names
+    assert found.run.display_name == "mine"
+    assert not found.alerts
 
 
-def test_results_go_to_tensorboard_and_mlflow_as_each_takes_them(finished: Path) -> None:
-    board, flow, told = StandIn("add_image", "add_text"), StandIn("log_artifact", "log_text"), []
-    loggers: list[Any] = [
-        SimpleNamespace(experiment=board, log_metrics=told.append),
-        SimpleNamespace(experiment=flow, run_id="7", log_metrics=told.append),
-        SimpleNamespace(experiment=None, log_metrics=told.append),
+def test_files_are_kept_with_what_they_were_made_from(finished: Path) -> None:
+    found = OfflineRun.of(finished)
+    used = {one.type: one for one in found.artifacts if one.use_after_commit}
+    made = {one.type: one for one in found.artifacts if not one.use_after_commit and one.type != "run_table"}  # W&B's own
+    origin = json.loads((finished / "environment.json").read_text())
+    assert json.loads(used["dataset"].metadata) == {key: value for key, value in origin["data"][0].items() if key != "path"}
+    assert used["benchmark"].name == "held_out"
+    assert "start" not in used  # a static model starts from nothing
+    files = {kind: {Path(entry.path).as_posix() for entry in one.manifest.contents} for kind, one in made.items()}
+    assert files.keys() == {"checkpoint", "manifest", "model"}
+    assert files["checkpoint"] == {"best.ckpt", "last.ckpt"}
+    assert files["manifest"] == {"batch_manifest.parquet"}
+    assert {"modules.json", "README.md"} < files["model"]
+    assert all(one.name.endswith(found.run.run_id) for one in made.values())
+    (kept,) = finished.glob("mlruns/*/*/artifacts")
+    assert (kept / "manifest" / "batch_manifest.parquet").read_bytes() == (finished / "batch_manifest.parquet").read_bytes()
+    assert (kept / "checkpoint" / "best.ckpt").read_bytes() == (finished / "checkpoints" / "best.ckpt").read_bytes()
+    assert (kept / "model" / "modules.json").exists()
+
+
+def test_published_weights_are_what_a_run_is_made_from() -> None:
+    facts = {"data": [{"name": "a b", "path": "/here", "version": 1}], "benchmarks": {}}
+    model = {"_target_": "x", "name": "intfloat/multilingual-e5-base", "revision": "7", "path": None}
+    found = list(loggers.inputs(facts, model))
+    assert found == [
+        ("dataset", "a b", {"name": "a b", "version": 1}),
+        ("start", "multilingual-e5-base", {"name": "intfloat/multilingual-e5-base", "revision": "7"}),
     ]
-    publish = Publish(finished)
-    publish.on_train_end(SimpleNamespace(is_global_zero=False, loggers=loggers), None)  # type: ignore[arg-type]
-    publish.on_train_end(SimpleNamespace(is_global_zero=True, loggers=loggers), None)  # type: ignore[arg-type]
-    publish.results(loggers)
+
+
+def test_a_file_store_of_mlflow_equals_the_local_files(finished: Path) -> None:
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert told == [metrics] * 3
-    pictures = {name for name, *_ in board.of("add_image")}
-    assert pictures == {f"figures/{path.stem}" for path in (finished / "figures").glob("*.png")}
-    assert all(picture.ndim == 3 for _, picture in board.of("add_image"))
-    texts = dict(board.of("add_text"))
-    assert "| Mo. |" in texts["results/held_out"]
-    assert texts["batches"].startswith("| set | query_language | passage_language | pairs |")
-    files = {Path(path).name for _, path in flow.of("log_artifact")}
-    assert files == {path.name for path in (finished / "figures").glob("*.png")}
-    assert [name for _, _, name in flow.of("log_text")] == ["batches.md", "results/held_out.md"]
+    (kept,) = (one for one in finished.glob("mlruns/*/*") if one.is_dir())
+    stored = {}
+    for path in (kept / "metrics").rglob("*"):
+        if path.is_file():
+            lines = [line.split() for line in path.read_text().splitlines()]
+            stored[path.relative_to(kept / "metrics").as_posix()] = {int(step): float(value) for _, value, step, *_ in lines}
+    named = {stored_name(name): name for name in metrics}
+    assert len(named) == len(metrics)
+    assert {named[name]: values[0] for name, values in stored.items() if name in named and 0 in values} == metrics
+    for name in ("train/loss", "train/loss/monolingual", "train/accuracy@1/crosslingual", "val/multilingual/map"):
+        assert stored[stored_name(name)] == curve(finished, name)
+    assert (kept / "tags" / "mlflow.runName").read_text() == "mine"
+    assert (kept / "params" / "sampler" / "batch_size").read_text() == "16"
+    run_directory = RunDirectory.open(finished)
+    for name, grid in tables(run_directory).items():
+        assert (kept / "artifacts" / f"{name}.md").read_text() == grid.markdown()
+    for name, path in pictures(run_directory).items():
+        assert (kept / "artifacts" / f"{name}.png").read_bytes() == path.read_bytes()
+
+
+def test_event_files_of_tensorboard_equal_the_local_files(finished: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(finished / "tensorboard" / "version_0"), {"images": 0, "scalars": 0, "tensors": 0})
+    events.Reload()
+    run_directory = RunDirectory.open(finished)
+    for name, value in run_directory.metrics.items():
+        assert events.Scalars(name)[-1].value == pytest.approx(value, rel=1e-6), name
+    for name in ("train/loss/monolingual", "train/loss/crosslingual", "val/loss"):
+        found = {one.step: one.value for one in events.Scalars(name)}
+        assert found == pytest.approx(curve(finished, name), rel=1e-6)
+    for name, path in pictures(run_directory).items():
+        (stored,) = events.Images(name)
+        shown, drawn = Image.open(io.BytesIO(stored.encoded_image_string)), Image.open(path)
+        assert shown.convert("RGBA").tobytes() == drawn.convert("RGBA").tobytes()
+    for name, grid in {**tables(run_directory), "batches": pairs_drawn(finished / "batch_manifest.parquet")}.items():
+        (text,) = events.Tensors(f"{name}/text_summary")
+        assert text.tensor_proto.string_val[0].decode() == grid.markdown()
+
+
+def test_every_table_is_told_in_figures(finished: Path) -> None:
+    """Each cell by language or pair is the figure of that name."""
+    found, metrics = tables(RunDirectory.open(finished)), json.loads((finished / "metrics.json").read_text())
+    columns, rows = found["pairs/held_out"]
+    assert columns == ["Query language", "Passage language", "mAP", "low", "high"]
+    assert len(rows) == 16
+    for query, passage, *values in rows:
+        key = "held_out/" + (f"monolingual/map/{query}" if query == passage else f"crosslingual/map/{query}-{passage}")
+        assert values == [metrics[key], metrics[f"{key}.low"], metrics[f"{key}.high"]]
+    columns, rows = found["languages/held_out"]
+    for language, *cells in rows:
+        row = dict(zip(columns[1:], cells, strict=True))
+        assert row["Mo. mAP"] == metrics[f"held_out/monolingual/map/{language}"]
+        assert row["Mul. R@10"] == metrics[f"held_out/multilingual/recall@10/{language}"]
+        assert row["Rank distance"] == metrics[f"held_out/multilingual/rank_distance/{language}"]
+
+
+def test_a_rank_that_is_not_the_first_tells_no_logger(tmp_path: Path) -> None:
+    Publish(tmp_path).on_train_end(SimpleNamespace(is_global_zero=False, loggers=[object()]), None)  # type: ignore[arg-type]
+
+
+def test_a_loss_that_is_not_finite_alerts(offline: None, job: Compose, tmp_path: Path) -> None:
+    wild = placed(job("logger=wandb", "optimizer.lr=1e30", "optimizer.warmup=0", "loss.temperature=0.001"), tmp_path / "run")
+    with pytest.raises(InputError, match="diverged"):
+        run.run(wild, tmp_path / "run", {}, benchmarks_by_name=True)
+    found = OfflineRun.of(tmp_path / "run")
+    (alert,) = found.alerts
+    assert (alert.title, alert.level) == ("The loss is not finite", "ERROR")
+    assert "training has diverged" in alert.text
+    assert found.exits == [2]
+
+
+def test_log_model_is_true_or_false(in_process: Command) -> None:
+    for name in ("wandb", "mlflow"):
+        refused = in_process("run", *SMALL, f"logger={name}", f"logger.{name}.log_model=all", "hydra.run.dir=run")
+        assert_one_line(refused, f"logger.{name}.log_model='all'", "true or false")
 
 
 def test_any_callback_of_lightnings_comes_from_config(finished: Path) -> None:
