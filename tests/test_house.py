@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "planning": FOUNDATION | {"data", "sampling", "models", "losses", "training", "reporting"},
     "plan": {"errors", "config", "command", "planning", "reporting"},
     "run_record": {"errors", "config", "files"},
-    "command": {"errors", "config"},
+    "command": {"errors", "config", "progress"},
     "mining": FOUNDATION | {"run_record", "data", "models", "evaluation", "training", "evaluate"},
     "challenge": FOUNDATION | {"command", "data", "evaluation", "mining"},
     "attack": FOUNDATION | {"command", "challenge", "search", "evaluation", "reporting"},
