@@ -243,7 +243,7 @@ def _score(
     """The flat figures of one retriever, whose files go into `directory`.
 
     Args:
-        browsed: by benchmark, rows of the queries that other retrievers' passages are kept of; these are kept too, and added.
+        browsed: by benchmark, rows of the queries whose passages are kept: those that the first retriever chose.
     """
     figures: list[Figures] = []
     tables: list[pa.Table] = []
@@ -257,9 +257,7 @@ def _score(
         if config.dimensions or config.quantization:
             figures.append(_size(name, result.index))
         tables.append(result.per_query())
-        passages, browsed[name] = retrieved(
-            result, config.browse, browsed.get(name, ()), f"{name}{suffix}: questions to browse"
-        )
+        passages, browsed[name] = retrieved(result, config.browse, browsed.get(name), f"{name}{suffix}: questions to browse")
         kept.append(passages)
         _keep(name, result, config, directory)
         if noise:

@@ -35,19 +35,20 @@ Chosen = dict[int, list[str]]
 """By row of a query, why it is looked at: ``worst``, ``best`` or ``sample``, and the setting."""
 
 
-def retrieved(evaluation: Evaluation, count: int, also: Sequence[int] = (), label: str = "") -> tuple[pa.Table, list[int]]:
+def retrieved(
+    evaluation: Evaluation, count: int, rows: Sequence[int] | None = None, label: str = ""
+) -> tuple[pa.Table, list[int]]:
     """What was retrieved for `count` questions of each setting, and their rows; of contrasts, which retrieve nothing, none.
 
     The scores of these queries are computed again, a block of documents at a time.
 
     Args:
-        also: rows of queries that are looked at beside these, since another system's are.
+        rows: of the queries that another system chose, to be shown beside it; by default they are chosen by this one's figures.
     """
     collection = evaluation.collection
     if not count or collection.contrasts is not None:
         return RETRIEVED_SCHEMA.empty_table(), []
-    why = choose(evaluation, count)
-    why |= {row: [] for row in also if row not in why}
+    why = choose(evaluation, count) if rows is None else {row: [] for row in rows}
     lists = list(_lists(evaluation, sorted(why)))
     index = evaluation.index
     for scorer, mine in (
