@@ -14,7 +14,6 @@ from hybrid_retrieval.errors import reading
 from hybrid_retrieval.evaluation.figures import RETRIEVED, RETRIEVED_SCHEMA
 from hybrid_retrieval.evaluation.measures import SETTINGS, measure
 from hybrid_retrieval.files import check_recorded
-from hybrid_retrieval.hashing import text_hash
 from hybrid_retrieval.reporting.page import Section
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 
@@ -94,7 +93,7 @@ def _within(questions: Mapping[str, Mapping[Key, _Question]], systems: int) -> t
         room = BYTES // len(questions)
         texts: dict[str, int] = {}
         kept: list[dict[str, Any]] = []
-        for key, one in sorted(of.items(), key=lambda item: (-len(item[1].systems), text_hash(item[0][1]), item[0])):
+        for key, one in sorted(of.items(), key=lambda item: (-len(item[1].systems), item[0][::-1])):
             before = len(texts)
             plain = _plain(key, one, systems, texts)
             size = _size(plain) + _size(list(texts)[before:])

@@ -80,7 +80,6 @@ function filtered(table) {
 const LINES = { domainColor: "currentColor", tickColor: "currentColor", gridColor: "currentColor", gridOpacity: 0.15 };
 const WORDS = { labelColor: "currentColor", titleColor: "currentColor" };
 const THEME = {
-  background: "transparent",
   axis: { ...LINES, ...WORDS }, legend: WORDS, header: WORDS, text: { color: "currentColor" },
   title: { color: "currentColor", subtitleColor: "currentColor" }, view: { stroke: "currentColor", strokeOpacity: 0.2 },
 };
@@ -88,8 +87,10 @@ const THEME = {
 async function drawCharts() {
   for (const node of document.querySelectorAll("script.chart-data")) {
     const spec = data(node);
+    const config = { ...spec.config, background: "transparent" };
+    for (const [name, values] of Object.entries(THEME)) config[name] = { ...config[name], ...values };
     delete spec.background;
-    spec.config = vega.mergeConfig(spec.config ?? {}, THEME);
+    spec.config = config;
     const actions = { export: true, source: false, compiled: false, editor: false };
     await vegaEmbed(node.previousElementSibling, spec, { renderer: "svg", actions, downloadFileName: node.dataset.name });
   }

@@ -15,7 +15,7 @@ from hybrid_retrieval.reporting.tables import Table
 
 UNPRINTABLE = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\u202d\\u202e\\ud800-\\udfff]")
 """Control characters, among them those that turn the direction of text around, and halves of characters."""
-VEGA = "window.vegaEmbed = vegaEmbed; window.vega = vega;"
+VEGA = "window.vegaEmbed = vegaEmbed;"
 """What scripts of a page see of the bundle."""
 FOLD_ABOVE = 8
 """Nested facts of more rows than this open on a click."""

@@ -69,7 +69,7 @@ def bold(out: Path) -> dict[str, list[str]]:
     lines = [line.strip("| ").split(" | ") for line in (out / "comparison.md").read_text().splitlines() if line.startswith("|")]
     header, _, *rows = lines
     found = {name: [row[0] for row in rows if row[at].startswith("**")] for at, name in enumerate(header) if at}
-    (table,) = html.document_fromstring((out / "comparison.html").read_text()).find_class("figures")
+    table, _ = html.document_fromstring((out / "comparison.html").read_text()).find_class("figures")
     shown = [[cell.get("class") == "best" for cell in row.findall("td")] for row in table.findall("tbody/tr")]
     assert shown == [[cell.startswith("**") for cell in row[1:]] for row in rows]
     return found
