@@ -34,6 +34,8 @@ class Browser {
     const redraw = () => { this.shown = AT_ONCE; this.draw(); };
     const restart = () => { this.listLanguages(); redraw(); };
     const { benchmarks, settings } = content;
+    const choosers = benchmarks.flatMap((one) => one.questions.flatMap(({ chosen }) => chosen.flatMap((why) => why.systems)));
+    this.severalChoose = new Set(choosers).size > 1;
     const labels = {};
     const order = [["worst", "lowest first"], ["best", "highest first"], ["apart", "systems furthest apart first"]];
     const kinds = [[EVERY, "all"], ["worst", "worst"], ["best", "best"], ["sample", "random sample"]];
@@ -113,7 +115,9 @@ class Browser {
       if (this.order.value === "apart") return Math.min(...known) - Math.max(...known);
       return this.order.value === "best" ? -known[0] : known[0];
     };
-    return (one, other) => key(one) - key(other) || one.question.id.localeCompare(other.question.id);
+    const lacking = ({ values }) => values.filter((value) => value === null).length;
+    const ids = (one, other) => one.question.id.localeCompare(other.question.id);
+    return (one, other) => lacking(one) - lacking(other) || key(one) - key(other) || ids(one, other);
   }
 
   draw() {
@@ -126,8 +130,8 @@ class Browser {
   card({ question, lists, values }) {
     const { texts, measure } = this.chosen;
     const why = question.chosen.map(({ kind, setting, systems }) => {
-      const of = kind === "sample" || this.content.systems.length < 2 ? "" : ` of ${systems.map((at) => this.content.systems[at]).join(", ")}`;
-      return { setting, text: `${kind === "sample" ? "random sample" : kind}${of}` };
+      const of = ` of ${systems.map((at) => this.content.systems[at]).join(", ")}`;
+      return { setting, text: kind === "sample" ? "random sample" : `${kind}${this.severalChoose ? of : ""}` };
     }).filter((one) => !this.setting.value || one.setting === this.setting.value);
     const about = [question.language, question.id, ...new Set(why.map((one) => one.text))].join(" · ");
     const shown = values.map((value, at) => element("div", {}, `${this.content.systems[at]} `,

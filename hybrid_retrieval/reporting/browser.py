@@ -24,7 +24,8 @@ KINDS = ("worst", "best", "sample")
 HOW = (
     "Worst and best: by the first measure of the tables, of each run in each setting, the languages of queries taking turns. "
     "Random sample: by a hash of the question's id, the same for all runs. Of each question there are the first passages of "
-    "the pool and of each language, and the relevant one that is ranked first; long texts are cut."
+    "the pool and of each language, and the relevant one that is ranked first; long texts are cut. Questions "
+    "that all systems kept come first."
 )
 
 Key = tuple[str, str]
