@@ -87,6 +87,7 @@ const THEME = {
 async function drawCharts() {
   for (const node of document.querySelectorAll("script.chart-data")) {
     const spec = data(node);
+    await new Promise((done) => setTimeout(done)); // the reader sees the page before its charts
     const config = { ...spec.config, background: "transparent" };
     for (const [name, values] of Object.entries(THEME)) config[name] = { ...config[name], ...values };
     delete spec.background;

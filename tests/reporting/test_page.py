@@ -132,6 +132,17 @@ def test_questions_are_browsed(make_run: Callable[..., Path], ask: Ask) -> None:
     assert found["matched"] == [f"{TEXTS['zh']} q2"]
 
 
+def test_a_damaged_file_of_questions_is_refused_in_a_line(
+    make_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("run")
+    (run / "retrieved.parquet").write_bytes(b"PAR1")
+    assert main([str(run)]) == 2
+    error = capsys.readouterr().err
+    assert "retrieved.parquet cannot be read" in error
+    assert error.count("\n") == 1
+
+
 def test_tables_sort_by_click_and_keyboard_and_filter(tmp_path: Path, ask: Ask) -> None:
     rows = [
         Row(f"row {at}", [value, text]) for at, (value, text) in enumerate([(9.5, "b"), (100.0, "a"), (-1.0, "c"), (None, "d")])
