@@ -53,8 +53,9 @@ def browser_section(systems: Mapping[str, RunDirectory]) -> Section | None:
     benchmarks, left_out = _within(questions, len(shown))
     notes = [HOW]
     notes += [f"{left_out} questions are left out to keep the page small."] if left_out else []
-    if lacking := [name for name in systems if name not in shown]:
-        notes.append(f"Not shown: {', '.join(lacking)}.")
+    if lacking := [name for name, run in systems.items() if run.benchmarks and name not in shown]:
+        most = f"at most {MOST_SYSTEMS} are shown, of those that kept questions when they were evaluated (evaluation.browse)"
+        notes.append(f"Without {', '.join(lacking)}: {most}.")
     settings = {
         name: SETTINGS[name]
         for name in SETTINGS

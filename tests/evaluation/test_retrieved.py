@@ -9,8 +9,9 @@ import pytest
 
 from hybrid_retrieval.evaluation import retrieved as module
 from hybrid_retrieval.evaluation.figures import RETRIEVED_SCHEMA
-from hybrid_retrieval.evaluation.protocol import score
+from hybrid_retrieval.evaluation.protocol import evaluate, score
 from hybrid_retrieval.evaluation.retrieved import choose, retrieved
+from hybrid_retrieval.evaluation.retrievers.dense import Dense
 from hybrid_retrieval.evaluation.retrievers.retriever import Index
 from hybrid_retrieval.evaluation.scoring import ranks
 
@@ -74,6 +75,19 @@ def test_what_another_system_chose_is_kept_and_long_texts_are_cut(make_collectio
     assert set(table["query_id"].to_pylist()) == {collection.queries.ids[other]}
     assert {len(text) for text in table["passage"].to_pylist()} == {module.LONGEST + 2}
     assert retrieved(result, 0) == (RETRIEVED_SCHEMA.empty_table(), [])
+
+
+def test_no_text_is_encoded_again(make_collection) -> None:
+    class Counting:
+        texts = 0
+
+        def encode(self, texts, role, label=""):
+            self.texts += len(texts)
+            return np.random.default_rng(len(texts)).normal(size=(len(texts), 4)).astype(np.float32)
+
+    encoder, collection = Counting(), make_collection(1)
+    assert retrieved(evaluate(Dense(encoder), collection), 6)[1]
+    assert encoder.texts == len(collection.queries) + len(collection.corpus)
 
 
 def test_what_a_query_does_not_find_has_no_rank(make_collection) -> None:
