@@ -100,7 +100,7 @@ def _sections(
     for name, table in tables.items():
         caption = f"Figures by language pair, and differences ({name}_comparison.png)"
         shown = [Picture(pictures[name], caption, "wide")] if name in pictures else []
-        sections.append(Section(name, [table], list(pairs_tables(groups | baselines, name)), pictures=shown))
+        sections.append(Section(name, [table], pictures=shown, folded=list(pairs_tables(groups | baselines, name))))
     if questions := browser_section(firsts | {name: runs[0] for name, runs in baselines.items()}):
         sections.append(questions)
     origin = {

@@ -76,7 +76,7 @@ function filtered(table) {
   table.parentElement.before(box);
 }
 
-// Whatever has no colour of its own takes the page's, which follows light and dark by itself.
+// Whatever has no colour of its own takes the page's, which follows light and dark by itself; a chart's own style goes first.
 const LINES = { domainColor: "currentColor", tickColor: "currentColor", gridColor: "currentColor", gridOpacity: 0.15 };
 const WORDS = { labelColor: "currentColor", titleColor: "currentColor" };
 const THEME = {
@@ -89,7 +89,7 @@ async function drawCharts() {
     const spec = data(node);
     await new Promise((done) => setTimeout(done)); // the reader sees the page before its charts
     const config = { ...spec.config, background: "transparent" };
-    for (const [name, values] of Object.entries(THEME)) config[name] = { ...config[name], ...values };
+    for (const [name, values] of Object.entries(THEME)) config[name] = { ...values, ...config[name] };
     delete spec.background;
     spec.config = config;
     const actions = { export: true, source: false, compiled: false, editor: false };

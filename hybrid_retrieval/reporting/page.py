@@ -64,8 +64,8 @@ class Section:
     """A part of a page, shown in the order of its attributes.
 
     Attributes:
-        folded: tables that open on a click.
         notes: lines in grey.
+        folded: tables that open on a click.
         browser: what `hybrid_retrieval.reporting.browser` makes of questions.
         facts: names and values, nested as far as they are.
         files: by name, text that opens on a click.
@@ -73,10 +73,10 @@ class Section:
 
     title: str
     tables: Sequence[Table] = ()
-    folded: Sequence[Table] = ()
     notes: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
     charts: Sequence[Chart] = ()
+    folded: Sequence[Table] = ()
     browser: Mapping[str, Any] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)

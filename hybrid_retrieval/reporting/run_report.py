@@ -107,7 +107,7 @@ def _sections(
         drawn = heatmap.measured([run], name)
         pairs = shown({f"{name}_map": f"{name}: {drawn.label if drawn else ''} by language pair"}, "plain")
         by_pair = list(pairs_tables({one: [of] for one, of in systems.items()}, name))
-        yield Section(name, tables, by_pair, [_counts(run, name)], pairs)
+        yield Section(name, tables, [_counts(run, name)], pairs, folded=by_pair)
         noisy = robustness_tables(run, name, whole=True)
         if noisy:
             lost = {f"{name}_robustness": "What each language loses", f"{name}_severity": "What is lost by severity"}

@@ -64,7 +64,7 @@ def ask(tmp_path: Path) -> Ask:
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
         flags += ["--enable-logging=stderr", "--virtual-time-budget=20000", "--host-resolver-rules=MAP * ~NOTFOUND"]
         done = subprocess.run(
-            [str(CHROMIUM), *flags, "--dump-dom", copy.as_uri()], capture_output=True, text=True, check=True, timeout=120
+            [str(CHROMIUM), *flags, "--dump-dom", copy.as_uri()], capture_output=True, text=True, check=True, timeout=60
         )
         assert not re.findall(r".*CONSOLE.*", done.stderr)
         answer = html.document_fromstring(done.stdout).get_element_by_id("answer").text_content()
