@@ -85,9 +85,13 @@ const THEME = {
 };
 
 async function drawCharts() {
+  const library = document.querySelector("script.library");
+  if (!library) return;
+  await new Promise((done) => window.addEventListener("load", () => setTimeout(done))); // the page is read before its charts
+  document.head.append(element("script", { textContent: library.textContent }));
   for (const node of document.querySelectorAll("script.chart-data")) {
     const spec = data(node);
-    await new Promise((done) => setTimeout(done)); // the reader sees the page before its charts
+    await new Promise((done) => setTimeout(done));
     const config = { ...spec.config, background: "transparent" };
     for (const [name, values] of Object.entries(THEME)) config[name] = { ...values, ...config[name] };
     delete spec.background;
