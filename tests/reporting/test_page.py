@@ -166,9 +166,11 @@ def test_tables_sort_by_click_and_keyboard_and_filter(tmp_path: Path, ask: Ask) 
         const focused = document.activeElement === button && button.tagName;
         set(all("input.filter")[0], "L2 de");
         const left = [...second.tBodies[0].rows].filter((row) => !row.hidden).length;
-        return {seen, focused, filters: all("input.filter").length, left};
+        const captions = all("caption").map((node) => node.textContent);
+        return {captions, seen, focused, filters: all("input.filter").length, left};
         """,
     )
+    assert found["captions"] == ["t", "l"]
     written = ["row 0", "row 1", "±", "row 2", "row 3"]
     assert found["seen"] == [
         [["none", "descending", "none"], ["row 1", "±", "row 0", "row 2", "row 3"]],
