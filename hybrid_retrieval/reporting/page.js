@@ -84,6 +84,8 @@ const THEME = {
   title: { color: "currentColor", subtitleColor: "currentColor" }, view: { stroke: "currentColor", strokeOpacity: 0.2 },
 };
 
+const ERRORS = 1; // of Vega's levels of logging: warnings, as of a layer without data, are not the reader's
+
 async function drawCharts() {
   const library = document.querySelector("script.library");
   if (!library) return;
@@ -97,7 +99,8 @@ async function drawCharts() {
     delete spec.background;
     spec.config = config;
     const actions = { export: true, source: false, compiled: false, editor: false };
-    await vegaEmbed(node.previousElementSibling, spec, { renderer: "svg", actions, downloadFileName: node.dataset.name });
+    const options = { renderer: "svg", actions, logLevel: ERRORS, downloadFileName: node.dataset.name };
+    await vegaEmbed(node.previousElementSibling, spec, options);
   }
   document.documentElement.dataset.charts = "drawn";
 }

@@ -39,7 +39,7 @@ def assert_self_contained(page: Path) -> html.HtmlElement:
             assert str(element.get(name, "data:")).startswith("data:")
     ours = {(ROOT / "hybrid_retrieval" / "reporting" / name).read_text().strip() for name in ("page.js", "browser.js")}
     assert {script.text.strip() for script in document.findall(".//script") if not script.get("type")} <= ours
-    assert "url(" not in page.read_text()
+    assert "url(" not in "".join(style.text for style in document.findall(".//style"))
     return document
 
 
