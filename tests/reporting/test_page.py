@@ -193,7 +193,8 @@ def test_hostile_text_is_shown_as_text(make_run: Callable[..., Path], tmp_path: 
         all(".question summary")[0].click();
         await new Promise((done) => setTimeout(done, 50));
         return {
-          scripts: all("script").filter((node) => !node.type && node.textContent.includes("alert" + "(1)")).length, title: document.querySelector("h1").textContent,
+          scripts: all("script").filter((node) => !node.type && node.textContent.includes("alert" + "(1)")).length,
+          title: document.querySelector("h1").textContent,
           query: all(".query")[0].textContent, passage: all(".hit .text")[0].textContent, system: all(".system")[0].textContent,
           about: all(".hit .about")[0].textContent, options: all("option").map((node) => node.textContent),
         };
