@@ -9,9 +9,11 @@ from pathlib import Path
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import write_text
+from hybrid_retrieval.reporting.browser import browser_section
 from hybrid_retrieval.reporting.comparison_figures import draw_comparison
-from hybrid_retrieval.reporting.labels import LabelledRun, label_runs
+from hybrid_retrieval.reporting.labels import LabelledRun, conditions, label_runs
 from hybrid_retrieval.reporting.page import Picture, Section, write_page
+from hybrid_retrieval.reporting.pairs_table import pairs_tables
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.tables import Table, comparison_table, console, markdown, show
 
@@ -91,11 +93,16 @@ def _sections(
     labelled: Sequence[LabelledRun], tables: dict[str, Table], pictures: dict[str, Path], notes: Sequence[str]
 ) -> list[Section]:
 
+    groups = {name: [one.run for one in runs] for name, runs in conditions(labelled).items()}
+    baselines = {name: [run] for one in reversed(labelled) for name, run in one.run.baselines.items()}
+    firsts = {runs[0].label: runs[0].run for runs in conditions(labelled).values()}  # of their seeds
     sections = []
     for name, table in tables.items():
         caption = f"Figures by language pair, and differences ({name}_comparison.png)"
         shown = [Picture(pictures[name], caption, "wide")] if name in pictures else []
-        sections.append(Section(name, [table], pictures=shown))
+        sections.append(Section(name, [table], pictures=shown, folded=list(pairs_tables(groups | baselines, name))))
+    if questions := browser_section(firsts | {name: runs[0] for name, runs in baselines.items()}):
+        sections.append(questions)
     origin = {
         one.label: f"{one.run.title} · seed {one.run.config.get('seed', 'unknown')} · folder {one.run.path.resolve().name}"
         for one in labelled

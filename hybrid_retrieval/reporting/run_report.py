@@ -11,7 +11,9 @@ from hybrid_retrieval.evaluation.figures import PER_QUERY
 from hybrid_retrieval.evaluation.measures import CONTRASTS, SETTINGS
 from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
+from hybrid_retrieval.reporting.browser import browser_section
 from hybrid_retrieval.reporting.page import Picture, Section, write_page
+from hybrid_retrieval.reporting.pairs_table import pairs_tables
 from hybrid_retrieval.reporting.per_query import check_values
 from hybrid_retrieval.reporting.robustness import robustness_figures, robustness_tables
 from hybrid_retrieval.reporting.run_directory import RunDirectory
@@ -98,16 +100,20 @@ def _sections(
     def shown(captions: Mapping[str, str], size: str = "full") -> list[Picture]:
         return [Picture(pictures[name], caption, size) for name, caption in captions.items() if name in pictures]
 
+    systems = {run.title: run, **run.baselines}
     for name in run.reported:
         tables = [run_table(run, name), *pivot_tables(run, name), *phenomenon_tables(run, name)]
         tables += bias_tables(run, name, by_language=True)
         drawn = heatmap.measured([run], name)
         pairs = shown({f"{name}_map": f"{name}: {drawn.label if drawn else ''} by language pair"}, "plain")
-        yield Section(name, tables, [_counts(run, name)], pairs)
+        by_pair = list(pairs_tables({one: [of] for one, of in systems.items()}, name))
+        yield Section(name, tables, [_counts(run, name)], pairs, folded=by_pair)
         noisy = robustness_tables(run, name, whole=True)
         if noisy:
             lost = {f"{name}_robustness": "What each language loses", f"{name}_severity": "What is lost by severity"}
             yield Section(f"{name}: perturbed queries", noisy, pictures=shown(lost, "full"))
+    if questions := browser_section(systems):
+        yield questions
     measured = {
         key.removeprefix("train/"): f"{value:,.6g}"
         for key, value in run.metrics.items()
