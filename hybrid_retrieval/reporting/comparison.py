@@ -9,15 +9,19 @@ from pathlib import Path
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import write_text
-from hybrid_retrieval.reporting.comparison_figures import draw_comparison
+from hybrid_retrieval.reporting.comparison_figures import KINDS, draw_comparisons
 from hybrid_retrieval.reporting.labels import LabelledRun, label_runs
 from hybrid_retrieval.reporting.page import Picture, Section, write_page
+from hybrid_retrieval.reporting.paper import PLAIN, Paper
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.tables import Table, comparison_table, console, markdown, show
 
 
-def compare(runs: Sequence[RunDirectory], out: Path) -> None:
+def compare(runs: Sequence[RunDirectory], out: Path, paper: Paper = PLAIN) -> None:
     """Write the comparison of `runs` into `out`; print its tables and the paths.
+
+    Args:
+        paper: in which formats pictures and tables are written, and in which order of languages.
 
     Raises:
         InputError: fewer than two runs have benchmark figures, or `out` cannot be written.
@@ -33,8 +37,8 @@ def compare(runs: Sequence[RunDirectory], out: Path) -> None:
     by_benchmark = {name: [one for one in labelled if name in one.run.benchmarks] for run in scored for name in run.reported}
     benchmarks = sorted(by_benchmark)
     tables = {name: comparison_table(labelled, name) for name in benchmarks}
-    drawn = {name: draw_comparison(labelled, name, out) for name in benchmarks if len(by_benchmark[name]) > 1}
-    pictures = {name: path for name, path in drawn.items() if path}
+    drawn = draw_comparisons(labelled, [name for name in benchmarks if len(by_benchmark[name]) > 1], paper.order)
+    pictures = paper.draw(drawn, out)
     unscored = [run.path.name for run in runs if not run.reported]
     notes = [f"Not compared, for want of benchmark figures: {', '.join(unscored)}."] if unscored else []
     notes += [line for name in benchmarks for line in _caveats(labelled, name)]
@@ -45,6 +49,7 @@ def compare(runs: Sequence[RunDirectory], out: Path) -> None:
         write_text(out / "comparison.json", _json(labelled, out)),
         write_page(out / "comparison.html", title, under, _sections(labelled, tables, pictures, notes)),
         *pictures.values(),
+        *(path for name, table in tables.items() for path in paper.tabulate([table], f"{name}_comparison", out)),
     ]
     screen = console()
     show(screen, *tables.values())
@@ -67,8 +72,8 @@ def _markdown(tables: dict[str, Table], pictures: dict[str, Path], notes: Sequen
     parts = []
     for name, table in tables.items():
         parts.append(f"## {name}\n\n{markdown(table)}")
-        if name in pictures:
-            parts.append(f"![{name} by language pair]({pictures[name].name})\n")
+        shown = {kind: pictures[key] for kind in KINDS if (key := f"{name}_{kind}") in pictures}
+        parts += [f"![{name}: {KINDS[kind]}]({path.name})\n" for kind, path in shown.items()]
     return "\n".join([*parts, *(f"{line}\n" for line in notes)])
 
 
@@ -93,8 +98,8 @@ def _sections(
 
     sections = []
     for name, table in tables.items():
-        caption = f"Figures by language pair, and differences ({name}_comparison.png)"
-        shown = [Picture(pictures[name], caption, "wide")] if name in pictures else []
+        keys = {f"{name}_{kind}": said for kind, said in KINDS.items()}
+        shown = [Picture(pictures[key], f"{said} ({key}.png)", "wide") for key, said in keys.items() if key in pictures]
         sections.append(Section(name, [table], pictures=shown))
     origin = {
         one.label: f"{one.run.title} · seed {one.run.config.get('seed', 'unknown')} · folder {one.run.path.resolve().name}"

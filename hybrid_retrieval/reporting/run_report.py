@@ -12,10 +12,11 @@ from hybrid_retrieval.evaluation.measures import CONTRASTS, SETTINGS
 from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.page import Picture, Section, write_page
+from hybrid_retrieval.reporting.paper import PLAIN, Paper
 from hybrid_retrieval.reporting.per_query import check_values
-from hybrid_retrieval.reporting.robustness import robustness_figures, robustness_tables
+from hybrid_retrieval.reporting.robustness import robustness_matrix, robustness_tables, severity_figure
 from hybrid_retrieval.reporting.run_directory import RunDirectory
-from hybrid_retrieval.reporting.seen import MARK, marked
+from hybrid_retrieval.reporting.seen import MARK
 from hybrid_retrieval.reporting.tables import bias_tables, console, phenomenon_tables, pivot_tables, run_table, show
 from hybrid_retrieval.reporting.training_curves import Curves, in_words, read_curves, telemetry_figure, training_figure
 
@@ -25,8 +26,11 @@ PROVENANCE = {"data": "training data", "benchmarks": "benchmarks"}
 SENTENCES = {"monolingual": "query and corpus in one language", "crosslingual": "in two", "multilingual": "the pooled corpora"}
 
 
-def report_run(run_dir: Path) -> None:
+def report_run(run_dir: Path, paper: Paper = PLAIN) -> None:
     """Write ``figures/`` and ``report.html`` of a run directory and print its tables.
+
+    Args:
+        paper: in which formats, and in which order of languages.
 
     Raises:
         InputError: `run_dir` is not a run directory, there is nothing in it to show, or its values per query are gone.
@@ -35,7 +39,8 @@ def report_run(run_dir: Path) -> None:
     if (run.path / PER_QUERY).is_file():
         check_values(run.path / PER_QUERY)
     curves, composition = read_curves(run.path), BatchComposition.read(run.path)
-    pictures = draw_run(run, curves, composition)
+    drawn = draw_run(run, curves, composition, paper.order)
+    pictures = paper.draw(drawn, run.path / "figures")
     if not run.metrics and not pictures:
         traces = "a batch_manifest.parquet or telemetry.jsonl"
         raise InputError(f"{run_dir} has neither figures in metrics.json nor {traces} to show")
@@ -50,19 +55,25 @@ def report_run(run_dir: Path) -> None:
     for benchmark in run.reported:
         tables = [run_table(run, benchmark), *pivot_tables(run, benchmark), *phenomenon_tables(run, benchmark)]
         tables += [*bias_tables(run, benchmark, by_language=False), *robustness_tables(run, benchmark, whole=False)]
+        paper.tabulate(tables, benchmark, run.path / "tables")
         show(out, *tables)
     if not run.reported:
         out.print(f"{run.title}: no benchmark figures; the pictures are in {run.path / 'report.html'}", markup=False)
 
 
-def draw_run(run: RunDirectory, curves: Curves, composition: BatchComposition | None) -> dict[str, Path]:
-    """Write what can be drawn into the run's ``figures/``; the files by their names without ending."""
-    drawn = {f"{name}_map": _map_figure(run, name) for name in run.benchmarks}
-    drawn |= {key: figure for name in run.benchmarks for key, figure in robustness_figures(run, name).items()}
-    drawn["batch_composition"] = composition and composition.draw(constant_alpha(run))
-    drawn["training"] = training_figure(curves)
-    drawn["telemetry"] = telemetry_figure(curves, composition, run.setting("trainer", "accumulate_grad_batches", int) or 1)
-    return {name: heatmap.save(figure, run.path / "figures" / f"{name}.png") for name, figure in drawn.items() if figure}
+def draw_run(run: RunDirectory, curves: Curves, composition: BatchComposition | None, order: str = "name") -> dict[str, Any]:
+    """What can be drawn of a run, by the names of the files in its ``figures/``; matrices in an `order` of languages."""
+    matrices = {f"{name}_map": _map_figure(run, name) for name in run.benchmarks}
+    curves_shown: dict[str, Any] = {}
+    for name in run.benchmarks:
+        matrices |= {f"{name}_robustness": robustness_matrix(run, name)}
+        curves_shown |= {f"{name}_severity": severity_figure(run, name)}
+    matrices["batch_composition"] = composition and composition.draw(constant_alpha(run))
+    curves_shown["training"] = training_figure(curves)
+    accumulate = run.setting("trainer", "accumulate_grad_batches", int) or 1
+    curves_shown["telemetry"] = telemetry_figure(curves, composition, accumulate)
+    drawn = {name: heatmap.with_order(figure, order) for name, figure in matrices.items() if figure is not None}
+    return drawn | {name: figure for name, figure in curves_shown.items() if figure is not None}
 
 
 def constant_alpha(run: RunDirectory) -> float | None:
@@ -77,18 +88,12 @@ def _map_figure(run: RunDirectory, benchmark: str) -> Any:
         return None
     languages = heatmap.languages_of([run], benchmark, drawn.name)
     values = heatmap.pair_matrix(run, benchmark, languages, drawn.name)
-    figure = heatmap.new_figure(heatmap.side(len(languages)) + 0.9, heatmap.side(len(languages)))
-    axes = figure.subplots()
-    low, high = heatmap.common_scale([values])
     never = run.figures.never_seen(benchmark)
-    shown = [marked(language, never) for language in languages]
-    image = heatmap.draw(axes, values, shown, heatmap.fraction_text, cmap=heatmap.MAP_COLOURS, vmin=low, vmax=high)
+    legend = f"framed: monolingual{f'; {MARK}: never in the training text' if never else ''}"
     found = {key: run.figures.value(benchmark, *key) for key in heatmap.headline_keys(drawn)}
     headline = heatmap.headline({key: value for key, value in found.items() if value is not None})
-    axes.set_title(f"{benchmark} · {run.title}\n{headline}", fontsize=10, loc="left")
-    legend = f"framed: monolingual{f'; {MARK}: never in the training text' if never else ''}"
-    figure.colorbar(image, ax=axes, label=f"{drawn.label} ({legend})", shrink=0.8)
-    return figure
+    title = (f"{benchmark} · {run.title}", f"{headline}   ({legend})")
+    return heatmap.language_pairs(values, languages, heatmap.Scale.of(drawn.label, [values]), title, never)
 
 
 def _sections(

@@ -115,9 +115,10 @@ def send_picture(logger: Any, picture: Path) -> None:
     if hasattr(logger, "log_image"):
         logger.log_image(f"figures/{picture.stem}", [str(picture)])
     elif hasattr(experiment, "add_image"):
-        from matplotlib.image import imread
+        import numpy as np
+        from PIL import Image  # which TensorBoard needs
 
-        experiment.add_image(f"figures/{picture.stem}", imread(picture), dataformats="HWC")
+        experiment.add_image(f"figures/{picture.stem}", np.asarray(Image.open(picture)), dataformats="HWC")
     elif hasattr(experiment, "log_artifact"):
         experiment.log_artifact(logger.run_id, str(picture))
 

@@ -194,7 +194,7 @@ def test_reporting_never_loads_torch_or_lightning(make_run: Make, tmp_path: Path
     code = (
         "import sys; from hybrid_retrieval.report import main; main(sys.argv[1:]);"
         "import hybrid_retrieval.reporting.sweep, hybrid_retrieval.reporting.comparison_figures;"
-        "print([name for name in ('torch', 'lightning', 'transformers', 'matplotlib.pyplot') if name in sys.modules])"
+        "print([name for name in ('torch', 'lightning', 'transformers') if name in sys.modules])"
     )
     done = python("-c", code, str(run), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -202,7 +202,7 @@ def test_reporting_never_loads_torch_or_lightning(make_run: Make, tmp_path: Path
 
 
 def test_the_callback_loads_nothing_heavy(tmp_path: Path) -> None:
-    heavy = ("numpy", "matplotlib", "pyarrow", "jinja2", "rich")
+    heavy = ("numpy", "altair", "pyarrow", "jinja2", "rich")
     code = f"import sys, hybrid_retrieval.reporting.sweep; print([name for name in {heavy} if name in sys.modules])"
     assert python("-c", code, cwd=tmp_path).stdout.strip() == "[]"
 

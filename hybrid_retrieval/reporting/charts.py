@@ -1,0 +1,248 @@
+"""Colours, sizes and type of all pictures, and how one becomes a file or a part of a page.
+
+A picture is an Altair chart without a style: `save` lays `LIGHT` over it, on white; a page lays `LIGHT` or `DARK` over its
+`specification`. Nothing global is touched.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybrid_retrieval.errors import choice
+from hybrid_retrieval.files import replaced
+
+if TYPE_CHECKING:
+    import altair as alt
+    import pandas as pd
+
+FORMATS = ("png", "svg", "pdf")
+SCALE = 2.0
+"""Pixels of a PNG for one of the picture."""
+PPI = 144
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+"""Okabe and Ito's, safe for the colour-blind, but for black and yellow, which do not show in both modes; and a grey."""
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+DASHES = ([1, 0], [6, 3], [2, 2], [9, 3, 2, 3], [12, 4])
+"""Shapes and dashes stand beside colours, in numbers that share no factor with theirs, so that few series look alike."""
+CHANNELS = ("color", "shape", "strokeDash")
+WIDTH, HEIGHT = 380, 240
+"""Pixels of a panel of curves."""
+POINTS = 600
+"""Of a curve, at most: more than a panel has pixels."""
+CHARACTER = 7.2
+"""Pixels of one in a title, about."""
+
+
+def style(dark: bool) -> dict[str, Any]:
+    """A Vega-Lite config."""
+    ink, soft, grid, empty = (
+        ("#e8e8e8", "#a8a8a8", "#414141", "#2c2c2c") if dark else ("#1b1b1b", "#5a5a5a", "#dddddd", "#eeeeee")
+    )
+    texts = {"labelColor": ink, "titleColor": ink, "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal"}
+    return {
+        "background": "transparent",
+        "font": "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif",
+        "view": {"stroke": None},
+        "axis": {**texts, "gridColor": grid, "tickColor": grid, "domain": False, "labelLimit": 320},
+        "legend": {**texts, "labelLimit": 0, "titleLimit": 0, "symbolLimit": 200, "symbolStrokeWidth": 2, "symbolOpacity": 1},
+        "title": {
+            "color": ink,
+            "subtitleColor": soft,
+            "anchor": "start",
+            "fontSize": 13,
+            "subtitleFontSize": 11.5,
+            "offset": 8,
+        },
+        "concat": {"spacing": 32},
+        "style": {
+            "guide": {"color": soft, "strokeDash": [4, 3]},
+            "frame": {"color": ink, "strokeWidth": 1.2},
+            "missing": {"color": empty},
+            "named": {"color": ink, "fontSize": 10},
+            "other": {"color": ink, "strokeWidth": 1.5},
+        },
+    }
+
+
+LIGHT, DARK = style(dark=False), style(dark=True)
+
+
+def specification(chart: Any) -> dict[str, Any]:
+    """A picture for a page, which lays a style over it."""
+    found: dict[str, Any] = chart.to_dict()
+    del found["config"]  # Altair's own
+    return found
+
+
+def save(chart: Any, path: Path) -> Path:
+    """Write a picture as the name of its file ends: PNG, SVG or PDF, on white.
+
+    Raises:
+        InputError: it ends otherwise.
+    """
+    import vl_convert
+
+    form = path.suffix.removeprefix(".")
+    choice("format of a picture", form, FORMATS)
+    picture = specification(chart) | {"config": {**LIGHT, "background": "white"}, "padding": 10}
+    svg = vl_convert.vegalite_to_svg(picture)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as part:
+        if form == "svg":
+            part.write_text(svg, encoding="utf-8")
+        elif form == "pdf":
+            part.write_bytes(vl_convert.svg_to_pdf(svg))
+        else:
+            part.write_bytes(vl_convert.svg_to_png(svg, scale=SCALE, ppi=PPI / SCALE))
+    return path
+
+
+def data(rows: Iterable[Mapping[str, Any]]) -> alt.InlineData:
+    """Rows of a chart; what is not finite is null."""
+    import altair as alt
+
+    return alt.InlineData([{key: _plain(value) for key, value in row.items()} for row in rows])
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def by_colour(field: str, names: Sequence[str], width: float = WIDTH) -> alt.Color:
+    """Names, in their order, as colours, with a legend below a panel of that width."""
+    import altair as alt
+
+    return alt.Color(f"{field}:N", scale=_scale(names, COLOURS), sort=list(names), legend=_legend(names, width))
+
+
+def by_shape(field: str, names: Sequence[str], width: float = WIDTH) -> alt.Shape:
+    """Names, in their order, as shapes beside their colours."""
+    import altair as alt
+
+    return alt.Shape(f"{field}:N", scale=_scale(names, SHAPES), sort=list(names), legend=_legend(names, width))
+
+
+def by_dash(field: str, names: Sequence[str], width: float = WIDTH) -> alt.StrokeDash:
+    """Names, in their order, as dashes beside their colours."""
+    import altair as alt
+
+    return alt.StrokeDash(f"{field}:N", scale=_scale(names, DASHES), sort=list(names), legend=_legend(names, width))
+
+
+def _scale(names: Sequence[str], marks: Sequence[Any]) -> alt.Scale:
+    """One mark for each of any number of names; again from the first where they are used up."""
+    import altair as alt
+
+    return alt.Scale(domain=list(names), range=[marks[index % len(marks)] for index in range(len(names))])
+
+
+def _legend(names: Sequence[str], width: float) -> alt.Legend | None:
+    import altair as alt
+
+    longest = max((len(name) for name in names), default=0) * CHARACTER + 34
+    columns = max(1, int(width / longest))
+    return alt.Legend(title=None, orient="bottom", columns=columns) if len(names) > 1 else None
+
+
+def heading(text: str, under: str = "", width: float = WIDTH) -> alt.TitleParams:
+    """A title, on as many lines as the width asks for."""
+    import altair as alt
+
+    lines = [_wrapped(one, width) for one in (text, under)]
+    return alt.TitleParams(lines[0], subtitle=lines[1]) if under else alt.TitleParams(lines[0])
+
+
+def _wrapped(text: str, width: float) -> list[str]:
+    return textwrap.wrap(text, max(20, int(width / CHARACTER))) or [""]
+
+
+def beside(panels: Sequence[Any], columns: int, title: str = "", shared: Sequence[str] = ()) -> alt.ConcatChart:
+    """Panels in rows of so many, with scales of their own but for those of the `shared` channels."""
+    import altair as alt
+
+    joined = alt.concat(*panels, columns=columns)
+    joined = joined.resolve_scale(**{one: "shared" if one in shared else "independent" for one in CHANNELS})
+    if not title:
+        return joined
+    return joined.properties(title=alt.TitleParams(_wrapped(title, columns * WIDTH), fontSize=15, offset=14))
+
+
+def thinned(curve: pd.Series[float], most: int = POINTS) -> pd.Series[float]:
+    """Every so many of a curve's values, and the last one, so that a panel holds no more than it can show."""
+    if len(curve) <= most:
+        return curve
+    step = -(-(len(curve) - 1) // (most - 1))
+    kept = sorted({*range(0, len(curve), step), len(curve) - 1})
+    return curve.iloc[kept]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel of curves over an axis of numbers.
+
+    Attributes:
+        domain: where y ends; by default as the values ask.
+        names: of all series that the picture has, in the order of their colours; by default those of this panel.
+    """
+
+    title: str
+    x: str
+    y: str
+    domain: tuple[float, float] | None = None
+    names: Sequence[str] = ()
+
+    def lines(
+        self,
+        curves: Mapping[str, pd.Series[float]],
+        trends: Mapping[str, pd.Series[float]] | None = None,
+        points: Collection[str] = (),
+        zero: bool = False,
+    ) -> alt.LayerChart:
+        """Curves by name.
+
+        Args:
+            trends: what is drawn strongly, above curves of the same names that are drawn faintly.
+            points: the names of curves that are few values, or a cloud: no line joins them.
+            zero: draw a line there.
+        """
+        import altair as alt
+
+        trends = trends or {}
+        names = list(self.names or curves)
+        rows = [
+            {"series": name, "x": at, "y": value, "kind": kind}
+            for name in curves
+            for kind, curve in self._kinds(curves[name], trends.get(name), name in points)
+            for at, value in thinned(curve).items()
+        ]
+        every = alt.Chart(data(rows)).encode(
+            x=alt.X("x:Q", title=self.x, axis=alt.Axis(format=",d", tickCount=5)),
+            y=alt.Y("y:Q", title=self.y, scale=alt.Scale(domain=list(self.domain)) if self.domain else alt.Scale(zero=False)),
+            color=by_colour("series", names),
+            tooltip=["series:N", alt.Tooltip("x:Q", title=self.x), alt.Tooltip("y:Q", title=self.y)],
+        )
+        layers = [alt.Chart(data([{"y": 0}])).mark_rule(style="guide").encode(y="y:Q")] if zero else []
+        present = {row["kind"] for row in rows}
+        if "faint" in present:
+            layers.append(every.transform_filter("datum.kind === 'faint'").mark_line(strokeWidth=0.8, opacity=0.35))
+        if "cloud" in present:
+            cloud = every.transform_filter("datum.kind === 'cloud'").mark_point(filled=True, size=14, opacity=0.55)
+            layers.append(cloud.encode(shape=by_shape("series", names)))
+        if "line" in present:
+            line = every.transform_filter("datum.kind === 'line'").mark_line(strokeWidth=1.8)
+            layers.append(line.encode(strokeDash=by_dash("series", names)))
+        return alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=heading(self.title))
+
+    @staticmethod
+    def _kinds(curve: pd.Series[float], trend: pd.Series[float] | None, cloud: bool) -> Iterator[tuple[str, pd.Series[float]]]:
+        if trend is None:
+            yield "cloud" if cloud else "line", curve
+        else:
+            yield "cloud" if cloud else "faint", curve
+            yield "line", trend
