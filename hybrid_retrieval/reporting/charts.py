@@ -7,6 +7,7 @@ A picture is an Altair chart without a style: `save` lays `LIGHT` over it, on wh
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ POINTS = 600
 """Of a curve, at most: more than a panel has pixels."""
 CHARACTER = 7.2
 """Pixels of one in a title, about."""
+
+
+PART = re.compile(r'((?:(?<=id=")|(?<=url\(#))(?:gradient_|clip)\d+)')
 
 
 def style(dark: bool) -> dict[str, Any]:
@@ -90,7 +94,7 @@ def save(chart: Any, path: Path) -> Path:
     form = path.suffix.removeprefix(".")
     choice("format of a picture", form, FORMATS)
     picture = specification(chart) | {"config": {**LIGHT, "background": "white"}, "padding": 10}
-    svg = vl_convert.vegalite_to_svg(picture)
+    svg = _numbered(vl_convert.vegalite_to_svg(picture))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as part:
         if form == "svg":
@@ -100,6 +104,12 @@ def save(chart: Any, path: Path) -> Path:
         else:
             part.write_bytes(vl_convert.svg_to_png(svg, scale=SCALE, ppi=PPI / SCALE))
     return path
+
+
+def _numbered(svg: str) -> str:
+    """With the names of gradients and clips numbered from 0, whatever was drawn before."""
+    names = {name: f"part{number}" for number, name in enumerate(dict.fromkeys(PART.findall(svg)))}
+    return PART.sub(lambda found: names[found[1]], svg)
 
 
 def data(rows: Iterable[Mapping[str, Any]]) -> alt.InlineData:
@@ -162,15 +172,37 @@ def _wrapped(text: str, width: float) -> list[str]:
     return textwrap.wrap(text, max(20, int(width / CHARACTER))) or [""]
 
 
-def beside(panels: Sequence[Any], columns: int, title: str = "", shared: Sequence[str] = ()) -> alt.ConcatChart:
+def at_zero() -> alt.Chart:
+    """A line at zero."""
+    import altair as alt
+
+    return alt.Chart(data([{"y": 0}])).mark_rule(style="guide").encode(y="y:Q")
+
+
+def alone(layers: Sequence[Any], width: float, height: float, title: str) -> alt.LayerChart:
+    """A panel of layers."""
+    import altair as alt
+
+    return alt.layer(*layers).properties(width=width, height=height, title=heading(title, width=width))
+
+
+def beside(
+    panels: Sequence[Any], columns: int, title: str = "", under: str = "", shared: Sequence[str] = ()
+) -> alt.ConcatChart:
     """Panels in rows of so many, with scales of their own but for those of the `shared` channels."""
     import altair as alt
 
     joined = alt.concat(*panels, columns=columns)
     joined = joined.resolve_scale(**{one: "shared" if one in shared else "independent" for one in CHANNELS})
-    if not title:
-        return joined
-    return joined.properties(title=alt.TitleParams(_wrapped(title, columns * WIDTH), fontSize=15, offset=14))
+    return joined.properties(title=headline(title, under, columns * WIDTH)) if title else joined
+
+
+def headline(title: str, under: str, width: float) -> alt.TitleParams:
+    """The title of a whole picture."""
+    import altair as alt
+
+    below = {"subtitle": _wrapped(under, width)} if under else {}
+    return alt.TitleParams(_wrapped(title, width), fontSize=15, offset=14, **below)
 
 
 def thinned(curve: pd.Series[float], most: int = POINTS) -> pd.Series[float]:
@@ -227,7 +259,7 @@ class Panel:
             color=by_colour("series", names),
             tooltip=["series:N", alt.Tooltip("x:Q", title=self.x), alt.Tooltip("y:Q", title=self.y)],
         )
-        layers = [alt.Chart(data([{"y": 0}])).mark_rule(style="guide").encode(y="y:Q")] if zero else []
+        layers = [at_zero()] if zero else []
         present = {row["kind"] for row in rows}
         if "faint" in present:
             layers.append(every.transform_filter("datum.kind === 'faint'").mark_line(strokeWidth=0.8, opacity=0.35))
@@ -237,7 +269,7 @@ class Panel:
         if "line" in present:
             line = every.transform_filter("datum.kind === 'line'").mark_line(strokeWidth=1.8)
             layers.append(line.encode(strokeDash=by_dash("series", names)))
-        return alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=heading(self.title))
+        return alone(layers, WIDTH, HEIGHT, self.title)
 
     @staticmethod
     def _kinds(curve: pd.Series[float], trend: pd.Series[float] | None, cloud: bool) -> Iterator[tuple[str, pd.Series[float]]]:

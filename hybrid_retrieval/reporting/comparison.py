@@ -6,15 +6,23 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import write_text
-from hybrid_retrieval.reporting.comparison_figures import KINDS, draw_comparisons
+from hybrid_retrieval.reporting import heatmap, tradeoff
+from hybrid_retrieval.reporting.comparison_figures import draw_comparison
 from hybrid_retrieval.reporting.labels import LabelledRun, label_runs
 from hybrid_retrieval.reporting.page import Picture, Section, write_page
 from hybrid_retrieval.reporting.paper import PLAIN, Paper
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.tables import Table, comparison_table, console, markdown, show
+
+KINDS = {
+    "comparison": "Figures by language pair, differences, and macro means",
+    "alpha": "What alpha trades: monolingual against cross-lingual figures and language bias",
+}
+"""What is drawn of a benchmark, by the endings of the files' names."""
 
 
 def compare(runs: Sequence[RunDirectory], out: Path, paper: Paper = PLAIN) -> None:
@@ -37,8 +45,8 @@ def compare(runs: Sequence[RunDirectory], out: Path, paper: Paper = PLAIN) -> No
     by_benchmark = {name: [one for one in labelled if name in one.run.benchmarks] for run in scored for name in run.reported}
     benchmarks = sorted(by_benchmark)
     tables = {name: comparison_table(labelled, name) for name in benchmarks}
-    drawn = draw_comparisons(labelled, [name for name in benchmarks if len(by_benchmark[name]) > 1], paper.order)
-    pictures = paper.draw(drawn, out)
+    several = [name for name in benchmarks if len(by_benchmark[name]) > 1]
+    pictures = paper.draw(draw_sweep(labelled, several, paper.order), out)
     unscored = [run.path.name for run in runs if not run.reported]
     notes = [f"Not compared, for want of benchmark figures: {', '.join(unscored)}."] if unscored else []
     notes += [line for name in benchmarks for line in _caveats(labelled, name)]
@@ -55,6 +63,20 @@ def compare(runs: Sequence[RunDirectory], out: Path, paper: Paper = PLAIN) -> No
     show(screen, *tables.values())
     for line in [*notes, *(f"wrote {path}" for path in written)]:
         screen.print(line, markup=False, soft_wrap=True)
+
+
+def draw_sweep(labelled: Sequence[LabelledRun], benchmarks: Sequence[str], order: str = "name") -> dict[str, Any]:
+    """What can be drawn of several runs, by the names of files; matrices in an `order` of languages."""
+    drawn: dict[str, Any] = {}
+    for name in benchmarks:
+        compared = draw_comparison(labelled, name)
+        drawn[f"{name}_comparison"] = compared and heatmap.with_order(compared, order)
+        figures = tradeoff.over_alpha(labelled, name)
+        if figures is not None:
+            drawn[f"{name}_alpha"] = tradeoff.pareto(
+                figures, "alpha", f"{name}: what alpha trades", tradeoff.panels_of(figures)
+            )
+    return {name: chart for name, chart in drawn.items() if chart is not None}
 
 
 def _caveats(labelled: Sequence[LabelledRun], benchmark: str) -> list[str]:

@@ -19,16 +19,6 @@ if TYPE_CHECKING:
 PANELS_A_ROW = 3
 
 
-KINDS = {"comparison": "Figures by language pair, differences, and macro means"}
-"""What is drawn of a benchmark, by the endings of the files' names."""
-
-
-def draw_comparisons(labelled: Sequence[LabelledRun], benchmarks: Sequence[str], order: str = "name") -> dict[str, Any]:
-    """What can be drawn of each benchmark, by the names of files; matrices in an `order` of languages."""
-    drawn = {f"{name}_comparison": draw_comparison(labelled, name) for name in benchmarks}
-    return {name: heatmap.with_order(chart, order) for name, chart in drawn.items() if chart is not None}
-
-
 def draw_comparison(labelled: Sequence[LabelledRun], benchmark: str) -> alt.VConcatChart | None:
     """A panel a condition (the mean over its seeds), then differences and macro means.
 
@@ -53,7 +43,7 @@ def draw_comparison(labelled: Sequence[LabelledRun], benchmark: str) -> alt.VCon
     below = [*_differences(maps, pairs, groups, languages, benchmark, drawn, never), means_figure(groups, benchmark, drawn)]
     rows = [charts.beside(above, columns, shared=("color",)), charts.beside(below[:-1], columns, shared=("color",)), below[-1]]
     legend = f"framed: monolingual; {MARK}: never in the training text" if any(never.values()) else "framed: monolingual"
-    title = alt.TitleParams(f"{benchmark}: {drawn.label} by language pair ({legend})", fontSize=16, offset=16)
+    title = charts.headline(f"{benchmark}: {drawn.label} by language pair", legend, columns * charts.WIDTH)
     return alt.vconcat(*(rows if pairs else [rows[0], rows[2]]), title=title, spacing=40).resolve_scale(
         **dict.fromkeys(charts.CHANNELS, "independent")
     )

@@ -132,7 +132,7 @@ def severity_figure(run: RunDirectory, benchmark: str) -> alt.VConcatChart | Non
         charts.beside([_over_severity(found, *key, part, len(keys)) for key in keys], len(keys), shared=charts.CHANNELS)
         for part in parts
     ]
-    said = charts.heading(f"{benchmark} · {run.title}: perturbed minus clean, by severity", width=len(keys) * charts.WIDTH)
+    said = charts.headline(f"{benchmark} · {run.title}", "perturbed minus clean, by severity", len(keys) * charts.WIDTH)
     return alt.vconcat(*panels, title=said).resolve_scale(**dict.fromkeys(charts.CHANNELS, "independent"))
 
 

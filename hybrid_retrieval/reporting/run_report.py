@@ -11,6 +11,7 @@ from hybrid_retrieval.evaluation.figures import PER_QUERY
 from hybrid_retrieval.evaluation.measures import CONTRASTS, SETTINGS
 from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
+from hybrid_retrieval.reporting.distributions import rank_distance_figure, share_figure
 from hybrid_retrieval.reporting.page import Picture, Section, write_page
 from hybrid_retrieval.reporting.paper import PLAIN, Paper
 from hybrid_retrieval.reporting.per_query import check_values
@@ -67,7 +68,12 @@ def draw_run(run: RunDirectory, curves: Curves, composition: BatchComposition | 
     curves_shown: dict[str, Any] = {}
     for name in run.benchmarks:
         matrices |= {f"{name}_robustness": robustness_matrix(run, name)}
-        curves_shown |= {f"{name}_severity": severity_figure(run, name)}
+        systems = {run.title: run, **run.baselines}
+        curves_shown |= {
+            f"{name}_severity": severity_figure(run, name),
+            f"{name}_rank_distance": rank_distance_figure(systems, name),
+            f"{name}_share": share_figure(systems, name),
+        }
     matrices["batch_composition"] = composition and composition.draw(constant_alpha(run))
     curves_shown["training"] = training_figure(curves)
     accumulate = run.setting("trainer", "accumulate_grad_batches", int) or 1
@@ -108,7 +114,11 @@ def _sections(
         tables += bias_tables(run, name, by_language=True)
         drawn = heatmap.measured([run], name)
         pairs = shown({f"{name}_map": f"{name}: {drawn.label if drawn else ''} by language pair"}, "plain")
-        yield Section(name, tables, [_counts(run, name)], pairs)
+        spread = {
+            f"{name}_rank_distance": "How far apart the relevant documents of a query lie in the pooled list",
+            f"{name}_share": "Whose documents fill the top of the pooled list",
+        }
+        yield Section(name, tables, [_counts(run, name)], [*pairs, *shown(spread)])
         noisy = robustness_tables(run, name, whole=True)
         if noisy:
             lost = {f"{name}_robustness": "What each language loses", f"{name}_severity": "What is lost by severity"}

@@ -14,7 +14,7 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.figures import Figure
 from hybrid_retrieval.evaluation.measures import SETTINGS, measure
 from hybrid_retrieval.report import main
-from hybrid_retrieval.reporting import charts, heatmap
+from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.comparison_figures import draw_comparison
 from hybrid_retrieval.reporting.labels import contrasts, label_runs
@@ -22,7 +22,7 @@ from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
 from hybrid_retrieval.reporting.run_report import constant_alpha, draw_run
 from hybrid_retrieval.reporting.tables import pivot_tables
 from hybrid_retrieval.reporting.training_curves import read_curves, smoothed
-from tests.reporting.fake_runs import write_figures
+from tests.reporting.fake_runs import rows_of, write_figures
 
 Make = Callable[..., Path]
 
@@ -37,11 +37,6 @@ def png_size(path: Path) -> tuple[int, int]:
 
 def drawn(run: RunDirectory) -> dict[str, Any]:
     return draw_run(run, read_curves(run.path), BatchComposition.read(run.path))
-
-
-def rows_of(chart: Any) -> list[dict[str, Any]]:
-    """What a picture holds, every row of it."""
-    return [row for rows in charts.specification(chart)["datasets"].values() for row in rows]
 
 
 def test_the_matrix_is_the_metrics(make_run: Make) -> None:
