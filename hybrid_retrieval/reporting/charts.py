@@ -1,7 +1,7 @@
 """Colours, sizes and type of all pictures, and how one becomes a file or a part of a page.
 
-A picture is an Altair chart without a style: `save` lays `LIGHT` over it, on white; a page lays `LIGHT` or `DARK` over its
-`specification`. Nothing global is touched.
+A picture is an Altair chart without a style: `save` lays it over, black on white, and `specification` for a page, whose own
+colour of text it takes. Nothing global is touched.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ FORMATS = ("png", "svg", "pdf")
 SCALE = 2.0
 """Pixels of a PNG for one of the picture."""
 PPI = 144
+INK, PAGE = "#1b1b1b", "currentColor"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 """Okabe and Ito's, safe for the colour-blind, but for black and yellow, which do not show in both modes; and a grey."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
@@ -42,45 +43,38 @@ CHARACTER = 7.2
 PART = re.compile(r'((?:(?<=id=")|(?<=url\(#))(?:gradient_|clip)\d+)')
 
 
-def style(dark: bool) -> dict[str, Any]:
-    """A Vega-Lite config."""
-    ink, soft, grid, empty = (
-        ("#e8e8e8", "#a8a8a8", "#414141", "#2c2c2c") if dark else ("#1b1b1b", "#5a5a5a", "#dddddd", "#eeeeee")
-    )
+def style(ink: str) -> dict[str, Any]:
+    """A Vega-Lite config with the colour of all that has none of its own: of a page, `PAGE`'s ``currentColor``."""
     texts = {"labelColor": ink, "titleColor": ink, "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal"}
+    title = {"anchor": "start", "fontSize": 13, "subtitleFontSize": 11.5, "offset": 8}
     return {
-        "background": "transparent",
         "font": "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif",
         "view": {"stroke": None},
-        "axis": {**texts, "gridColor": grid, "tickColor": grid, "domain": False, "labelLimit": 320},
-        "legend": {**texts, "labelLimit": 0, "titleLimit": 0, "symbolLimit": 200, "symbolStrokeWidth": 2, "symbolOpacity": 1},
-        "title": {
-            "color": ink,
-            "subtitleColor": soft,
-            "anchor": "start",
-            "fontSize": 13,
-            "subtitleFontSize": 11.5,
-            "offset": 8,
+        "axis": {**texts, "gridColor": ink, "gridOpacity": 0.15, "ticks": False, "domain": False, "labelLimit": 320},
+        "legend": {
+            **texts,
+            "labelLimit": 0,
+            "titleLimit": 0,
+            "symbolLimit": 200,
+            "symbolStrokeWidth": 2,
+            "symbolOpacity": 1,
         },
+        "title": {"color": ink, "subtitleColor": ink, **title},
         "concat": {"spacing": 32},
         "style": {
-            "guide": {"color": soft, "strokeDash": [4, 3]},
+            "guide": {"color": ink, "strokeDash": [4, 3], "opacity": 0.7},
             "frame": {"color": ink, "strokeWidth": 1.2},
-            "missing": {"color": empty},
+            "missing": {"color": "#808080", "opacity": 0.15},
             "named": {"color": ink, "fontSize": 10},
             "other": {"color": ink, "strokeWidth": 1.5},
         },
     }
 
 
-LIGHT, DARK = style(dark=False), style(dark=True)
-
-
-def specification(chart: Any) -> dict[str, Any]:
-    """A picture for a page, which lays a style over it."""
-    found: dict[str, Any] = chart.to_dict()
-    del found["config"]  # Altair's own
-    return found
+def specification(chart: Any, ink: str = PAGE) -> dict[str, Any]:
+    """A picture with its style, for a page that is light or dark, unless another `ink` is named."""
+    drawn: dict[str, Any] = chart.to_dict()
+    return drawn | {"config": style(ink)}
 
 
 def save(chart: Any, path: Path) -> Path:
@@ -93,7 +87,7 @@ def save(chart: Any, path: Path) -> Path:
 
     form = path.suffix.removeprefix(".")
     choice("format of a picture", form, FORMATS)
-    picture = specification(chart) | {"config": {**LIGHT, "background": "white"}, "padding": 10}
+    picture = specification(chart, INK) | {"background": "white", "padding": 10}
     svg = _numbered(vl_convert.vegalite_to_svg(picture))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as part:

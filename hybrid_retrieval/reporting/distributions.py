@@ -110,7 +110,7 @@ def share_figure(systems: Mapping[str, RunDirectory], benchmark: str) -> alt.Lay
         for language, figure in figures.items()
     ]
     return _shares(
-        rows, [name for name, figures in found.items() if figures], f"{benchmark}: {one.label} among the first {one.depth}"
+        rows, [name for name, figures in found.items() if figures], f"{benchmark}: languages of the first {one.depth} documents"
     )
 
 

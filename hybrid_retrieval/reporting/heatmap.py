@@ -25,10 +25,12 @@ Matrix = npt.NDArray[np.float64]
 
 CELL = 28
 """Pixels of a cell: room for a signed figure of three digits."""
-SIDE = 200
+SIDE = 240
 """Pixels of a matrix, at least: of few languages the cells are larger."""
 SIGNED = "blueorange"
 """The colours of differences: blue is more."""
+MARGIN = 50
+"""And beside it, for names."""
 BOTH_ENDS = ((-1.0, 0.14), (0.86, 2.0))
 """Where these are dark."""
 
@@ -37,7 +39,7 @@ def headline(means: dict[tuple[str, str], float], sign: str = "") -> str:
     """Macro means by setting and measure, for a title; ``+`` as `sign` for differences."""
     shown = {key: measure(key[1]) for key in means}
     names = {key: one.label if one.headline else SETTINGS[key[0]] for key, one in shown.items()}
-    return "   ".join(f"{names[key]} {number(means[key], one.digits, sign)}" for key, one in shown.items())
+    return " · ".join(f"{names[key]} {number(means[key], one.digits, sign)}" for key, one in shown.items())
 
 
 def measured(runs: Sequence[RunDirectory], benchmark: str) -> Measure | None:
@@ -229,9 +231,9 @@ def _cells(
         x=alt.X(
             f"{sides[1]}:N",
             sort=alt.EncodingSortField("column_place", "min"),
-            axis=alt.Axis(labelAngle=-60 if long else 0, grid=False, ticks=False),
+            axis=alt.Axis(labelAngle=-60 if long else 0, grid=False),
         ),
-        y=alt.Y(f"{sides[0]}:N", sort=alt.EncodingSortField("row_place", "min"), axis=alt.Axis(grid=False, ticks=False)),
+        y=alt.Y(f"{sides[0]}:N", sort=alt.EncodingSortField("row_place", "min"), axis=alt.Axis(grid=False)),
         tooltip=[
             f"{sides[0]}:N",
             f"{sides[1]}:N",
@@ -249,7 +251,7 @@ def _cells(
     if framed:
         layers.append(base.transform_filter("datum.alike").mark_rect(filled=False, style="frame"))
     width = step * shape[1]
-    return alt.layer(*layers).properties(width=width, height=step * shape[0], title=charts.heading(*title, width))
+    return alt.layer(*layers).properties(width=width, height=step * shape[0], title=charts.heading(*title, width + MARGIN))
 
 
 def common_scale(matrices: Sequence[Matrix], grain: float = 0.05) -> tuple[float, float]:

@@ -98,7 +98,7 @@ def _map_figure(run: RunDirectory, benchmark: str) -> Any:
     legend = f"framed: monolingual{f'; {MARK}: never in the training text' if never else ''}"
     found = {key: run.figures.value(benchmark, *key) for key in heatmap.headline_keys(drawn)}
     headline = heatmap.headline({key: value for key, value in found.items() if value is not None})
-    title = (f"{benchmark} · {run.title}", f"{headline}   ({legend})")
+    title = (f"{benchmark} · {run.title}", f"{headline} ({legend})")
     return heatmap.language_pairs(values, languages, heatmap.Scale.of(drawn.label, [values]), title, never)
 
 
