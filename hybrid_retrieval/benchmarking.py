@@ -22,11 +22,12 @@ from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
 from hybrid_retrieval.evaluation.bias.suite import chosen as bias_measures
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.degradation import Degradation
-from hybrid_retrieval.evaluation.figures import BASELINES, PER_QUERY, Figure, Figures
+from hybrid_retrieval.evaluation.figures import BASELINES, PER_QUERY, RETRIEVED, Figure, Figures
 from hybrid_retrieval.evaluation.measures import BYTES, POOLED, measure
 from hybrid_retrieval.evaluation.perturbations.suite import chosen as perturbed
 from hybrid_retrieval.evaluation.perturbations.suite import perturbations
 from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, evaluate
+from hybrid_retrieval.evaluation.retrieved import retrieved
 from hybrid_retrieval.evaluation.retrievers.dense import Dense, OverDense
 from hybrid_retrieval.evaluation.retrievers.post_hoc import PostHoc
 from hybrid_retrieval.evaluation.retrievers.reduced import Reduced, reductions
@@ -201,10 +202,11 @@ def score_benchmarks(
         trained_on: the languages of the text that the encoder was trained on, where that is known.
     """
     figures: dict[str, float] = {}
+    browsed: dict[str, list[int]] = {}
     with embedding_store(paths.cache, config.dtype, config.devices, config.cache_embeddings) as store:
         if encoder is not None:
             dense = Dense(encoder, store, config.documents, config.overlap)
-            figures |= _score(dense, benchmarks, config, paths, directory, trained_on=trained_on)
+            figures |= _score(dense, benchmarks, config, paths, directory, browsed, trained_on=trained_on)
         for name, retriever in retrievers.items():
             if isinstance(retriever, OverDense):
                 retriever.dense = dense
@@ -213,7 +215,7 @@ def score_benchmarks(
             folder = directory / BASELINES / name
             folder.mkdir(parents=True, exist_ok=True)
             of_text = trained_on if isinstance(retriever, OverDense) else None
-            found = _score(retriever, benchmarks, config, paths, folder, f" ({name})", of_text)
+            found = _score(retriever, benchmarks, config, paths, folder, browsed, f" ({name})", of_text)
             run_record.record_config(folder, _record(directory, name, retriever))
             run_record.write_metrics(folder, found)
             figures |= {f"{BASELINES}/{name}/{key}": value for key, value in found.items()}
@@ -234,11 +236,18 @@ def _score(
     config: EvaluationConfig,
     paths: PathsConfig,
     directory: Path,
+    browsed: dict[str, list[int]],
     suffix: str = "",
     trained_on: Sequence[str] | None = None,
 ) -> dict[str, float]:
+    """The flat figures of one retriever, whose files go into `directory`.
+
+    Args:
+        browsed: by benchmark, rows of the queries whose passages are kept: those that the first retriever chose.
+    """
     figures: list[Figures] = []
     tables: list[pa.Table] = []
+    kept: list[pa.Table] = []
     lost: list[Degradation] = []
     noise = perturbations(perturbed(config.perturb), paths)
     wanted = Wanted(bias_measures(config.bias), config.replicates, trained_on=trained_on)
@@ -248,11 +257,16 @@ def _score(
         if config.dimensions or config.quantization:
             figures.append(_size(name, result.index))
         tables.append(result.per_query())
+        passages, browsed[name] = retrieved(result, config.browse, browsed.get(name), f"{name}{suffix}: questions to browse")
+        kept.append(passages)
         _keep(name, result, config, directory)
         if noise:
             lost += degradations(retriever, result, noise, config.severity, config.perturb_seed, wanted, f"{name}{suffix}")
     with recorded(directory / PER_QUERY) as part:
         pq.write_table(pa.concat_tables(tables, promote_options="default"), part)
+    if config.browse:
+        with recorded(directory / RETRIEVED) as part:
+            pq.write_table(pa.concat_tables(kept), part, compression="zstd")
     whole = Figures.joined(figures)
     whole.write(directory)
     if noise:

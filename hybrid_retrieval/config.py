@@ -195,6 +195,8 @@ class EvaluationConfig:
     """The measures of language bias to report: names as in metrics.json, a list of them, all, or none."""
     replicates: Annotated[int, Range(0, 1_000_000)] = 1000
     """Bootstrap replicates behind the 95% intervals; 0: no intervals."""
+    browse: Annotated[int, Range(0, 1000)] = 30
+    """Questions of each setting whose retrieved passages are kept for the page, in retrieved.parquet; 0: none."""
     dimensions: list[Count] = dataclasses.field(default_factory=list)
     """First dimensions of the embeddings that are scored beside all of them (Matryoshka)."""
     quantization: list[str] = dataclasses.field(default_factory=list)

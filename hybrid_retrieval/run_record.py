@@ -40,8 +40,16 @@ LOCK = ".lock"
 BEFORE_A_RUN = (".hydra", "run.log", "evaluate.log", LOCK)
 """What Hydra and the lock put into a run directory before anything is known about it."""
 OF_AN_EVALUATION = {
-    "": ("robustness.parquet",),
-    "baselines/*": (CONFIG, METRICS, "figures.parquet", "per_query.parquet", "robustness.parquet", CHECKSUMS),
+    "": ("robustness.parquet", "retrieved.parquet"),
+    "baselines/*": (
+        CONFIG,
+        METRICS,
+        "figures.parquet",
+        "per_query.parquet",
+        "robustness.parquet",
+        "retrieved.parquet",
+        CHECKSUMS,
+    ),
     "runs": ("*.trec", "*.qrels.tsv"),
     "embeddings/*": ("*.npy", "*.ids.txt", "qrels.tsv"),
 }

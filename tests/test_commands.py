@@ -44,6 +44,7 @@ def test_a_run_directory_holds_every_file_of_the_contract(trained: Path) -> None
         "config.yaml",
         "metrics.json",
         "per_query.parquet",
+        "retrieved.parquet",
         "batch_manifest.parquet",
         "environment.json",
         "report.html",

@@ -409,6 +409,17 @@ def test_the_figures_are_those_of_ir_measures_on_the_written_runs(in_process: Co
         for language in ("de", "en"):
             expected = float(np.mean(values[str(measure), language]))
             assert metrics[f"beir_parallel/multilingual/{name}/{language}"] == pytest.approx(expected, abs=1e-6)
+    lines = (line.split() for line in (folder / "runs" / "beir_parallel.trec").read_text().splitlines())
+    ranked = {(query, int(rank)): document for query, _, document, rank, *_ in lines}
+    kept = [row for row in pq.read_table(folder / "retrieved.parquet").to_pylist() if row["corpus_language"] is None]
+    assert len({(row["query_language"], row["query_id"]) for row in kept}) > 5
+    for row in kept:
+        query, document = (f"{row[f'{side}_language']}:{row[f'{side}_id']}" for side in ("query", "passage"))
+        assert row["relevant"] if row["rank"] is None else ranked[query, row["rank"]] == document
+    done = in_process("evaluate", *chosen, "hydra.run.dir=without", "evaluation.browse=0")
+    assert done.returncode == 0, done.stderr
+    assert not list((tmp_path / "without").rglob("retrieved.parquet"))
+    assert_one_line(in_process("evaluate", *chosen, "hydra.run.dir=other", "evaluation.browse=-1"), "evaluation.browse=-1")
 
 
 def lareqa_set(folder: Path, rng: np.random.Generator) -> None:

@@ -22,6 +22,20 @@ PER_QUERY_KEYS = ("benchmark", "setting", "query_language", "corpus_language", "
 """The columns that name a row of the values per query."""
 CLUSTER = "cluster"
 """The column of what a query's values depend on; each other column is a measure."""
+RETRIEVED = "retrieved.parquet"
+"""What was retrieved for a few questions, in the form of `RETRIEVED_SCHEMA`."""
+RETRIEVED_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("benchmark", "query_language", "query_id", "query")),
+        ("chosen", pa.list_(pa.string())),
+        *((name, pa.string()) for name in ("corpus_language", "measure")),
+        ("value", pa.float64()),
+        ("rank", pa.int64()),
+        *((name, pa.string()) for name in ("passage_language", "passage_id", "passage")),
+        ("score", pa.float32()),
+        ("relevant", pa.bool_()),
+    ]
+)
 SEEN = "seen"
 """In the place of languages in a key: the mean over those that the encoder was trained on."""
 SCHEMA = pa.schema(

@@ -44,6 +44,7 @@ class Evaluation:
     pairs: list[LanguagePair]
     figures: Figures
     scored: RetrievalCollection
+    ranks: Ranks
     asked: Index
     """The index as its retriever made it, for other queries."""
 
@@ -118,7 +119,7 @@ def score(collection: RetrievalCollection, index: Index, label: str = "", wanted
     figures += list(over_queries(collection.name, pairs))
     if wanted.replicates:
         figures = list(with_intervals(figures, scored, pairs, wanted.replicates, wanted.seed))
-    return Evaluation(collection, index, pairs, Figures(tuple(figures)), scored, plain)
+    return Evaluation(collection, index, pairs, Figures(tuple(figures)), scored, ranks, plain)
 
 
 def ranked(collection: RetrievalCollection, index: Index, label: str = "") -> tuple[Index, Ranks]:

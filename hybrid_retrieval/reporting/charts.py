@@ -173,6 +173,11 @@ def at_zero() -> alt.Chart:
     return alt.Chart(data([{"y": 0}])).mark_rule(style="guide").encode(y="y:Q")
 
 
+def bounded(rows: Iterable[Mapping[str, Any]], name: str = "low") -> bool:
+    """Whether there are bounds to draw: an axis of nothing but nulls has no ends, of which a browser warns."""
+    return any(_plain(row.get(name)) is not None for row in rows)
+
+
 def alone(layers: Sequence[Any], width: float, height: float, title: str) -> alt.LayerChart:
     """A panel of layers."""
     import altair as alt

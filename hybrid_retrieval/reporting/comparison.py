@@ -11,9 +11,11 @@ from typing import Any
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import write_text
 from hybrid_retrieval.reporting import heatmap, tradeoff
+from hybrid_retrieval.reporting.browser import browser_section
 from hybrid_retrieval.reporting.comparison_figures import draw_comparison
-from hybrid_retrieval.reporting.labels import LabelledRun, label_runs
-from hybrid_retrieval.reporting.page import Picture, Section, write_page
+from hybrid_retrieval.reporting.labels import LabelledRun, conditions, label_runs
+from hybrid_retrieval.reporting.page import Section, chart_of, write_page
+from hybrid_retrieval.reporting.pairs_table import pairs_tables
 from hybrid_retrieval.reporting.paper import PLAIN, Paper
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.tables import Table, comparison_table, console, markdown, show
@@ -46,7 +48,8 @@ def compare(runs: Sequence[RunDirectory], out: Path, paper: Paper = PLAIN) -> No
     benchmarks = sorted(by_benchmark)
     tables = {name: comparison_table(labelled, name) for name in benchmarks}
     several = [name for name in benchmarks if len(by_benchmark[name]) > 1]
-    pictures = paper.draw(draw_sweep(labelled, several, paper.order), out)
+    drawn = draw_sweep(labelled, several, paper.order)
+    pictures = paper.draw(drawn, out)
     unscored = [run.path.name for run in runs if not run.reported]
     notes = [f"Not compared, for want of benchmark figures: {', '.join(unscored)}."] if unscored else []
     notes += [line for name in benchmarks for line in _caveats(labelled, name)]
@@ -55,7 +58,7 @@ def compare(runs: Sequence[RunDirectory], out: Path, paper: Paper = PLAIN) -> No
     written = [
         write_text(out / "comparison.md", _markdown(tables, pictures, notes)),
         write_text(out / "comparison.json", _json(labelled, out)),
-        write_page(out / "comparison.html", title, under, _sections(labelled, tables, pictures, notes)),
+        write_page(out / "comparison.html", title, under, _sections(labelled, tables, drawn, notes)),
         *pictures.values(),
         *(path for name, table in tables.items() for path in paper.tabulate([table], f"{name}_comparison", out)),
     ]
@@ -115,14 +118,19 @@ def _json(labelled: Sequence[LabelledRun], out: Path) -> str:
 
 
 def _sections(
-    labelled: Sequence[LabelledRun], tables: dict[str, Table], pictures: dict[str, Path], notes: Sequence[str]
+    labelled: Sequence[LabelledRun], tables: dict[str, Table], drawn: dict[str, Any], notes: Sequence[str]
 ) -> list[Section]:
 
+    groups = {name: [one.run for one in runs] for name, runs in conditions(labelled).items()}
+    baselines = {name: [run] for one in reversed(labelled) for name, run in one.run.baselines.items()}
+    firsts = {runs[0].label: runs[0].run for runs in conditions(labelled).values()}  # of their seeds
     sections = []
     for name, table in tables.items():
         keys = {f"{name}_{kind}": said for kind, said in KINDS.items()}
-        shown = [Picture(pictures[key], f"{said} ({key}.png)", "wide") for key, said in keys.items() if key in pictures]
-        sections.append(Section(name, [table], pictures=shown))
+        shown = [chart_of(key, drawn[key], said, "wide") for key, said in keys.items() if key in drawn]
+        sections.append(Section(name, [table], list(pairs_tables(groups | baselines, name)), charts=shown))
+    if questions := browser_section(firsts | {name: runs[0] for name, runs in baselines.items()}):
+        sections.append(questions)
     origin = {
         one.label: f"{one.run.title} · seed {one.run.config.get('seed', 'unknown')} · folder {one.run.path.resolve().name}"
         for one in labelled

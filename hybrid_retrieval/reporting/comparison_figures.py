@@ -127,15 +127,18 @@ def means_figure(groups: Mapping[str, Sequence[LabelledRun]], benchmark: str, dr
     shape = charts.by_shape("condition", names, width)
     means = every.transform_filter("datum.kind === 'mean'")
     bounds_shown = [alt.Tooltip("low:Q", format=".4f"), alt.Tooltip("high:Q", format=".4f")]
-    return alt.layer(
-        means.mark_rule(strokeWidth=1.6, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q"),
+    bars = means.mark_rule(strokeWidth=1.6, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q")
+    layers = [
+        *([bars] if charts.bounded(rows) else []),
         every.transform_filter("datum.kind === 'seed'")
         .mark_point(filled=True, size=18, opacity=0.5)
         .encode(y=y, shape=shape, tooltip=["condition:N", "setting:N", "seed:N", value]),
         means.mark_point(filled=True, size=80, opacity=1).encode(
             y=y, shape=shape, tooltip=["condition:N", "setting:N", value, *bounds_shown]
         ),
-    ).properties(width=width, height=charts.HEIGHT, title=charts.heading("Macro means by setting", INTERVALS, width))
+    ]
+    title = charts.heading("Macro means by setting", INTERVALS, width)
+    return alt.layer(*layers).properties(width=width, height=charts.HEIGHT, title=title)
 
 
 INTERVALS = "small points: seeds; large ones: their mean; bars: 95% over questions, mean over seeds"

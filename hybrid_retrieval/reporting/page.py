@@ -1,34 +1,54 @@
-"""Self-contained HTML pages, rendered from ``page.html.j2``."""
+"""Self-contained HTML pages, rendered from ``page.html.j2`` ``page.css``, ``page.js`` and ``browser.js``."""
 
 from __future__ import annotations
 
 import base64
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hybrid_retrieval.files import write_text
+from hybrid_retrieval.reporting import charts
 from hybrid_retrieval.reporting.tables import Table
 
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+UNPRINTABLE = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\u202d\\u202e\\ud800-\\udfff]")
+"""Control characters, among them those that turn the direction of text around, and halves of characters."""
+VEGA = "window.vegaEmbed = vegaEmbed;"
+"""What scripts of a page see of the bundle."""
 FOLD_ABOVE = 8
 """Nested facts of more rows than this open on a click."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A PNG. `size`: plain, full (as wide as the text) or wide (wider where there is room)."""
+class Chart:
+    """A Vega-Lite chart that the reader's browser draws, in the colours of light and dark.
 
-    path: Path
+    Attributes:
+        name: of the file under which a reader saves it.
+        spec: what it leaves without a colour takes the page's.
+        size: plain, full (as wide as the text) or wide (wider where there is room).
+    """
+
+    name: str
+    spec: Mapping[str, Any]
     caption: str
     size: str = "plain"
 
     @property
-    def source(self) -> str:
-        """The picture itself, as a URL."""
-        return f"data:image/png;base64,{base64.b64encode(self.path.read_bytes()).decode('ascii')}"
+    def still(self) -> str:
+        """The chart as a picture, as a URL, for a reader without JavaScript."""
+        import vl_convert
+
+        drawn = vl_convert.vegalite_to_svg(dict(self.spec))
+        return f"data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode('ascii')}"
+
+
+def chart_of(name: str, chart: Any, caption: str, size: str = "plain") -> Chart:
+    """A picture on a page."""
+    return Chart(name, charts.specification(chart), caption, size)
 
 
 @dataclass(frozen=True)
@@ -36,15 +56,19 @@ class Section:
     """A part of a page, shown in the order of its attributes.
 
     Attributes:
+        folded: tables that open on a click.
         notes: lines in grey.
+        browser: what `hybrid_retrieval.reporting.browser` makes of questions.
         facts: names and values, nested as far as they are.
         files: by name, text that opens on a click.
     """
 
     title: str
     tables: Sequence[Table] = ()
+    folded: Sequence[Table] = ()
     notes: Sequence[str] = ()
-    pictures: Sequence[Picture] = ()
+    charts: Sequence[Chart] = ()
+    browser: Mapping[str, Any] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 
@@ -53,7 +77,42 @@ def write_page(path: Path, title: str, under: str, sections: Sequence[Section]) 
     """Write a page; the path again."""
     from jinja2 import Environment, FileSystemLoader
 
-    loader = FileSystemLoader(Path(__file__).parent)
-    template = Environment(loader=loader, autoescape=True).get_template("page.html.j2")
-    page = template.render(title=title, under=under, sections=sections, fold_above=FOLD_ABOVE)
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    environment.policies["json.dumps_function"] = _json
+    page = environment.get_template("page.html.j2").render(
+        title=title,
+        under=under,
+        sections=sections,
+        fold_above=FOLD_ABOVE,
+        styles=_own("page.css"),
+        scripts=list(_scripts(sections)),
+    )
     return write_text(path, UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", page))
+
+
+def _scripts(sections: Sequence[Section]) -> Iterator[str]:
+    """Vega, where there are charts, and our own."""
+    if any(section.charts for section in sections):
+        import vl_convert
+
+        yield vl_convert.javascript_bundle(VEGA).replace("</script", "<\\/script")
+    yield _own("page.js")
+    if any(section.browser for section in sections):
+        yield _own("browser.js")
+
+
+def _own(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _json(value: Any, **_: Any) -> str:
+    return json.dumps(_printable(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _printable(value: Any) -> Any:
+    """The same with every text fit to be shown: JSON spells control characters out, so that they pass for others."""
+    if isinstance(value, str):
+        return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(inner) for key, inner in value.items()}
+    return [_printable(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -11,8 +11,10 @@ from hybrid_retrieval.evaluation.figures import PER_QUERY
 from hybrid_retrieval.evaluation.measures import CONTRASTS, SETTINGS
 from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
+from hybrid_retrieval.reporting.browser import browser_section
 from hybrid_retrieval.reporting.distributions import rank_distance_figure, share_figure
-from hybrid_retrieval.reporting.page import Picture, Section, write_page
+from hybrid_retrieval.reporting.page import Chart, Section, chart_of, write_page
+from hybrid_retrieval.reporting.pairs_table import pairs_tables
 from hybrid_retrieval.reporting.paper import PLAIN, Paper
 from hybrid_retrieval.reporting.per_query import check_values
 from hybrid_retrieval.reporting.robustness import robustness_matrix, robustness_tables, severity_figure
@@ -41,8 +43,8 @@ def report_run(run_dir: Path, paper: Paper = PLAIN) -> None:
         check_values(run.path / PER_QUERY)
     curves, composition = read_curves(run.path), BatchComposition.read(run.path)
     drawn = draw_run(run, curves, composition, paper.order)
-    pictures = paper.draw(drawn, run.path / "figures")
-    if not run.metrics and not pictures:
+    paper.draw(drawn, run.path / "figures")
+    if not run.metrics and not drawn:
         traces = "a batch_manifest.parquet or telemetry.jsonl"
         raise InputError(f"{run_dir} has neither figures in metrics.json nor {traces} to show")
     known = {
@@ -51,7 +53,7 @@ def report_run(run_dir: Path, paper: Paper = PLAIN) -> None:
         "folder": run.path.resolve().name,
     }
     under = " · ".join(f"{name} {value}" for name, value in known.items() if value is not None)
-    write_page(run.path / "report.html", run.title, under, list(_sections(run, pictures, curves, composition)))
+    write_page(run.path / "report.html", run.title, under, list(_sections(run, drawn, curves, composition)))
     out = console()
     for benchmark in run.reported:
         tables = [run_table(run, benchmark), *pivot_tables(run, benchmark), *phenomenon_tables(run, benchmark)]
@@ -103,26 +105,30 @@ def _map_figure(run: RunDirectory, benchmark: str) -> Any:
 
 
 def _sections(
-    run: RunDirectory, pictures: Mapping[str, Path], curves: Curves, composition: BatchComposition | None
+    run: RunDirectory, drawn: Mapping[str, Any], curves: Curves, composition: BatchComposition | None
 ) -> Iterator[Section]:
 
-    def shown(captions: Mapping[str, str], size: str = "full") -> list[Picture]:
-        return [Picture(pictures[name], caption, size) for name, caption in captions.items() if name in pictures]
+    def shown(captions: Mapping[str, str], size: str = "full") -> list[Chart]:
+        return [chart_of(name, drawn[name], caption, size) for name, caption in captions.items() if name in drawn]
 
+    systems = {run.title: run, **run.baselines}
     for name in run.reported:
         tables = [run_table(run, name), *pivot_tables(run, name), *phenomenon_tables(run, name)]
         tables += bias_tables(run, name, by_language=True)
-        drawn = heatmap.measured([run], name)
-        pairs = shown({f"{name}_map": f"{name}: {drawn.label if drawn else ''} by language pair"}, "plain")
+        first = heatmap.measured([run], name)
+        pairs = shown({f"{name}_map": f"{name}: {first.label if first else ''} by language pair"}, "plain")
         spread = {
             f"{name}_rank_distance": "How far apart the relevant documents of a query lie in the pooled list",
             f"{name}_share": "Whose documents fill the top of the pooled list",
         }
-        yield Section(name, tables, [_counts(run, name)], [*pairs, *shown(spread)])
+        by_pair = list(pairs_tables({one: [of] for one, of in systems.items()}, name))
+        yield Section(name, tables, by_pair, [_counts(run, name)], charts=[*pairs, *shown(spread)])
         noisy = robustness_tables(run, name, whole=True)
         if noisy:
             lost = {f"{name}_robustness": "What each language loses", f"{name}_severity": "What is lost by severity"}
-            yield Section(f"{name}: perturbed queries", noisy, pictures=shown(lost, "full"))
+            yield Section(f"{name}: perturbed queries", noisy, charts=shown(lost, "full"))
+    if questions := browser_section(systems):
+        yield questions
     measured = {
         key.removeprefix("train/"): f"{value:,.6g}"
         for key, value in run.metrics.items()
@@ -131,14 +137,14 @@ def _sections(
     streams = "The two streams: losses, accuracy, the cosine of their gradients, and their share of the pairs"
     training = Section(
         "Training",
-        pictures=shown({"training": "Loss and validation figures by step", "telemetry": streams}),
+        charts=shown({"training": "Loss and validation figures by step", "telemetry": streams}),
         facts=measured | in_words(curves),
     )
-    if training.pictures or training.facts:
+    if training.charts or training.facts:
         yield training
     if composition is not None:
         caption = {"batch_composition": "Pairs drawn by query and passage language, and the monolingual share"}
-        yield Section("Batches", pictures=shown(caption), facts=composition.summary())
+        yield Section("Batches", charts=shown(caption), facts=composition.summary())
     sources = {text: run.environment[key] for key, text in PROVENANCE.items() if run.environment.get(key)}
     machine = {key: value for key, value in run.environment.items() if key not in PROVENANCE}
     for title, facts in (("Data", sources), ("Environment", machine)):

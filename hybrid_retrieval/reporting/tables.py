@@ -6,7 +6,7 @@ import math
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Literal
 
@@ -42,6 +42,7 @@ class Row:
         section: a line is drawn between sections.
         digits: go before those of the columns.
         best: the columns in which it stands out.
+        intervals, clusters: by column, its bounds and its significance cluster, which a page shows below the figure.
     """
 
     label: str
@@ -50,14 +51,23 @@ class Row:
     section: str = ""
     digits: int | None = None
     best: frozenset[int] = frozenset()
+    intervals: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    clusters: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure as it is shown."""
+    """A figure as it is shown.
+
+    Attributes:
+        value: what a page sorts by; None of text.
+    """
 
     text: str
     best: bool = False
+    value: float | None = None
+    interval: str = ""
+    cluster: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +83,8 @@ class Table:
     def cells(self) -> Iterator[tuple[Row, list[Cell]]]:
         """The rows as shown."""
         for row in self.rows:
-            texts = [_shown(row, value, column) for value, column in zip(row.values, self.columns, strict=True)]
-            yield row, [Cell(text, index in row.best) for index, text in enumerate(texts)]
+            each = enumerate(zip(row.values, self.columns, strict=True))
+            yield row, [_cell(row, index, value, column) for index, (value, column) in each]
 
 
 MARGIN = "  ± (95%)"
@@ -276,7 +286,10 @@ def comparison_table(labelled: Sequence[LabelledRun], benchmark: str) -> Table:
     def of_system(name: str, label: str, kind: str, section: str = "") -> list[Row]:
         best = frozenset(index for index, key in enumerate(keys) if name in contest.best.get(key, ()))
         seen = of_seeds(name, statistics.fmean, SEEN)
-        found = [Row(label, of_seeds(name, statistics.fmean), kind, section, best=best)]
+        intervals = {index: of[name] for index, key in enumerate(keys) if name in (of := contest.intervals.get(key, {}))}
+        clusters = {index: places[name] for index, key in enumerate(keys) if name in (places := contest.clusters.get(key, {}))}
+        values = of_seeds(name, statistics.fmean)
+        found = [Row(label, values, kind, section, best=best, intervals=intervals, clusters=clusters)]
         return [*found, Row(f"{name} · {SHORT}", seen, "seen", section)] if any(one is not None for one in seen) else found
 
     rows: list[Row] = []
@@ -393,6 +406,13 @@ def _side(value: float, bound: float) -> int:
 def p_value(value: float) -> str:
     """A p as it is shown, on its side of the levels of significance."""
     return "<.0001" if value < 0.0001 else number(value, 4, bounds=LEVELS).removeprefix("0")
+
+
+def _cell(row: Row, index: int, value: float | str | None, column: Column) -> Cell:
+    known = value is not None and not isinstance(value, str) and math.isfinite(value)
+    bounds = " … ".join(_shown(row, bound, column) for bound in row.intervals.get(index, ()))
+    key = float(value) if known else None  # type: ignore[arg-type]
+    return Cell(_shown(row, value, column), index in row.best, key, bounds, row.clusters.get(index))
 
 
 def _shown(row: Row, value: float | str | None, column: Column) -> str:

@@ -132,8 +132,9 @@ def _over(means: pd.DataFrame, runs: pd.DataFrame | None, names: Sequence[str], 
     )
     value = alt.Y("value:Q", title="", scale=alt.Scale(zero=False))
     shape = charts.by_shape("series", names, 4 * WIDTH)
+    bars = every.mark_rule(opacity=0.6, strokeWidth=1.4).encode(y=alt.Y("low:Q", title=""), y2="high:Q")
     layers = [
-        every.mark_rule(opacity=0.6, strokeWidth=1.4).encode(y=alt.Y("low:Q", title=""), y2="high:Q"),
+        *([bars] if means.low.notna().any() else []),
         every.mark_line(strokeWidth=1.6).encode(y=value),
         every.mark_point(filled=True, size=36, opacity=1).encode(y=value, shape=shape),
     ]
@@ -176,9 +177,11 @@ def _against(
     )
     named = every.encode(text="text:N")
     bars = every.mark_rule(opacity=0.25).encode(color=colour)
+    upright = bars.encode(y=alt.Y("other_low:Q", title=title), y2="other_high:Q")
+    level = bars.encode(x=alt.X("one_low:Q", title=one[0]), x2="one_high:Q")
     layers = [
-        bars.encode(y=alt.Y("other_low:Q", title=title), y2="other_high:Q"),
-        bars.encode(x=alt.X("one_low:Q", title=one[0]), x2="one_high:Q"),
+        *([upright] if curves.other_low.notna().any() else []),
+        *([level] if curves.one_low.notna().any() else []),
         seeds.mark_point(filled=True, size=14, opacity=0.5).encode(
             x=across, y=up, color=colour, shape=shape, tooltip=["series:N", "seed:N", alt.Tooltip("x:Q", title=x), *tooltip]
         ),
@@ -186,7 +189,8 @@ def _against(
         every.mark_point(filled=True, size=50, opacity=1).encode(color=colour, shape=shape),
         named.transform_filter("datum.place % 2 === 0").mark_text(style="named", align="left", dx=7, dy=8),
         named.transform_filter("datum.place % 2 === 1").mark_text(style="named", align="right", dx=-7, dy=-8),
-        alone.mark_point(style="other", shape="cross", size=45, angle=45),
-        alone.mark_text(style="named", align="left", dx=7, dy=7).encode(text="system:N"),
     ]
+    if means.x.isna().any():
+        layers.append(alone.mark_point(style="other", shape="cross", size=45, angle=45))
+        layers.append(alone.mark_text(style="named", align="left", dx=7, dy=7).encode(text="system:N"))
     return charts.alone(layers, charts.WIDTH, charts.WIDTH * 0.8, f"{other[0]} against {one[0]}")

@@ -69,7 +69,7 @@ def bold(out: Path) -> dict[str, list[str]]:
     lines = [line.strip("| ").split(" | ") for line in (out / "comparison.md").read_text().splitlines() if line.startswith("|")]
     header, _, *rows = lines
     found = {name: [row[0] for row in rows if row[at].startswith("**")] for at, name in enumerate(header) if at}
-    (table,) = html.document_fromstring((out / "comparison.html").read_text()).find_class("figures")
+    table, _ = html.document_fromstring((out / "comparison.html").read_text()).find_class("figures")
     shown = [[cell.get("class") == "best" for cell in row.findall("td")] for row in table.findall("tbody/tr")]
     assert shown == [[cell.startswith("**") for cell in row[1:]] for row in rows]
     return found
@@ -104,6 +104,20 @@ def test_a_difference_that_chance_explains_makes_nothing_bold(
     found, line = reported(tmp_path, capsys)
     assert not any(found.values())
     assert line.startswith("Nothing is in bold: nothing is told apart")
+
+
+def test_a_page_shows_intervals_and_significance_clusters_below_the_means(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, gain in (("a", 0.2), ("b", 0.0), ("c", 0.0)):
+        write(f"sweep/{name}", gains(gain))
+    reported(tmp_path, capsys)
+    table, _ = html.document_fromstring((tmp_path / "sweep" / "comparison.html").read_text()).find_class("figures")
+    for row, cluster in zip(table.findall("tbody/tr"), "122", strict=True):
+        (shown,) = row.findall("td")[0].find_class("beside")
+        low, high = (float(bound) for bound in shown.text.split(" … "))
+        assert low < float(row.findall("td")[0].get("data-value")) < high
+        assert shown.find("span").text == cluster
 
 
 def test_without_values_per_query_nothing_is_bold_and_it_is_said(
