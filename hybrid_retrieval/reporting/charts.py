@@ -110,11 +110,14 @@ def data(rows: Iterable[Mapping[str, Any]]) -> alt.InlineData:
     """Rows of a chart; what is not finite is null."""
     import altair as alt
 
-    return alt.InlineData([{key: _plain(value) for key, value in row.items()} for row in rows])
+    return alt.InlineData([{key: plain(value) for key, value in row.items()} for row in rows])
 
 
-def _plain(value: Any) -> Any:
-    value = value.item() if hasattr(value, "item") else value
+def plain(value: Any) -> Any:
+    """A value, or values, as JSON has them; what is not finite is null."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list):
+        return [plain(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -175,7 +178,7 @@ def at_zero() -> alt.Chart:
 
 def bounded(rows: Iterable[Mapping[str, Any]], name: str = "low") -> bool:
     """Whether there are bounds to draw: an axis of nothing but nulls has no ends, of which a browser warns."""
-    return any(_plain(row.get(name)) is not None for row in rows)
+    return any(plain(row.get(name)) is not None for row in rows)
 
 
 def alone(layers: Sequence[Any], width: float, height: float, title: str) -> alt.LayerChart:

@@ -12,7 +12,7 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import write_text
 from hybrid_retrieval.reporting import heatmap, tradeoff
 from hybrid_retrieval.reporting.browser import browser_section
-from hybrid_retrieval.reporting.comparison_figures import draw_comparison
+from hybrid_retrieval.reporting.comparison_figures import draw_choice, draw_comparison
 from hybrid_retrieval.reporting.labels import LabelledRun, conditions, label_runs
 from hybrid_retrieval.reporting.page import Section, chart_of, write_page
 from hybrid_retrieval.reporting.pairs_table import pairs_tables
@@ -58,7 +58,7 @@ def compare(runs: Sequence[RunDirectory], out: Path, paper: Paper = PLAIN) -> No
     written = [
         write_text(out / "comparison.md", _markdown(tables, pictures, notes)),
         write_text(out / "comparison.json", _json(labelled, out)),
-        write_page(out / "comparison.html", title, under, _sections(labelled, tables, drawn, notes)),
+        write_page(out / "comparison.html", title, under, _sections(labelled, tables, drawn, notes, paper.order)),
         *pictures.values(),
         *(path for name, table in tables.items() for path in paper.tabulate([table], f"{name}_comparison", out)),
     ]
@@ -118,7 +118,7 @@ def _json(labelled: Sequence[LabelledRun], out: Path) -> str:
 
 
 def _sections(
-    labelled: Sequence[LabelledRun], tables: dict[str, Table], drawn: dict[str, Any], notes: Sequence[str]
+    labelled: Sequence[LabelledRun], tables: dict[str, Table], drawn: dict[str, Any], notes: Sequence[str], order: str
 ) -> list[Section]:
 
     groups = {name: [one.run for one in runs] for name, runs in conditions(labelled).items()}
@@ -128,6 +128,11 @@ def _sections(
     for name, table in tables.items():
         keys = {f"{name}_{kind}": said for kind, said in KINDS.items()}
         shown = [chart_of(key, drawn[key], said, "wide") for key, said in keys.items() if key in drawn]
+        if f"{name}_comparison" in drawn:
+            choice = heatmap.with_order(draw_choice(labelled, name), order)
+            shown.insert(
+                0, chart_of(f"{name}_pairs", choice, "Figures of one system by language pair, or less those of another")
+            )
         sections.append(Section(name, [table], list(pairs_tables(groups | baselines, name)), charts=shown))
     if questions := browser_section(firsts | {name: runs[0] for name, runs in baselines.items()}):
         sections.append(questions)

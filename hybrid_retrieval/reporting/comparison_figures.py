@@ -31,11 +31,7 @@ def draw_comparison(labelled: Sequence[LabelledRun], benchmark: str) -> alt.VCon
     if drawn is None:
         return None
     groups = conditions(scored)
-    languages = heatmap.languages_of([one.run for one in scored], benchmark, drawn.name)
-    maps = {
-        name: np.stack([heatmap.pair_matrix(one.run, benchmark, languages, drawn.name) for one in runs]).mean(axis=0)
-        for name, runs in groups.items()
-    }
+    languages, maps = _matrices(scored, benchmark, drawn)
     never = {name: runs[0].run.figures.never_seen(benchmark) for name, runs in groups.items()}
     pairs = contrasts(scored)
     columns = min(PANELS_A_ROW, max(len(maps), len(pairs) + 1))
@@ -47,6 +43,29 @@ def draw_comparison(labelled: Sequence[LabelledRun], benchmark: str) -> alt.VCon
     return alt.vconcat(*(rows if pairs else [rows[0], rows[2]]), title=title, spacing=40).resolve_scale(
         **dict.fromkeys(charts.CHANNELS, "independent")
     )
+
+
+def draw_choice(labelled: Sequence[LabelledRun], benchmark: str) -> alt.LayerChart | None:
+    """The matrix of one condition, or its difference to another, as a page's reader chooses; None as of `draw_comparison`."""
+    scored = [one for one in labelled if benchmark in one.run.benchmarks]
+    drawn = heatmap.measured([one.run for one in scored], benchmark)
+    if drawn is None:
+        return None
+    languages, maps = _matrices(scored, benchmark, drawn)
+    never = {language for one in scored for language in one.run.figures.never_seen(benchmark)}
+    title = (f"{benchmark}: {drawn.label} by language pair", "framed: monolingual")
+    return heatmap.chosen_pairs(maps, languages, drawn.label, title, never)
+
+
+def _matrices(
+    scored: Sequence[LabelledRun], benchmark: str, drawn: Measure
+) -> tuple[tuple[str, ...], dict[str, heatmap.Matrix]]:
+    """Languages, and the mean over the seeds of each condition."""
+    languages = heatmap.languages_of([one.run for one in scored], benchmark, drawn.name)
+    return languages, {
+        name: np.stack([heatmap.pair_matrix(one.run, benchmark, languages, drawn.name) for one in runs]).mean(axis=0)
+        for name, runs in conditions(scored).items()
+    }
 
 
 def _maps(

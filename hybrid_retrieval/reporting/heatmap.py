@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Matrix = npt.NDArray[np.float64]
 
+SIDES = ("query language", "corpus language")
+NOTHING = "nothing"
+"""What a reader chooses to see figures themselves, not differences."""
 CELL = 28
 """Pixels of a cell: room for a signed figure of three digits."""
 SIDE = 240
@@ -143,7 +146,7 @@ def language_pairs(
     title: tuple[str, str],
     never: Container[str] = (),
     means: Mapping[str, float] | None = None,
-    sides: tuple[str, str] = ("query language", "corpus language"),
+    sides: tuple[str, str] = SIDES,
 ) -> alt.LayerChart:
     """Query languages by corpus languages, the diagonal framed, in the order that the chart's parameter names (`with_order`).
 
@@ -152,20 +155,49 @@ def language_pairs(
         means: that an order by value goes by; by default those of the rows.
     """
     order = places(languages, means_of(values, languages) if means is None else means)
-    rows = [
-        {
-            sides[0]: marked(query, never),
-            sides[1]: marked(corpus, never),
-            "families": f"{family(query)}, {family(corpus)}",
-            "row": order[query],
-            "column": order[corpus],
-            "alike": query == corpus,
-            **_cell(float(values[at, of]), scale),
-        }
-        for at, query in enumerate(languages)
-        for of, corpus in enumerate(languages)
-    ]
-    return _cells(rows, sides, (len(languages), len(languages)), scale, title, framed=True)
+    found = [{**row, **_cell(float(value), scale)} for row, value in _pairs(languages, order, never, sides, values)]
+    return _cells(found, sides, (len(languages), len(languages)), {"true": scale}, title, framed=True)
+
+
+def chosen_pairs(
+    maps: Mapping[str, Matrix], languages: Sequence[str], label: str, title: tuple[str, str], never: Container[str] = ()
+) -> alt.LayerChart:
+    """Of several matrices the one that a page's reader chooses, or its difference to another; order and marks as above."""
+    import altair as alt
+
+    names, every = list(maps), np.stack([*maps.values()], axis=-1)
+    order = places(languages, means_of(every.mean(axis=-1), languages))
+    found = [{**row, "values": charts.plain(values)} for row, values in _pairs(languages, order, never, SIDES, every)]
+    one, other = (f"datum.values[indexof({json.dumps(names)}, {name})]" for name in ("shown", "minus"))
+    differs = f"minus !== {json.dumps(NOTHING)}"
+    value, difference = Scale.of(label, list(maps.values())), Scale.signed(f"difference in {label}", _ranges(every))
+    middle, far = (value.low + value.high) / 2, (1 - 2 * BOTH_ENDS[0][1]) * difference.high
+    computed = {
+        "value": f"{one} === null ? null : {differs} ? ({other} === null ? null : {one} - {other}) : {one}",
+        "text": f"datum.value === null ? '' : replace(format(datum.value, {differs} ? '+.3f' : '.2f'), '0.', '.')",
+        "dark": f"{differs} ? abs(datum.value) > {far} : datum.value < {middle}",
+    }
+    scales = {f"!({differs})": value, differs: difference}
+    chart = _cells(found, SIDES, (len(languages), len(languages)), scales, title, framed=True, computed=computed)
+    shown = alt.param(name="shown", value=names[0], bind=alt.binding_select(options=names, name="Figures of "))
+    minus = alt.param(name="minus", value=NOTHING, bind=alt.binding_select(options=[NOTHING, *names], name=" minus those of "))
+    return chart.add_params(shown, minus)
+
+
+def _ranges(every: Matrix) -> list[Matrix]:
+    """The largest difference of any two matrices, by cell."""
+    return [every.max(axis=-1) - every.min(axis=-1)]
+
+
+def _pairs(
+    languages: Sequence[str], order: Mapping[str, list[int]], never: Container[str], sides: tuple[str, str], values: Matrix
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    """What is said of each pair of languages, and its value."""
+    for query, row in zip(languages, values, strict=True):
+        for corpus, value in zip(languages, row, strict=True):
+            names = dict(zip(sides, (marked(query, never), marked(corpus, never)), strict=True))
+            kin = {"families": f"{family(query)}, {family(corpus)}", "alike": query == corpus}
+            yield {**names, **kin, "row": order[query], "column": order[corpus]}, value
 
 
 def cells(
@@ -186,7 +218,7 @@ def cells(
         for at, row in enumerate(rows)
         for of, column in enumerate(columns)
     ]
-    return _cells(found, sides, (len(rows), len(columns)), scale, title, framed=False)
+    return _cells(found, sides, (len(rows), len(columns)), {"true": scale}, title, framed=False)
 
 
 def means_of(values: Matrix, names: Sequence[str]) -> dict[str, float]:
@@ -217,41 +249,46 @@ def _cells(
     rows: Sequence[Mapping[str, Any]],
     sides: tuple[str, str],
     shape: tuple[int, int],
-    scale: Scale,
+    scales: Mapping[str, Scale],
     title: tuple[str, str],
     framed: bool,
+    computed: Mapping[str, str] | None = None,
 ) -> alt.LayerChart:
+    """The chart of cells.
+
+    Args:
+        scales: by the test, of Vega, of when cells are shown with it.
+        computed: what of a row follows from parameters.
+    """
     import altair as alt
 
     step = max(CELL, SIDE / max(shape))
     at = f"indexof({json.dumps(list(ORDERS))}, order)"
     base = alt.Chart(charts.data(rows)).transform_calculate(row_place=f"datum.row[{at}]", column_place=f"datum.column[{at}]")
-    long = max((len(row[sides[1]]) for row in rows), default=0) > 3
+    for name, expression in (computed or {}).items():
+        base = base.transform_calculate(**{name: expression})
+    angle = -60 if max((len(row[sides[1]]) for row in rows), default=0) > 3 else 0
+    across = alt.EncodingSortField("column_place", "min"), alt.Axis(labelAngle=angle, grid=False)
     base = base.encode(
-        x=alt.X(
-            f"{sides[1]}:N",
-            sort=alt.EncodingSortField("column_place", "min"),
-            axis=alt.Axis(labelAngle=-60 if long else 0, grid=False),
-        ),
+        x=alt.X(f"{sides[1]}:N", sort=across[0], axis=across[1]),
         y=alt.Y(f"{sides[0]}:N", sort=alt.EncodingSortField("row_place", "min"), axis=alt.Axis(grid=False)),
         tooltip=[
-            f"{sides[0]}:N",
-            f"{sides[1]}:N",
-            alt.Tooltip("value:Q", title=scale.label),
+            *(f"{side}:N" for side in sides),
+            alt.Tooltip("value:Q", title="value"),
             alt.Tooltip("families:N", title="families"),
         ],
     )
-    layers = [
-        base.transform_filter("datum.value === null").mark_rect(style="missing"),
-        base.transform_filter("datum.value !== null").mark_rect().encode(color=scale.encoding),
-        base.mark_text(fontSize=10 if shape[1] <= 8 else 9).encode(
-            text="text:N", color=alt.condition("datum.dark", alt.value("#ffffff"), alt.value("#1b1b1b"))
-        ),
-    ]
+    white, black = alt.value("#ffffff"), alt.value("#1b1b1b")
+    layers = [base.transform_filter("datum.value === null").mark_rect(style="missing")]
+    for test, scale in scales.items():
+        layers.append(base.transform_filter(f"datum.value !== null && {test}").mark_rect().encode(color=scale.encoding))
+    text = base.mark_text(fontSize=10 if shape[1] <= 8 else 9)
+    layers.append(text.encode(text="text:N", color=alt.condition("datum.dark", white, black)))
     if framed:
         layers.append(base.transform_filter("datum.alike").mark_rect(filled=False, style="frame"))
     width = step * shape[1]
-    return alt.layer(*layers).properties(width=width, height=step * shape[0], title=charts.heading(*title, width + MARGIN))
+    drawn = alt.layer(*layers).properties(width=width, height=step * shape[0], title=charts.heading(*title, width + MARGIN))
+    return drawn if len(scales) == 1 else drawn.resolve_scale(color="independent")
 
 
 def common_scale(matrices: Sequence[Matrix], grain: float = 0.05) -> tuple[float, float]:

@@ -52,7 +52,7 @@ def over_alpha(labelled: Sequence[LabelledRun], benchmark: str) -> pd.DataFrame 
             if found is not None:
                 bounds = {"value": found.value, "low": found.low, "high": found.high}
                 rows.append({"setting": setting, "measure": name, **about, **bounds})
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(("x", "value", "low", "high"), float))
 
 
 def panels_of(figures: pd.DataFrame) -> dict[str, Key]:

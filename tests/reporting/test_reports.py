@@ -109,7 +109,7 @@ def test_the_comparison_is_written(make_run: Make, tmp_path: Path, capsys: pytes
     runs = json.loads((out / "comparison.json").read_text())["runs"]
     assert [(run["label"], run["directory"]) for run in runs] == [("x_x_mono", "0"), ("hybrid", "1")]
     assert runs[1]["metrics"] == json.loads((out / "1" / "metrics.json").read_text())
-    assert charts_of(assert_self_contained(out / "comparison.html")) == ["help_r_comparison"]
+    assert charts_of(assert_self_contained(out / "comparison.html")) == ["help_r_pairs", "help_r_comparison"]
     mean = f"{runs[1]['metrics']['help_r/crosslingual/map']:.4f}"
     assert mean in (out / "comparison.md").read_text()
     assert mean in printed
