@@ -31,13 +31,15 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 DASHES = ([1, 0], [6, 3], [2, 2], [9, 3, 2, 3], [12, 4])
 """Shapes and dashes stand beside colours, in numbers that share no factor with theirs, so that few series look alike."""
-CHANNELS = ("color", "shape", "strokeDash")
+CHANNELS = ("color", "shape", "strokeDash", "xOffset")
 WIDTH, HEIGHT = 380, 240
 """Pixels of a panel of curves."""
 POINTS = 600
 """Of a curve, at most: more than a panel has pixels."""
 CHARACTER = 7.2
 """Pixels of one in a title, about."""
+UNDER = 0.85
+"""And as a part of these, of one in what stands below it."""
 
 
 PART = re.compile(r'((?:(?<=id=")|(?<=url\(#))(?:gradient_|clip)\d+)')
@@ -50,7 +52,15 @@ def style(ink: str) -> dict[str, Any]:
     return {
         "font": "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif",
         "view": {"stroke": None},
-        "axis": {**texts, "gridColor": ink, "gridOpacity": 0.15, "ticks": False, "domain": False, "labelLimit": 320},
+        "axis": {
+            **texts,
+            "gridColor": ink,
+            "gridOpacity": 0.15,
+            "ticks": False,
+            "labelPadding": 5,
+            "domain": False,
+            "labelLimit": 320,
+        },
         "legend": {
             **texts,
             "labelLimit": 0,
@@ -161,8 +171,8 @@ def heading(text: str, under: str = "", width: float = WIDTH) -> alt.TitleParams
     """A title, on as many lines as the width asks for."""
     import altair as alt
 
-    lines = [_wrapped(one, width) for one in (text, under)]
-    return alt.TitleParams(lines[0], subtitle=lines[1]) if under else alt.TitleParams(lines[0])
+    below = {"subtitle": _wrapped(under, width / UNDER)} if under else {}
+    return alt.TitleParams(_wrapped(text, width), **below)
 
 
 def _wrapped(text: str, width: float) -> list[str]:
@@ -203,7 +213,7 @@ def headline(title: str, under: str, width: float) -> alt.TitleParams:
     """The title of a whole picture."""
     import altair as alt
 
-    below = {"subtitle": _wrapped(under, width)} if under else {}
+    below = {"subtitle": _wrapped(under, width / UNDER)} if under else {}
     return alt.TitleParams(_wrapped(title, width), fontSize=15, offset=14, **below)
 
 

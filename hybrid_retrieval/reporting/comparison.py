@@ -133,7 +133,7 @@ def _sections(
             shown.insert(
                 0, chart_of(f"{name}_pairs", choice, "Figures of one system by language pair, or less those of another")
             )
-        sections.append(Section(name, [table], list(pairs_tables(groups | baselines, name)), charts=shown))
+        sections.append(Section(name, [table], charts=shown, folded=list(pairs_tables(groups | baselines, name))))
     if questions := browser_section(firsts | {name: runs[0] for name, runs in baselines.items()}):
         sections.append(questions)
     origin = {

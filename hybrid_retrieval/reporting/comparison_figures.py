@@ -36,13 +36,15 @@ def draw_comparison(labelled: Sequence[LabelledRun], benchmark: str) -> alt.VCon
     pairs = contrasts(scored)
     columns = min(PANELS_A_ROW, max(len(maps), len(pairs) + 1))
     above = _maps(maps, groups, languages, benchmark, drawn, never)
-    below = [*_differences(maps, pairs, groups, languages, benchmark, drawn, never), means_figure(groups, benchmark, drawn)]
-    rows = [charts.beside(above, columns, shared=("color",)), charts.beside(below[:-1], columns, shared=("color",)), below[-1]]
+    below = _differences(maps, pairs, groups, languages, benchmark, drawn, never)
+    means = means_figure(groups, benchmark, drawn)
+    rows = [charts.beside(some, columns, shared=("color",)) for some in (above, below) if some]
+    room = 0 < len(below) < columns
+    rows = [*rows[:-1], charts.beside([rows[-1], means], 2)] if room else [*rows, means]
     legend = f"framed: monolingual; {MARK}: never in the training text" if any(never.values()) else "framed: monolingual"
     title = charts.headline(f"{benchmark}: {drawn.label} by language pair", legend, columns * charts.WIDTH)
-    return alt.vconcat(*(rows if pairs else [rows[0], rows[2]]), title=title, spacing=40).resolve_scale(
-        **dict.fromkeys(charts.CHANNELS, "independent")
-    )
+    independent = dict.fromkeys(charts.CHANNELS, "independent")
+    return alt.vconcat(*rows, title=title, spacing=40).resolve_scale(**independent)
 
 
 def draw_choice(labelled: Sequence[LabelledRun], benchmark: str) -> alt.LayerChart | None:

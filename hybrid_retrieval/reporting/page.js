@@ -76,7 +76,7 @@ function filtered(table) {
   table.parentElement.before(box);
 }
 
-// Whatever has no colour of its own takes the page's, which follows light and dark by itself.
+// Whatever has no colour of its own takes the page's, which follows light and dark by itself; a chart's own style goes first.
 const LINES = { domainColor: "currentColor", tickColor: "currentColor", gridColor: "currentColor", gridOpacity: 0.15 };
 const WORDS = { labelColor: "currentColor", titleColor: "currentColor" };
 const THEME = {
@@ -84,16 +84,23 @@ const THEME = {
   title: { color: "currentColor", subtitleColor: "currentColor" }, view: { stroke: "currentColor", strokeOpacity: 0.2 },
 };
 
+const ERRORS = 1; // of Vega's levels of logging: warnings, as of a layer without data, are not the reader's
+
 async function drawCharts() {
+  const library = document.querySelector("script.library");
+  if (!library) return;
+  await new Promise((done) => window.addEventListener("load", () => setTimeout(done))); // the page is read before its charts
+  document.head.append(element("script", { textContent: library.textContent }));
   for (const node of document.querySelectorAll("script.chart-data")) {
     const spec = data(node);
-    await new Promise((done) => setTimeout(done)); // the reader sees the page before its charts
+    await new Promise((done) => setTimeout(done));
     const config = { ...spec.config, background: "transparent" };
-    for (const [name, values] of Object.entries(THEME)) config[name] = { ...config[name], ...values };
+    for (const [name, values] of Object.entries(THEME)) config[name] = { ...values, ...config[name] };
     delete spec.background;
     spec.config = config;
     const actions = { export: true, source: false, compiled: false, editor: false };
-    await vegaEmbed(node.previousElementSibling, spec, { renderer: "svg", actions, downloadFileName: node.dataset.name });
+    const options = { renderer: "svg", actions, logLevel: ERRORS, downloadFileName: node.dataset.name };
+    await vegaEmbed(node.previousElementSibling, spec, options);
   }
   document.documentElement.dataset.charts = "drawn";
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,8 @@ class Section:
     """A part of a page, shown in the order of its attributes.
 
     Attributes:
-        folded: tables that open on a click.
         notes: lines in grey.
+        folded: tables that open on a click.
         browser: what `hybrid_retrieval.reporting.browser` makes of questions.
         facts: names and values, nested as far as they are.
         files: by name, text that opens on a click.
@@ -65,9 +65,9 @@ class Section:
 
     title: str
     tables: Sequence[Table] = ()
-    folded: Sequence[Table] = ()
     notes: Sequence[str] = ()
     charts: Sequence[Chart] = ()
+    folded: Sequence[Table] = ()
     browser: Mapping[str, Any] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
@@ -85,20 +85,16 @@ def write_page(path: Path, title: str, under: str, sections: Sequence[Section]) 
         sections=sections,
         fold_above=FOLD_ABOVE,
         styles=_own("page.css"),
-        scripts=list(_scripts(sections)),
+        library=_vega() if any(section.charts for section in sections) else "",
+        scripts=[_own("page.js"), *([_own("browser.js")] if any(section.browser for section in sections) else [])],
     )
     return write_text(path, UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", page))
 
 
-def _scripts(sections: Sequence[Section]) -> Iterator[str]:
-    """Vega, where there are charts, and our own."""
-    if any(section.charts for section in sections):
-        import vl_convert
+def _vega() -> str:
+    import vl_convert
 
-        yield vl_convert.javascript_bundle(VEGA).replace("</script", "<\\/script")
-    yield _own("page.js")
-    if any(section.browser for section in sections):
-        yield _own("browser.js")
+    return vl_convert.javascript_bundle(VEGA).replace("</script", "<\\/script")
 
 
 def _own(name: str) -> str:

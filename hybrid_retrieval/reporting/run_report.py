@@ -122,7 +122,7 @@ def _sections(
             f"{name}_share": "Whose documents fill the top of the pooled list",
         }
         by_pair = list(pairs_tables({one: [of] for one, of in systems.items()}, name))
-        yield Section(name, tables, by_pair, [_counts(run, name)], charts=[*pairs, *shown(spread)])
+        yield Section(name, tables, [_counts(run, name)], charts=[*pairs, *shown(spread)], folded=by_pair)
         noisy = robustness_tables(run, name, whole=True)
         if noisy:
             lost = {f"{name}_robustness": "What each language loses", f"{name}_severity": "What is lost by severity"}

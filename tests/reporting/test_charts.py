@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,19 @@ def test_a_comparison_of_many_conditions_has_a_colour_for_each(make_run: Make, t
     assert ranges
     assert all(len(one["range"]) == 10 for one in ranges)
     assert charts.save(drawn["help_r_alpha"], tmp_path / "alpha.svg").stat().st_size > 10_000
+
+
+def test_cells_of_a_comparison_are_squares_side_by_side(make_run: Make, tmp_path: Path) -> None:
+    for number, sampler in enumerate(("x_x_mono", "x_y", "x_x", "english", "hybrid")):
+        make_run(f"sweep/{number}", sampler=sampler, steps=4)
+    chart = draw_sweep(label_runs(find_runs(tmp_path / "sweep")), ["help_r"])["help_r_comparison"]
+    svg = charts.save(chart, tmp_path / "comparison.svg").read_text()
+    cells = re.findall(r'aria-roledescription="rect mark" d="M([\d.]+),([\d.]+)h([\d.]+)v([\d.]+)h-[\d.]+Z"', svg)
+    side = heatmap.SIDE / 4
+    assert {(width, height) for *_, width, height in cells} == {(f"{side:g}", f"{side:g}")}
+    assert len({(x, y) for x, y, *_ in cells}) == 16
+    panels = 5 + 4
+    assert len(cells) == panels * (16 + 4)  # with the frames of the diagonals
 
 
 @pytest.mark.parametrize("count", [1, 2, 28])

@@ -42,7 +42,7 @@ def assert_self_contained(page: Path) -> html.HtmlElement:
     bundle = next(page_scripts(document), "") if charts_of(document) else ""
     assert bundle.startswith(VEGA_BEGINS) == bool(charts_of(document))
     assert {script.strip() for script in page_scripts(document)} - {bundle.strip()} <= ours
-    assert "url(" not in page.read_text().replace(bundle, "")
+    assert "url(" not in "".join(style.text for style in document.findall(".//style"))
     return document
 
 
