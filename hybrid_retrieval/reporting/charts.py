@@ -81,14 +81,14 @@ def style(ink: str) -> dict[str, Any]:
     }
 
 
-def specification(chart: Any, ink: str = PAGE) -> dict[str, Any]:
-    """A picture with its style, for a page that is light or dark, unless another `ink` is named."""
+def specification(chart: Any) -> dict[str, Any]:
+    """A picture with its style, for a page that is light or dark."""
     drawn: dict[str, Any] = chart.to_dict()
-    return drawn | {"config": style(ink)}
+    return drawn | {"config": style(PAGE)}
 
 
-def save(chart: Any, path: Path) -> Path:
-    """Write a picture as the name of its file ends: PNG, SVG or PDF, on white.
+def save(picture: Any, path: Path) -> Path:
+    """Write a chart, or its specification, as the name of the file ends: PNG, SVG or PDF, black on white.
 
     Raises:
         InputError: it ends otherwise.
@@ -97,8 +97,9 @@ def save(chart: Any, path: Path) -> Path:
 
     form = path.suffix.removeprefix(".")
     choice("format of a picture", form, FORMATS)
-    picture = specification(chart, INK) | {"background": "white", "padding": 10}
-    svg = _numbered(vl_convert.vegalite_to_svg(picture))
+    drawn = picture if isinstance(picture, dict) else specification(picture)
+    on_white = {**drawn, "config": style(INK), "background": "white", "padding": 10}
+    svg = _numbered(vl_convert.vegalite_to_svg(on_white))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as part:
         if form == "svg":
@@ -120,7 +121,7 @@ def data(rows: Iterable[Mapping[str, Any]]) -> alt.InlineData:
     """Rows of a chart; what is not finite is null."""
     import altair as alt
 
-    return alt.InlineData([{key: plain(value) for key, value in row.items()} for row in rows])
+    return alt.InlineData(tuple({key: plain(value) for key, value in row.items()} for row in rows))  # Altair copies lists
 
 
 def plain(value: Any) -> Any:

@@ -10,11 +10,11 @@ from typing import Any
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import write_text
-from hybrid_retrieval.reporting import heatmap, tradeoff
+from hybrid_retrieval.reporting import charts, heatmap, tradeoff
 from hybrid_retrieval.reporting.browser import browser_section
 from hybrid_retrieval.reporting.comparison_figures import draw_choice, draw_comparison
 from hybrid_retrieval.reporting.labels import LabelledRun, conditions, label_runs
-from hybrid_retrieval.reporting.page import Section, chart_of, write_page
+from hybrid_retrieval.reporting.page import Chart, Section, write_page
 from hybrid_retrieval.reporting.pairs_table import pairs_tables
 from hybrid_retrieval.reporting.paper import PLAIN, Paper
 from hybrid_retrieval.reporting.run_directory import RunDirectory
@@ -48,7 +48,7 @@ def compare(runs: Sequence[RunDirectory], out: Path, paper: Paper = PLAIN) -> No
     benchmarks = sorted(by_benchmark)
     tables = {name: comparison_table(labelled, name) for name in benchmarks}
     several = [name for name in benchmarks if len(by_benchmark[name]) > 1]
-    drawn = draw_sweep(labelled, several, paper.order)
+    drawn = {name: charts.specification(one) for name, one in draw_sweep(labelled, several, paper.order).items()}
     pictures = paper.draw(drawn, out)
     unscored = [run.path.name for run in runs if not run.reported]
     notes = [f"Not compared, for want of benchmark figures: {', '.join(unscored)}."] if unscored else []
@@ -127,12 +127,10 @@ def _sections(
     sections = []
     for name, table in tables.items():
         keys = {f"{name}_{kind}": said for kind, said in KINDS.items()}
-        shown = [chart_of(key, drawn[key], said, "wide") for key, said in keys.items() if key in drawn]
+        shown = [Chart(key, drawn[key], said, "wide") for key, said in keys.items() if key in drawn]
         if f"{name}_comparison" in drawn:
-            choice = heatmap.with_order(draw_choice(labelled, name), order)
-            shown.insert(
-                0, chart_of(f"{name}_pairs", choice, "Figures of one system by language pair, or less those of another")
-            )
+            choice = charts.specification(heatmap.with_order(draw_choice(labelled, name), order))
+            shown.insert(0, Chart(f"{name}_pairs", choice, "Figures of one system by language pair, or less those of another"))
         sections.append(Section(name, [table], charts=shown, folded=list(pairs_tables(groups | baselines, name))))
     if questions := browser_section(firsts | {name: runs[0] for name, runs in baselines.items()}):
         sections.append(questions)

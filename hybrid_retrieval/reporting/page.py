@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_retrieval.files import write_text
-from hybrid_retrieval.reporting import charts
 from hybrid_retrieval.reporting.tables import Table
 
 UNPRINTABLE = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\u202d\\u202e\\ud800-\\udfff]")
@@ -44,11 +43,6 @@ class Chart:
 
         drawn = vl_convert.vegalite_to_svg(dict(self.spec))
         return f"data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode('ascii')}"
-
-
-def chart_of(name: str, chart: Any, caption: str, size: str = "plain") -> Chart:
-    """A picture on a page."""
-    return Chart(name, charts.specification(chart), caption, size)
 
 
 @dataclass(frozen=True)

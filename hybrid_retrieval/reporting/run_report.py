@@ -9,11 +9,11 @@ from typing import Any
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.figures import PER_QUERY
 from hybrid_retrieval.evaluation.measures import CONTRASTS, SETTINGS
-from hybrid_retrieval.reporting import heatmap
+from hybrid_retrieval.reporting import charts, heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.browser import browser_section
 from hybrid_retrieval.reporting.distributions import rank_distance_figure, share_figure
-from hybrid_retrieval.reporting.page import Chart, Section, chart_of, write_page
+from hybrid_retrieval.reporting.page import Chart, Section, write_page
 from hybrid_retrieval.reporting.pairs_table import pairs_tables
 from hybrid_retrieval.reporting.paper import PLAIN, Paper
 from hybrid_retrieval.reporting.per_query import check_values
@@ -42,7 +42,7 @@ def report_run(run_dir: Path, paper: Paper = PLAIN) -> None:
     if (run.path / PER_QUERY).is_file():
         check_values(run.path / PER_QUERY)
     curves, composition = read_curves(run.path), BatchComposition.read(run.path)
-    drawn = draw_run(run, curves, composition, paper.order)
+    drawn = {name: charts.specification(one) for name, one in draw_run(run, curves, composition, paper.order).items()}
     paper.draw(drawn, run.path / "figures")
     if not run.metrics and not drawn:
         traces = "a batch_manifest.parquet or telemetry.jsonl"
@@ -109,7 +109,7 @@ def _sections(
 ) -> Iterator[Section]:
 
     def shown(captions: Mapping[str, str], size: str = "full") -> list[Chart]:
-        return [chart_of(name, drawn[name], caption, size) for name, caption in captions.items() if name in drawn]
+        return [Chart(name, drawn[name], caption, size) for name, caption in captions.items() if name in drawn]
 
     systems = {run.title: run, **run.baselines}
     for name in run.reported:
