@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.sources.beir_parallel import BeirPairs
-from hybrid_retrieval.reporting import heatmap
+from hybrid_retrieval.reporting import charts, heatmap
 from hybrid_retrieval.reporting.batch_composition import FILE, BatchComposition
 from hybrid_retrieval.sampling.hybrid import Hybrid, HybridWithinBatch
 from hybrid_retrieval.sampling.manifest import Manifest
@@ -71,7 +71,7 @@ def main() -> None:
     PAGE.write_text(f"{before}{START}\n{table(found)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
     for name in DRAWN:
         picture = found[name][0].draw(ALPHA if name.startswith("hybrid") else None)
-        heatmap.save(picture, PAGE.with_name(f"{name}.png"))
+        charts.save(heatmap.with_order(picture), PAGE.with_name(f"{name}.png"))
 
 
 if __name__ == "__main__":

@@ -20,28 +20,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="where a comparison goes (the sweep directory, or ./comparison)"
     )
+    parser.add_argument(
+        "--formats",
+        metavar="LIST",
+        default="png",
+        help="of pictures png,svg,pdf, and of tables tex,md; PNG is always written (default: png)",
+    )
+    parser.add_argument(
+        "--order", metavar="BY", default="name", help="languages in matrices by name, family, script or value (default: name)"
+    )
     chosen = parser.parse_args(arguments)
     try:
-        report(chosen.paths, chosen.out)
+        report(chosen.paths, chosen.out, chosen.formats, chosen.order)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def report(paths: Sequence[Path], out: Path | None = None) -> None:
+def report(paths: Sequence[Path], out: Path | None = None, formats: str = "png", order: str = "name") -> None:
     """Report on one run, or compare the runs at or below several paths."""
     from hybrid_retrieval.reporting.comparison import compare
+    from hybrid_retrieval.reporting.paper import Paper
     from hybrid_retrieval.reporting.run_directory import find_runs
     from hybrid_retrieval.reporting.run_report import report_run
 
+    paper = Paper.asked(formats, order)
     runs = {run.path.resolve(): run for path in paths for run in find_runs(path)}
     if len(runs) > 1:
-        compare(list(runs.values()), out or (paths[0] if len(paths) == 1 else Path("comparison")))
+        compare(list(runs.values()), out or (paths[0] if len(paths) == 1 else Path("comparison")), paper)
     elif out is not None:
         raise InputError(f"--out={out} is for comparisons; the report of one run is written into its own directory")
     else:
-        report_run(next(iter(runs.values())).path)
+        report_run(next(iter(runs.values())).path, paper)
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ def test_help_and_config_import_nothing_heavy(command: Command) -> None:
         assert done.returncode == 0
         imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
         assert "hydra" in imported
-        assert not imported & {"torch", "lightning", "transformers", "matplotlib", "pyarrow", "numpy"}
+        assert not imported & {"torch", "lightning", "transformers", "altair", "pyarrow", "numpy"}
     for group in ("dataset", "sampler", "model", "loss", "optimizer", "trainer", "benchmark", "logger"):
         assert re.search(rf"^\s+{group}\s", command("run", "--help").stdout, re.MULTILINE), group
 

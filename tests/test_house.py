@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "losses": FOUNDATION,
     "evaluation": FOUNDATION | {"data", "models"},
     "training": FOUNDATION | {"data", "sampling", "models", "losses", "evaluation", "reporting"},
-    "reporting": {"errors", "config", "files"} | FIGURES | STATISTICS,
+    "reporting": {"errors", "config", "files", "data.languages"} | FIGURES | STATISTICS,
     "audit": FOUNDATION | {"data", "evaluation"},
     "benchmarking": FOUNDATION | {"run_record", "data", "evaluation", "models"},
     "planning": FOUNDATION | {"data", "sampling", "models", "losses", "training", "reporting"},

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.files import check_recorded
-from hybrid_retrieval.reporting import heatmap
+from hybrid_retrieval.reporting import charts, heatmap
+
+if TYPE_CHECKING:
+    import altair as alt
 
 FILE = "batch_manifest.parquet"
 COLUMNS = {"step": "int64", "set": "str", "query_language": "str", "passage_language": "str", "pairs": "int64"}
@@ -88,28 +91,20 @@ class BatchComposition:
         }
         return lines | {f"Pairs from {name}": f"{count:,}" for name, count in self.sets.items()}
 
-    def draw(self, alpha: float | None) -> Any:
+    def draw(self, alpha: float | None) -> alt.ConcatChart:
         """Pairs by language pair, and their monolingual share against the sampler's `alpha` where that stays the same."""
-        from matplotlib.colors import LogNorm
-
         languages = list(self.pairs.index)
-        side = heatmap.side(len(languages))
-        figure = heatmap.new_figure(2 * side + 1.2, side + 0.2)
-        left, right = figure.subplots(1, 2)
-        figure.get_layout_engine().set(wspace=0.06)
         values = self.pairs.where(self.pairs > 0).to_numpy(np.float64)
         top = float(np.nanmax(values))
-        norm = LogNorm(vmin=min(float(np.nanmin(values)), top / 100), vmax=top)
-        image = heatmap.draw(left, values, languages, heatmap.count_text, cmap="YlGnBu", norm=norm)
-        left.set_xlabel("passage language")
-        left.set_title(f"{self.steps.drawn.sum():,} pairs in {len(self.steps):,} batches", fontsize=11, loc="left")
-        figure.colorbar(image, ax=left, label="pairs drawn (logarithmic)", shrink=0.8)
+        low = min(float(np.nanmin(values)), top / 100)
+        scale = heatmap.Scale("pairs drawn", low, top, heatmap.count_text, "yellowgreenblue", ((0.6, 1.0),), logarithmic=True)
+        title = (f"{self.steps.drawn.sum():,} pairs in {len(self.steps):,} batches", "")
+        pairs = heatmap.language_pairs(values, languages, scale, title, sides=("query language", "passage language"))
+        return charts.beside([pairs, self._share(alpha)], columns=2)
 
-        heatmap.plain_axes(right, "step", "monolingual share of the pairs drawn so far", "Monolingual share")
-        right.plot(self.monolingual_so_far, color=heatmap.COLOURS[0], linewidth=1.6, label="drawn")
+    def _share(self, alpha: float | None) -> alt.LayerChart:
+        curves = {"drawn": self.monolingual_so_far}
+        panel = charts.Panel("Monolingual share", "step", "monolingual share of the pairs drawn so far", domain=(0.0, 1.0))
         if alpha is not None:
-            right.axhline(alpha, color=heatmap.COLOURS[1], linewidth=1.2, linestyle="--", label=f"alpha = {alpha:g}")
-        right.set_ylim(-0.03, 1.03)
-        right.set_box_aspect(1)
-        right.legend(frameon=False)
-        return figure
+            curves[f"alpha = {alpha:g}"] = pd.Series(alpha, self.steps.index[[0, -1]])
+        return panel.lines(curves)

@@ -6,20 +6,32 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import write_text
+from hybrid_retrieval.reporting import charts, heatmap, tradeoff
 from hybrid_retrieval.reporting.browser import browser_section
-from hybrid_retrieval.reporting.comparison_figures import draw_comparison
+from hybrid_retrieval.reporting.comparison_figures import draw_choice, draw_comparison
 from hybrid_retrieval.reporting.labels import LabelledRun, conditions, label_runs
-from hybrid_retrieval.reporting.page import Picture, Section, write_page
+from hybrid_retrieval.reporting.page import Chart, Section, write_page
 from hybrid_retrieval.reporting.pairs_table import pairs_tables
+from hybrid_retrieval.reporting.paper import PLAIN, Paper
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.tables import Table, comparison_table, console, markdown, show
 
+KINDS = {
+    "comparison": "Figures by language pair, differences, and macro means",
+    "alpha": "What alpha trades: monolingual against cross-lingual figures and language bias",
+}
+"""What is drawn of a benchmark, by the endings of the files' names."""
 
-def compare(runs: Sequence[RunDirectory], out: Path) -> None:
+
+def compare(runs: Sequence[RunDirectory], out: Path, paper: Paper = PLAIN) -> None:
     """Write the comparison of `runs` into `out`; print its tables and the paths.
+
+    Args:
+        paper: in which formats pictures and tables are written, and in which order of languages.
 
     Raises:
         InputError: fewer than two runs have benchmark figures, or `out` cannot be written.
@@ -35,8 +47,9 @@ def compare(runs: Sequence[RunDirectory], out: Path) -> None:
     by_benchmark = {name: [one for one in labelled if name in one.run.benchmarks] for run in scored for name in run.reported}
     benchmarks = sorted(by_benchmark)
     tables = {name: comparison_table(labelled, name) for name in benchmarks}
-    drawn = {name: draw_comparison(labelled, name, out) for name in benchmarks if len(by_benchmark[name]) > 1}
-    pictures = {name: path for name, path in drawn.items() if path}
+    several = [name for name in benchmarks if len(by_benchmark[name]) > 1]
+    drawn = {name: charts.specification(one) for name, one in draw_sweep(labelled, several, paper.order).items()}
+    pictures = paper.draw(drawn, out)
     unscored = [run.path.name for run in runs if not run.reported]
     notes = [f"Not compared, for want of benchmark figures: {', '.join(unscored)}."] if unscored else []
     notes += [line for name in benchmarks for line in _caveats(labelled, name)]
@@ -45,13 +58,28 @@ def compare(runs: Sequence[RunDirectory], out: Path) -> None:
     written = [
         write_text(out / "comparison.md", _markdown(tables, pictures, notes)),
         write_text(out / "comparison.json", _json(labelled, out)),
-        write_page(out / "comparison.html", title, under, _sections(labelled, tables, pictures, notes)),
+        write_page(out / "comparison.html", title, under, _sections(labelled, tables, drawn, notes, paper.order)),
         *pictures.values(),
+        *(path for name, table in tables.items() for path in paper.tabulate([table], f"{name}_comparison", out)),
     ]
     screen = console()
     show(screen, *tables.values())
     for line in [*notes, *(f"wrote {path}" for path in written)]:
         screen.print(line, markup=False, soft_wrap=True)
+
+
+def draw_sweep(labelled: Sequence[LabelledRun], benchmarks: Sequence[str], order: str = "name") -> dict[str, Any]:
+    """What can be drawn of several runs, by the names of files; matrices in an `order` of languages."""
+    drawn: dict[str, Any] = {}
+    for name in benchmarks:
+        compared = draw_comparison(labelled, name)
+        drawn[f"{name}_comparison"] = compared and heatmap.with_order(compared, order)
+        figures = tradeoff.over_alpha(labelled, name)
+        if figures is not None:
+            drawn[f"{name}_alpha"] = tradeoff.pareto(
+                figures, "alpha", f"{name}: what alpha trades", tradeoff.panels_of(figures)
+            )
+    return {name: chart for name, chart in drawn.items() if chart is not None}
 
 
 def _caveats(labelled: Sequence[LabelledRun], benchmark: str) -> list[str]:
@@ -69,8 +97,8 @@ def _markdown(tables: dict[str, Table], pictures: dict[str, Path], notes: Sequen
     parts = []
     for name, table in tables.items():
         parts.append(f"## {name}\n\n{markdown(table)}")
-        if name in pictures:
-            parts.append(f"![{name} by language pair]({pictures[name].name})\n")
+        shown = {kind: pictures[key] for kind in KINDS if (key := f"{name}_{kind}") in pictures}
+        parts += [f"![{name}: {KINDS[kind]}]({path.name})\n" for kind, path in shown.items()]
     return "\n".join([*parts, *(f"{line}\n" for line in notes)])
 
 
@@ -90,7 +118,7 @@ def _json(labelled: Sequence[LabelledRun], out: Path) -> str:
 
 
 def _sections(
-    labelled: Sequence[LabelledRun], tables: dict[str, Table], pictures: dict[str, Path], notes: Sequence[str]
+    labelled: Sequence[LabelledRun], tables: dict[str, Table], drawn: dict[str, Any], notes: Sequence[str], order: str
 ) -> list[Section]:
 
     groups = {name: [one.run for one in runs] for name, runs in conditions(labelled).items()}
@@ -98,9 +126,12 @@ def _sections(
     firsts = {runs[0].label: runs[0].run for runs in conditions(labelled).values()}  # of their seeds
     sections = []
     for name, table in tables.items():
-        caption = f"Figures by language pair, and differences ({name}_comparison.png)"
-        shown = [Picture(pictures[name], caption, "wide")] if name in pictures else []
-        sections.append(Section(name, [table], pictures=shown, folded=list(pairs_tables(groups | baselines, name))))
+        keys = {f"{name}_{kind}": said for kind, said in KINDS.items()}
+        shown = [Chart(key, drawn[key], said, "wide") for key, said in keys.items() if key in drawn]
+        if f"{name}_comparison" in drawn:
+            choice = charts.specification(heatmap.with_order(draw_choice(labelled, name), order))
+            shown.insert(0, Chart(f"{name}_pairs", choice, "Figures of one system by language pair, or less those of another"))
+        sections.append(Section(name, [table], charts=shown, folded=list(pairs_tables(groups | baselines, name))))
     if questions := browser_section(firsts | {name: runs[0] for name, runs in baselines.items()}):
         sections.append(questions)
     origin = {

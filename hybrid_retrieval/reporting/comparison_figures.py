@@ -3,81 +3,115 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hybrid_retrieval.evaluation.measures import SETTINGS, Measure
-from hybrid_retrieval.reporting import heatmap
+from hybrid_retrieval.reporting import charts, heatmap
 from hybrid_retrieval.reporting.labels import LabelledRun, conditions, contrasts
-from hybrid_retrieval.reporting.seen import MARK, marked
+from hybrid_retrieval.reporting.seen import MARK
+
+if TYPE_CHECKING:
+    import altair as alt
 
 PANELS_A_ROW = 3
-HEADING: dict[str, Any] = {"fontsize": 12.5, "fontweight": "bold", "va": "bottom"}
 
 
-def draw_comparison(labelled: Sequence[LabelledRun], benchmark: str, out: Path) -> Path | None:
-    """Write ``<benchmark>_comparison.png``: a panel a condition (the mean over its seeds), then differences and means.
+def draw_comparison(labelled: Sequence[LabelledRun], benchmark: str) -> alt.VConcatChart | None:
+    """A panel a condition (the mean over its seeds), then differences and macro means.
 
     Nothing is drawn where there is no matrix of language pairs (`heatmap.measured`).
     """
+    import altair as alt
+
     scored = [one for one in labelled if benchmark in one.run.benchmarks]
     drawn = heatmap.measured([one.run for one in scored], benchmark)
     if drawn is None:
         return None
     groups = conditions(scored)
-    languages = heatmap.languages_of([one.run for one in scored], benchmark, drawn.name)
-    maps = {
-        name: np.stack([heatmap.pair_matrix(one.run, benchmark, languages, drawn.name) for one in runs]).mean(axis=0)
-        for name, runs in groups.items()
-    }
-    means = {name: _macro_means(runs, benchmark, drawn) for name, runs in groups.items()}
-    pairs = contrasts(scored)
-    differences = [maps[one] - maps[other] for one, other in pairs]
-
-    columns = min(PANELS_A_ROW, max(len(maps), len(pairs) + 1))
-    rows_of_maps, rows_below = -(-len(maps) // columns), -(-(len(pairs) + 1) // columns)
-    panel = heatmap.side(len(languages))
-    figure = heatmap.new_figure(columns * panel + 1.2, (rows_of_maps + rows_below) * (panel + 0.35) + 0.5)
-    above, below = figure.subfigures(2, 1, height_ratios=[rows_of_maps, rows_below])
+    languages, maps = _matrices(scored, benchmark, drawn)
     never = {name: runs[0].run.figures.never_seen(benchmark) for name, runs in groups.items()}
+    pairs = contrasts(scored)
+    columns = min(PANELS_A_ROW, max(len(maps), len(pairs) + 1))
+    above = _maps(maps, groups, languages, benchmark, drawn, never)
+    below = _differences(maps, pairs, groups, languages, benchmark, drawn, never)
+    means = means_figure(groups, benchmark, drawn)
+    rows = [charts.beside(some, columns, shared=("color",)) for some in (above, below) if some]
+    room = 0 < len(below) < columns
+    rows = [*rows[:-1], charts.beside([rows[-1], means], 2)] if room else [*rows, means]
     legend = f"framed: monolingual; {MARK}: never in the training text" if any(never.values()) else "framed: monolingual"
-    figure.suptitle(f"{benchmark}: {drawn.label} by language pair ({legend})", fontsize=15, fontweight="bold")
+    title = charts.headline(f"{benchmark}: {drawn.label} by language pair", legend, columns * charts.WIDTH)
+    independent = dict.fromkeys(charts.CHANNELS, "independent")
+    return alt.vconcat(*rows, title=title, spacing=40).resolve_scale(**independent)
 
-    panels = _panels(above, rows_of_maps, columns, len(maps))
-    low, high = heatmap.common_scale(list(maps.values()))
-    for axes, (name, values) in zip(panels, maps.items(), strict=True):
-        shown = [marked(language, never[name]) for language in languages]
-        image = heatmap.draw(axes, values, shown, heatmap.fraction_text, cmap=heatmap.MAP_COLOURS, vmin=low, vmax=high)
+
+def draw_choice(labelled: Sequence[LabelledRun], benchmark: str) -> alt.LayerChart | None:
+    """The matrix of one condition, or its difference to another, as a page's reader chooses; None as of `draw_comparison`."""
+    scored = [one for one in labelled if benchmark in one.run.benchmarks]
+    drawn = heatmap.measured([one.run for one in scored], benchmark)
+    if drawn is None:
+        return None
+    languages, maps = _matrices(scored, benchmark, drawn)
+    never = {language for one in scored for language in one.run.figures.never_seen(benchmark)}
+    title = (f"{benchmark}: {drawn.label} by language pair", "framed: monolingual")
+    return heatmap.chosen_pairs(maps, languages, drawn.label, title, never)
+
+
+def _matrices(
+    scored: Sequence[LabelledRun], benchmark: str, drawn: Measure
+) -> tuple[tuple[str, ...], dict[str, heatmap.Matrix]]:
+    """Languages, and the mean over the seeds of each condition."""
+    languages = heatmap.languages_of([one.run for one in scored], benchmark, drawn.name)
+    return languages, {
+        name: np.stack([heatmap.pair_matrix(one.run, benchmark, languages, drawn.name) for one in runs]).mean(axis=0)
+        for name, runs in conditions(scored).items()
+    }
+
+
+def _maps(
+    maps: Mapping[str, heatmap.Matrix],
+    groups: Mapping[str, Sequence[LabelledRun]],
+    languages: Sequence[str],
+    benchmark: str,
+    drawn: Measure,
+    never: Mapping[str, Sequence[str]],
+) -> list[alt.LayerChart]:
+    scale = heatmap.Scale.of(drawn.label, list(maps.values()))
+    order = _means_over(maps, languages)
+    panels = []
+    for name, values in maps.items():
         seeds = f" (mean of {len(groups[name])} seeds)" if len(groups[name]) > 1 else ""
-        _name(axes, f"{name}{seeds}", heatmap.headline(means[name]))
-    above.colorbar(image, ax=panels, label=drawn.label, shrink=0.75, aspect=30)
-
-    panels = _panels(below, rows_below, columns, len(pairs) + 1)
-    extent = heatmap.common_scale([np.abs(one) for one in differences], 0.005)[1] if differences else 1.0
-    for axes, (one, other), values in zip(panels, pairs, differences, strict=False):
-        shown = [marked(language, {*never[one], *never[other]}) for language in languages]
-        image = heatmap.draw(axes, values, shown, heatmap.difference_text, cmap="RdBu", vmin=-extent, vmax=extent)
-        gain = {key: means[one][key] - means[other][key] for key in means[one].keys() & means[other].keys()}
-        _name(axes, f"{one} minus {other}", heatmap.headline(gain, sign="+"))
-    _draw_means(panels[-1], groups, benchmark, drawn)
-    if differences:
-        below.colorbar(image, ax=panels, label=f"difference in {drawn.label}", shrink=0.75, aspect=30)
-    return heatmap.save(figure, out / f"{benchmark}_comparison.png")
+        title = (f"{name}{seeds}", heatmap.headline(_macro_means(groups[name], benchmark, drawn)))
+        panels.append(heatmap.language_pairs(values, languages, scale, title, never[name], order))
+    return panels
 
 
-def _panels(figure: Any, rows: int, columns: int, used: int) -> list[Any]:
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in panels[used:]:
-        axes.set_axis_off()
-    return panels[:used]
+def _differences(
+    maps: Mapping[str, heatmap.Matrix],
+    pairs: Sequence[tuple[str, str]],
+    groups: Mapping[str, Sequence[LabelledRun]],
+    languages: Sequence[str],
+    benchmark: str,
+    drawn: Measure,
+    never: Mapping[str, Sequence[str]],
+) -> list[alt.LayerChart]:
+    found = [maps[one] - maps[other] for one, other in pairs]
+    scale = heatmap.Scale.signed(f"difference in {drawn.label}", found)
+    order = _means_over(maps, languages)
+    panels = []
+    for (one, other), values in zip(pairs, found, strict=True):
+        means = [_macro_means(groups[name], benchmark, drawn) for name in (one, other)]
+        gain = {key: means[0][key] - means[1][key] for key in means[0] if key in means[1]}
+        title = (f"{one} minus {other}", heatmap.headline(gain, sign="+"))
+        panels.append(heatmap.language_pairs(values, languages, scale, title, {*never[one], *never[other]}, order))
+    return panels
 
 
-def _name(axes: Any, name: str, figures: str) -> None:
-    axes.set_title(figures, fontsize=9.5, loc="left")
-    axes.annotate(name, (0, 1), xytext=(0, 21), xycoords="axes fraction", textcoords="offset points", **HEADING)
+def _means_over(maps: Mapping[str, heatmap.Matrix], languages: Sequence[str]) -> dict[str, float]:
+    """What an order by value goes by, in all panels."""
+    return heatmap.means_of(np.stack([*maps.values()]).mean(axis=0), languages)
 
 
 def _macro_means(runs: Sequence[LabelledRun], benchmark: str, drawn: Measure) -> dict[tuple[str, str], float]:
@@ -86,25 +120,46 @@ def _macro_means(runs: Sequence[LabelledRun], benchmark: str, drawn: Measure) ->
     return {key: statistics.fmean(values) for key, values in found.items() if None not in values}  # type: ignore[arg-type]
 
 
-def _draw_means(axes: Any, groups: dict[str, list[LabelledRun]], benchmark: str, drawn: Measure) -> None:
-    """Macro means by setting: a small point a seed, a large one their mean."""
-    heatmap.plain_axes(axes, "", f"{drawn.label} (macro mean)", "")
-    axes.set_box_aspect(1)
-    axes.grid(False, axis="x")
-    offsets = np.linspace(-0.22, 0.22, len(groups)) if len(groups) > 1 else [0.0]
-    for index, (offset, (name, runs)) in enumerate(zip(offsets, groups.items(), strict=True)):
-        colour = heatmap.COLOURS[index % len(heatmap.COLOURS)]
-        style = {"color": colour, "marker": "osD^vP"[index % 6], "linestyle": "none"}
-        label: str | None = name
-        for position, setting in enumerate(SETTINGS):
-            values = [value for one in runs if (value := one.run.figures.value(benchmark, setting, drawn.name)) is not None]
-            if values:
-                at = position + offset
-                axes.plot([at] * len(values), values, **style, markersize=4, alpha=0.45)
-                axes.plot(at, statistics.fmean(values), **style, markersize=9, label=label)
-                label = None
-    axes.set_xticks(range(len(SETTINGS)), list(SETTINGS.values()))
-    axes.set_xlim(-0.5, len(SETTINGS) - 0.5)
-    axes.margins(y=0.12)
-    _name(axes, "Macro means by setting", "")
-    axes.legend(frameon=False, fontsize=9)
+def means_figure(groups: Mapping[str, Sequence[LabelledRun]], benchmark: str, drawn: Measure) -> alt.LayerChart:
+    """Macro means by setting: a small point a seed, a large one their mean, the mean of their intervals as a bar."""
+    import altair as alt
+
+    names = list(groups)
+    rows: list[dict[str, Any]] = []
+    for name, runs in groups.items():
+        for setting, short in SETTINGS.items():
+            found = [(one, figure) for one in runs if (figure := one.run.figures.get(benchmark, setting, drawn.name))]
+            if not found:
+                continue
+            row = {"condition": name, "setting": short}
+            rows += [{**row, "kind": "seed", "seed": one.run.config.get("seed"), "value": of.value} for one, of in found]
+            bounds = [(of.low, of.high) for _, of in found if of.low is not None and of.high is not None]
+            ends = [statistics.fmean(end) for end in zip(*bounds, strict=True)] if bounds else [None, None]
+            mean = statistics.fmean(of.value for _, of in found)
+            rows.append({**row, "kind": "mean", "value": mean, "low": ends[0], "high": ends[1]})
+    width = 26 * len(names) * len(SETTINGS) + 120
+    value = alt.Tooltip("value:Q", title=drawn.label, format=".4f")
+    every = alt.Chart(charts.data(rows)).encode(
+        x=alt.X("setting:N", title=None, sort=list(SETTINGS.values()), axis=alt.Axis(labelAngle=0, grid=False)),
+        xOffset=alt.XOffset("condition:N", sort=names, scale=alt.Scale(domain=names)),
+        color=charts.by_colour("condition", names, width),
+    )
+    y = alt.Y("value:Q", title=f"{drawn.label} (macro mean)", scale=alt.Scale(zero=False))
+    shape = charts.by_shape("condition", names, width)
+    means = every.transform_filter("datum.kind === 'mean'")
+    bounds_shown = [alt.Tooltip("low:Q", format=".4f"), alt.Tooltip("high:Q", format=".4f")]
+    bars = means.mark_rule(strokeWidth=1.6, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q")
+    layers = [
+        *([bars] if charts.bounded(rows) else []),
+        every.transform_filter("datum.kind === 'seed'")
+        .mark_point(filled=True, size=18, opacity=0.5)
+        .encode(y=y, shape=shape, tooltip=["condition:N", "setting:N", "seed:N", value]),
+        means.mark_point(filled=True, size=80, opacity=1).encode(
+            y=y, shape=shape, tooltip=["condition:N", "setting:N", value, *bounds_shown]
+        ),
+    ]
+    title = charts.heading("Macro means by setting", INTERVALS, width)
+    return alt.layer(*layers).properties(width=width, height=charts.HEIGHT, title=title)
+
+
+INTERVALS = "small points: seeds; large ones: their mean; bars: 95% over questions, mean over seeds"

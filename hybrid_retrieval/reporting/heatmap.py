@@ -1,63 +1,48 @@
-"""Colours, sizes and axes of all pictures, and matrices of language pairs with a figure in each cell.
-
-Figure objects, never pyplot: nothing global is touched or stays open.
-"""
+"""Matrices of language pairs, or of anything by languages, with a figure in each cell."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+import json
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hybrid_retrieval.errors import choice
 from hybrid_retrieval.evaluation.measures import SETTINGS, Measure, measure
+from hybrid_retrieval.reporting import charts
+from hybrid_retrieval.reporting.language_order import ORDERS, family, places
 from hybrid_retrieval.reporting.run_directory import RunDirectory
+from hybrid_retrieval.reporting.seen import marked
 from hybrid_retrieval.reporting.tables import number, pivot, retrieval_measures
+
+if TYPE_CHECKING:
+    import altair as alt
 
 Matrix = npt.NDArray[np.float64]
 
-DPI = 150
-MAP_COLOURS = "viridis"
-COLOURS = ("#1f5fa8", "#d1661f", "#2b8a57", "#8c4a9e", "#a83232", "#5c5c5c", "#b8961f", "#2a9aa8")
-"""Distinct in hue and in lightness."""
-CELL = 0.4
-"""Inches of a cell: room for a signed figure of three digits."""
-MARGIN = 1.1
-"""Inches around the cells of a panel, for its names and title."""
-DARK_TEXT, LIGHT_TEXT = "#1b1b1b", "#ffffff"
-
-
-def new_figure(width: float, height: float) -> Any:
-    """An empty figure, in inches, that arranges its panels itself."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
-
-
-def save(figure: Any, path: Path) -> Path:
-    """Write a PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=DPI)
-    return path
-
-
-def plain_axes(axes: Any, x: str, y: str, title: str) -> None:
-    """Names, a light grid, and no box."""
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.set_title(title, fontsize=11, loc="left")
-    axes.grid(True, color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+SIDES = ("query language", "corpus language")
+NOTHING = "nothing"
+"""What a reader chooses to see figures themselves, not differences."""
+CELL = 28
+"""Pixels of a cell: room for a signed figure of three digits."""
+SIDE = 240
+"""Pixels of a matrix, at least: of few languages the cells are larger."""
+SIGNED = "blueorange"
+"""The colours of differences: blue is more."""
+MARGIN = 50
+"""And beside it, for names."""
+BOTH_ENDS = ((-1.0, 0.14), (0.86, 2.0))
+"""Where these are dark."""
 
 
 def headline(means: dict[tuple[str, str], float], sign: str = "") -> str:
     """Macro means by setting and measure, for a title; ``+`` as `sign` for differences."""
     shown = {key: measure(key[1]) for key in means}
     names = {key: one.label if one.headline else SETTINGS[key[0]] for key, one in shown.items()}
-    return "   ".join(f"{names[key]} {number(means[key], one.digits, sign)}" for key, one in shown.items())
+    return " · ".join(f"{names[key]} {number(means[key], one.digits, sign)}" for key, one in shown.items())
 
 
 def measured(runs: Sequence[RunDirectory], benchmark: str) -> Measure | None:
@@ -106,41 +91,204 @@ def count_text(value: float) -> str:
     return f"{value:.0f}"
 
 
-def side(count: int) -> float:
-    """Inches of a panel of `count` languages."""
-    return max(3.8, CELL * count) + MARGIN
+@dataclass(frozen=True)
+class Scale:
+    """How the figures of cells are shown.
+
+    Attributes:
+        label: of the colours.
+        low, high: where the colours end.
+        text: a figure in a cell.
+        colours: a scheme of Vega's.
+        dark: the parts of the range whose colours are dark, from .. to.
+    """
+
+    label: str
+    low: float
+    high: float
+    text: Callable[[float], str] = fraction_text
+    colours: str = "viridis"
+    dark: Sequence[tuple[float, float]] = ((0.0, 0.5),)
+    logarithmic: bool = False
+
+    @classmethod
+    def of(cls, label: str, matrices: Sequence[Matrix]) -> Scale:
+        """One for the figures of several panels."""
+        return cls(label, *common_scale(matrices))
+
+    @classmethod
+    def signed(cls, label: str, matrices: Sequence[Matrix], text: Callable[[float], str] = difference_text) -> Scale:
+        """One for differences, with zero in its middle."""
+        extent = common_scale([np.abs(one) for one in matrices], 0.005)[1] if matrices else 1.0
+        return cls(label, -extent, extent, text, SIGNED, BOTH_ENDS)
+
+    def is_dark(self, value: float) -> bool:
+        """Whether a cell needs a light text."""
+        low, high, at = np.log([self.low, self.high, value]) if self.logarithmic else (self.low, self.high, value)
+        return any(start <= (at - low) / (high - low) <= stop for start, stop in self.dark)
+
+    @property
+    def encoding(self) -> alt.Color:
+        """Of Altair."""
+        import altair as alt
+
+        kind: Any = "log" if self.logarithmic else "linear"
+        scale = alt.Scale(
+            type=kind, domain=[self.low, self.high], scheme=self.colours, reverse=self.colours == SIGNED, clamp=True
+        )
+        return alt.Color("value:Q", scale=scale, legend=alt.Legend(title=self.label, gradientLength=160))
 
 
-def draw(axes: Any, values: Matrix, languages: Sequence[str], text: Callable[[float], str], **scale: Any) -> Any:
-    """Language pairs: `cells` with the diagonal framed. Returns the image, for a colour bar."""
-    from matplotlib.patches import Rectangle
+def language_pairs(
+    values: Matrix,
+    languages: Sequence[str],
+    scale: Scale,
+    title: tuple[str, str],
+    never: Container[str] = (),
+    means: Mapping[str, float] | None = None,
+    sides: tuple[str, str] = SIDES,
+) -> alt.LayerChart:
+    """Query languages by corpus languages, the diagonal framed, in the order that the chart's parameter names (`with_order`).
 
-    image = cells(axes, values, languages, languages, text, **scale)
-    axes.set(xlabel="corpus language", ylabel="query language")
-    for at in range(len(languages)):
-        axes.add_patch(Rectangle((at - 0.5, at - 0.5), 1, 1, fill=False, edgecolor=DARK_TEXT, linewidth=1.1))
-    return image
+    Args:
+        never: languages that get the mark of those that no batch held.
+        means: that an order by value goes by; by default those of the rows.
+    """
+    order = places(languages, means_of(values, languages) if means is None else means)
+    found = [{**row, **_cell(float(value), scale)} for row, value in _pairs(languages, order, never, sides, values)]
+    return _cells(found, sides, (len(languages), len(languages)), {"true": scale}, title, framed=True)
+
+
+def chosen_pairs(
+    maps: Mapping[str, Matrix], languages: Sequence[str], label: str, title: tuple[str, str], never: Container[str] = ()
+) -> alt.LayerChart:
+    """Of several matrices the one that a page's reader chooses, or its difference to another; order and marks as above."""
+    import altair as alt
+
+    names, every = list(maps), np.stack([*maps.values()], axis=-1)
+    order = places(languages, means_of(every.mean(axis=-1), languages))
+    found = [{**row, "values": charts.plain(values)} for row, values in _pairs(languages, order, never, SIDES, every)]
+    one, other = (f"datum.values[indexof({json.dumps(names)}, {name})]" for name in ("shown", "minus"))
+    differs = f"minus !== {json.dumps(NOTHING)}"
+    value, difference = Scale.of(label, list(maps.values())), Scale.signed(f"difference in {label}", _ranges(every))
+    middle, far = (value.low + value.high) / 2, (1 - 2 * BOTH_ENDS[0][1]) * difference.high
+    computed = {
+        "value": f"{one} === null ? null : {differs} ? ({other} === null ? null : {one} - {other}) : {one}",
+        "text": f"datum.value === null ? '' : replace(format(datum.value, {differs} ? '+.3f' : '.2f'), '0.', '.')",
+        "dark": f"{differs} ? abs(datum.value) > {far} : datum.value < {middle}",
+    }
+    scales = {f"!({differs})": value, differs: difference}
+    chart = _cells(found, SIDES, (len(languages), len(languages)), scales, title, framed=True, computed=computed)
+    shown = alt.param(name="shown", value=names[0], bind=alt.binding_select(options=names, name="Figures of "))
+    minus = alt.param(name="minus", value=NOTHING, bind=alt.binding_select(options=[NOTHING, *names], name=" minus those of "))
+    return chart.add_params(shown, minus)
+
+
+def _ranges(every: Matrix) -> list[Matrix]:
+    """The largest difference of any two matrices, by cell."""
+    return [every.max(axis=-1) - every.min(axis=-1)]
+
+
+def _pairs(
+    languages: Sequence[str], order: Mapping[str, list[int]], never: Container[str], sides: tuple[str, str], values: Matrix
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    """What is said of each pair of languages, and its value."""
+    for query, row in zip(languages, values, strict=True):
+        for corpus, value in zip(languages, row, strict=True):
+            names = dict(zip(sides, (marked(query, never), marked(corpus, never)), strict=True))
+            kin = {"families": f"{family(query)}, {family(corpus)}", "alike": query == corpus}
+            yield {**names, **kin, "row": order[query], "column": order[corpus]}, value
 
 
 def cells(
-    axes: Any, values: Matrix, rows: Sequence[str], columns: Sequence[str], text: Callable[[float], str], **scale: Any
-) -> Any:
-    """Draw cells with their figures; `scale` is imshow's. Returns the image."""
-    image = axes.imshow(np.ma.masked_invalid(values), interpolation="nearest", **scale)
-    axes.set(facecolor="#eeeeee")
-    size = 9.0 if len(columns) <= 8 else 7.5
-    for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            light = np.dot(image.cmap(image.norm(value))[:3], (0.299, 0.587, 0.114)) > 0.55
-            colour = DARK_TEXT if light else LIGHT_TEXT
-            axes.text(column, row, text(value), ha="center", va="center", fontsize=size, color=colour)
-    axes.set_xticks(range(len(columns)), columns, fontsize=9)
-    axes.set_yticks(range(len(rows)), rows, fontsize=9)
-    if max(map(len, columns), default=0) > 3:
-        axes.tick_params(axis="x", labelrotation=60)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    return image
+    values: Matrix, rows: Sequence[str], columns: Sequence[str], scale: Scale, title: tuple[str, str], sides: tuple[str, str]
+) -> alt.LayerChart:
+    """A matrix of anything by languages, its rows in their order."""
+    order = places(columns, means_of(values.T, columns))
+    found = [
+        {
+            sides[0]: row,
+            sides[1]: column,
+            "families": family(column),
+            "row": [at] * len(ORDERS),
+            "column": order[column],
+            "alike": False,
+            **_cell(float(values[at, of]), scale),
+        }
+        for at, row in enumerate(rows)
+        for of, column in enumerate(columns)
+    ]
+    return _cells(found, sides, (len(rows), len(columns)), {"true": scale}, title, framed=False)
+
+
+def means_of(values: Matrix, names: Sequence[str]) -> dict[str, float]:
+    """The mean of each row that has figures."""
+    return {name: float(np.nanmean(row)) for name, row in zip(names, values, strict=True) if np.isfinite(row).any()}
+
+
+def with_order(chart: Any, order: str = ORDERS[0]) -> Any:
+    """A picture of matrices with the order of their languages, which a page lets its reader choose.
+
+    Raises:
+        InputError: there is no such order.
+    """
+    import altair as alt
+
+    choice("order", order, ORDERS)
+    menu = alt.binding_select(options=list(ORDERS), name="Languages by ")
+    return chart.add_params(alt.param(name="order", value=order, bind=menu))
+
+
+def _cell(value: float, scale: Scale) -> dict[str, Any]:
+    if not np.isfinite(value):
+        return {"value": None, "text": "", "dark": False}
+    return {"value": value, "text": scale.text(value), "dark": scale.is_dark(value)}
+
+
+def _cells(
+    rows: Sequence[Mapping[str, Any]],
+    sides: tuple[str, str],
+    shape: tuple[int, int],
+    scales: Mapping[str, Scale],
+    title: tuple[str, str],
+    framed: bool,
+    computed: Mapping[str, str] | None = None,
+) -> alt.LayerChart:
+    """The chart of cells.
+
+    Args:
+        scales: by the test, of Vega, of when cells are shown with it.
+        computed: what of a row follows from parameters.
+    """
+    import altair as alt
+
+    step = max(CELL, SIDE / max(shape))
+    at = f"indexof({json.dumps(list(ORDERS))}, order)"
+    base = alt.Chart(charts.data(rows)).transform_calculate(row_place=f"datum.row[{at}]", column_place=f"datum.column[{at}]")
+    for name, expression in (computed or {}).items():
+        base = base.transform_calculate(**{name: expression})
+    angle = -60 if max((len(row[sides[1]]) for row in rows), default=0) > 3 else 0
+    across = alt.EncodingSortField("column_place", "min"), alt.Axis(labelAngle=angle, grid=False)
+    base = base.encode(
+        x=alt.X(f"{sides[1]}:N", sort=across[0], axis=across[1]),
+        y=alt.Y(f"{sides[0]}:N", sort=alt.EncodingSortField("row_place", "min"), axis=alt.Axis(grid=False)),
+        tooltip=[
+            *(f"{side}:N" for side in sides),
+            alt.Tooltip("value:Q", title="value"),
+            alt.Tooltip("families:N", title="families"),
+        ],
+    )
+    white, black = alt.value("#ffffff"), alt.value("#1b1b1b")
+    layers = [base.transform_filter("datum.value === null").mark_rect(style="missing")]
+    for test, scale in scales.items():
+        layers.append(base.transform_filter(f"datum.value !== null && {test}").mark_rect().encode(color=scale.encoding))
+    text = base.mark_text(fontSize=10 if shape[1] <= 8 else 9)
+    layers.append(text.encode(text="text:N", color=alt.condition("datum.dark", white, black)))
+    if framed:
+        layers.append(base.transform_filter("datum.alike").mark_rect(filled=False, style="frame"))
+    width = step * shape[1]
+    drawn = alt.layer(*layers).properties(width=width, height=step * shape[0], title=charts.heading(*title, width + MARGIN))
+    return drawn if len(scales) == 1 else drawn.resolve_scale(color="independent")
 
 
 def common_scale(matrices: Sequence[Matrix], grain: float = 0.05) -> tuple[float, float]:

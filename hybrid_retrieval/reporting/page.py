@@ -22,27 +22,13 @@ FOLD_ABOVE = 8
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A PNG. `size`: plain, full (as wide as the text) or wide (wider where there is room)."""
-
-    path: Path
-    caption: str
-    size: str = "plain"
-
-    @property
-    def source(self) -> str:
-        """The picture itself, as a URL."""
-        return f"data:image/png;base64,{base64.b64encode(self.path.read_bytes()).decode('ascii')}"
-
-
-@dataclass(frozen=True)
 class Chart:
     """A Vega-Lite chart that the reader's browser draws, in the colours of light and dark.
 
     Attributes:
         name: of the file under which a reader saves it.
         spec: what it leaves without a colour takes the page's.
-        size: as of `Picture`.
+        size: plain, full (as wide as the text) or wide (wider where there is room).
     """
 
     name: str
@@ -74,7 +60,6 @@ class Section:
     title: str
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
-    pictures: Sequence[Picture] = ()
     charts: Sequence[Chart] = ()
     folded: Sequence[Table] = ()
     browser: Mapping[str, Any] | None = None

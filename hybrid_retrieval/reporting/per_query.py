@@ -114,6 +114,22 @@ class PerQuery:
         return self.table[of & np.isfinite(self.table[name])]
 
 
+def values_of(directory: Path, benchmark: str, setting: str, name: str) -> pd.DataFrame:
+    """The finite values of a measure in one run, as ``value``, by ``query_language``; nothing else of the file is read.
+
+    Raises:
+        InputError: it cannot be read, or has no such column.
+    """
+    path = directory / PER_QUERY
+    check_values(path)
+    with reading(f"{path} cannot be read"):
+        rows = pd.read_parquet(
+            path, columns=["query_language", name], filters=[("benchmark", "==", benchmark), ("setting", "==", setting)]
+        )
+    rows = rows.rename(columns={name: "value"})
+    return rows[np.isfinite(rows.value)]
+
+
 def check_values(path: Path) -> None:
     """Refuse a file without a row.
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hybrid_retrieval.evaluation.degradation import Degradation, read
-from hybrid_retrieval.evaluation.measures import SETTINGS
-from hybrid_retrieval.reporting import heatmap
+from hybrid_retrieval.evaluation.measures import SETTINGS, Measure
+from hybrid_retrieval.reporting import charts, heatmap
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.tables import Column, Row, Table, retrieval_measures
+
+if TYPE_CHECKING:
+    import altair as alt
 
 RANK_DISTANCE = ("multilingual", "rank_distance")
 CURVES = 5
 """Perturbations to a panel of curves."""
+CURVES_WIDTH = 230
 
 
 def degradations(run: RunDirectory, benchmark: str) -> list[Degradation]:
@@ -79,19 +83,11 @@ def _table(found: Sequence[Degradation], benchmark: str, name: str, whole: bool)
     return Table(title, "Perturbation", columns, rows, notes)
 
 
-def robustness_figures(run: RunDirectory, benchmark: str) -> dict[str, Any]:
-    """By name: curves over severity, and the matrix; nothing where nothing was perturbed."""
+def robustness_matrix(run: RunDirectory, benchmark: str) -> alt.LayerChart | None:
+    """Perturbation x language: the relative difference within a language, or from one to all others, in the middle severity."""
     found = degradations(run, benchmark)
     if not found:
-        return {}
-    drawn = {f"{benchmark}_robustness": _matrix(found, f"{benchmark} · {run.title}")}
-    if len({one.severity for one in found}) > 1:
-        drawn[f"{benchmark}_severity"] = _curves(found, f"{benchmark} · {run.title}")
-    return drawn
-
-
-def _matrix(found: Sequence[Degradation], title: str) -> Any:
-    """Perturbation x language: the relative difference within a language, or from one to all others, in the middle severity."""
+        return None
     severities = sorted({one.severity for one in found})
     severity = severities[len(severities) // 2]
     setting = "monolingual" if any(one.setting == "monolingual" for one in found) else found[0].setting
@@ -109,50 +105,67 @@ def _matrix(found: Sequence[Degradation], title: str) -> Any:
             known = [part for part in parts if part is not None]
             if known:
                 values[row, column] = float(np.mean(known))
-    figure = heatmap.new_figure(heatmap.side(len(languages)) + 1.6, heatmap.CELL * len(names) + heatmap.MARGIN + 0.6)
-    axes = figure.subplots()
     extent = max(0.05, float(np.nanmax(np.abs(values))))
-    image = heatmap.cells(axes, values, names, languages, _percent, cmap="RdBu", vmin=-extent, vmax=extent)
-    label = f"{SETTINGS[setting]} {mine[0].measure.label}"
-    axes.set_title(f"{title}\n{label} lost to perturbed queries, percent, severity {severity:g}", fontsize=10, loc="left")
-    figure.colorbar(image, ax=axes, label="relative difference", shrink=0.8)
-    return figure
+    scale = heatmap.Scale("relative difference", -extent, extent, _percent, heatmap.SIGNED, heatmap.BOTH_ENDS)
+    lost = f"{SETTINGS[setting]} {mine[0].measure.label} lost to perturbed queries, percent, severity {severity:g}"
+    return heatmap.cells(
+        values, names, languages, scale, (f"{benchmark} · {run.title}", lost), ("perturbation", "query language")
+    )
 
 
 def _percent(value: float) -> str:
     return "0" if abs(value) < 0.005 else f"{100 * value:+.0f}"
 
 
-def _curves(found: Sequence[Degradation], title: str) -> Any:
+def severity_figure(run: RunDirectory, benchmark: str) -> alt.VConcatChart | None:
     """A row of panels for every few perturbations, a panel a figure: the difference over severity, with its interval."""
+    import altair as alt
+
+    found = degradations(run, benchmark)
+    if len({one.severity for one in found}) < 2:
+        return None
     keys = list(dict.fromkeys((one.setting, one.measure) for one in found))
     keys.sort(key=lambda key: (key[1].headline, list(SETTINGS).index(key[0])))
     names = list(dict.fromkeys(one.perturbation for one in found))
     parts = [names[at : at + CURVES] for at in range(0, len(names), CURVES)]
-    figure = heatmap.new_figure(3.3 * len(keys), 2.5 * len(parts) + 0.4)
-    figure.suptitle(f"{title}: perturbed minus clean, by severity", fontsize=11, x=0.01, ha="left")
-    panels = figure.subplots(len(parts), len(keys), squeeze=False, sharex=True, sharey="col")
-    for row, part in zip(panels, parts, strict=True):
-        for axes, (setting, one) in zip(row, keys, strict=True):
-            for colour, name in zip(heatmap.COLOURS, part, strict=False):
-                mine = sorted(
-                    (
-                        of
-                        for of in found
-                        if (of.setting, of.measure, of.perturbation, of.query_language) == (setting, one, name, None)
-                    ),
-                    key=lambda of: of.severity,
-                )
-                x, y = [0.0, *(of.severity for of in mine)], [0.0, *(of.difference for of in mine)]
-                low, high = (
-                    [0.0, *(of.difference if end is None else end for of, end in ends)]
-                    for ends in ([(of, of.low) for of in mine], [(of, of.high) for of in mine])
-                )
-                axes.plot(x, y, "o-", markersize=3, linewidth=1.4, color=colour, label=name)
-                axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-            heading = one.label if one.headline else f"{SETTINGS[setting]} {one.label}"
-            heatmap.plain_axes(axes, "", "", heading)
-        row[0].legend(fontsize=7, frameon=False)
-    for axes in panels[-1]:
-        axes.set_xlabel("severity")
-    return figure
+    panels = [
+        charts.beside([_over_severity(found, *key, part, len(keys)) for key in keys], len(keys), shared=charts.CHANNELS)
+        for part in parts
+    ]
+    said = charts.headline(f"{benchmark} · {run.title}", "perturbed minus clean, by severity", len(keys) * charts.WIDTH)
+    return alt.vconcat(*panels, title=said).resolve_scale(**dict.fromkeys(charts.CHANNELS, "independent"))
+
+
+def _over_severity(
+    found: Sequence[Degradation], setting: str, one: Measure, part: Sequence[str], panels: int
+) -> alt.LayerChart:
+    import altair as alt
+
+    rows = [{"perturbation": name, "severity": 0.0, "difference": 0.0, "low": 0.0, "high": 0.0} for name in part] + [
+        {
+            "perturbation": of.perturbation,
+            "severity": of.severity,
+            "difference": of.difference,
+            "low": of.difference if of.low is None else of.low,
+            "high": of.difference if of.high is None else of.high,
+        }
+        for of in found
+        if (of.setting, of.measure, of.query_language) == (setting, one, None) and of.perturbation in part
+    ]
+    tooltip = [
+        "perturbation:N",
+        "severity:Q",
+        *(alt.Tooltip(f"{name}:Q", format="+.4f") for name in ("difference", "low", "high")),
+    ]
+    every = alt.Chart(charts.data(rows)).encode(
+        x=alt.X("severity:Q"), color=charts.by_colour("perturbation", part, panels * CURVES_WIDTH), tooltip=tooltip
+    )
+    y = alt.Y("difference:Q", title="")
+    heading = one.label if one.headline else f"{SETTINGS[setting]} {one.label}"
+    return alt.layer(
+        every.mark_area(opacity=0.15, line=False).encode(y=alt.Y("low:Q", title=""), y2="high:Q"),
+        every.mark_line(strokeWidth=1.6).encode(y=y),
+        every.mark_point(filled=True, size=36, opacity=1).encode(
+            y=y, shape=charts.by_shape("perturbation", part, panels * CURVES_WIDTH)
+        ),
+    ).properties(width=CURVES_WIDTH, height=170, title=charts.heading(heading))

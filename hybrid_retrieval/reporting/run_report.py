@@ -9,15 +9,17 @@ from typing import Any
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.figures import PER_QUERY
 from hybrid_retrieval.evaluation.measures import CONTRASTS, SETTINGS
-from hybrid_retrieval.reporting import heatmap
+from hybrid_retrieval.reporting import charts, heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.browser import browser_section
-from hybrid_retrieval.reporting.page import Picture, Section, write_page
+from hybrid_retrieval.reporting.distributions import rank_distance_figure, share_figure
+from hybrid_retrieval.reporting.page import Chart, Section, write_page
 from hybrid_retrieval.reporting.pairs_table import pairs_tables
+from hybrid_retrieval.reporting.paper import PLAIN, Paper
 from hybrid_retrieval.reporting.per_query import check_values
-from hybrid_retrieval.reporting.robustness import robustness_figures, robustness_tables
+from hybrid_retrieval.reporting.robustness import robustness_matrix, robustness_tables, severity_figure
 from hybrid_retrieval.reporting.run_directory import RunDirectory
-from hybrid_retrieval.reporting.seen import MARK, marked
+from hybrid_retrieval.reporting.seen import MARK
 from hybrid_retrieval.reporting.tables import bias_tables, console, phenomenon_tables, pivot_tables, run_table, show
 from hybrid_retrieval.reporting.training_curves import Curves, in_words, read_curves, telemetry_figure, training_figure
 
@@ -27,8 +29,11 @@ PROVENANCE = {"data": "training data", "benchmarks": "benchmarks"}
 SENTENCES = {"monolingual": "query and corpus in one language", "crosslingual": "in two", "multilingual": "the pooled corpora"}
 
 
-def report_run(run_dir: Path) -> None:
+def report_run(run_dir: Path, paper: Paper = PLAIN) -> None:
     """Write ``figures/`` and ``report.html`` of a run directory and print its tables.
+
+    Args:
+        paper: in which formats, and in which order of languages.
 
     Raises:
         InputError: `run_dir` is not a run directory, there is nothing in it to show, or its values per query are gone.
@@ -37,8 +42,9 @@ def report_run(run_dir: Path) -> None:
     if (run.path / PER_QUERY).is_file():
         check_values(run.path / PER_QUERY)
     curves, composition = read_curves(run.path), BatchComposition.read(run.path)
-    pictures = draw_run(run, curves, composition)
-    if not run.metrics and not pictures:
+    drawn = {name: charts.specification(one) for name, one in draw_run(run, curves, composition, paper.order).items()}
+    paper.draw(drawn, run.path / "figures")
+    if not run.metrics and not drawn:
         traces = "a batch_manifest.parquet or telemetry.jsonl"
         raise InputError(f"{run_dir} has neither figures in metrics.json nor {traces} to show")
     known = {
@@ -47,24 +53,35 @@ def report_run(run_dir: Path) -> None:
         "folder": run.path.resolve().name,
     }
     under = " · ".join(f"{name} {value}" for name, value in known.items() if value is not None)
-    write_page(run.path / "report.html", run.title, under, list(_sections(run, pictures, curves, composition)))
+    write_page(run.path / "report.html", run.title, under, list(_sections(run, drawn, curves, composition)))
     out = console()
     for benchmark in run.reported:
         tables = [run_table(run, benchmark), *pivot_tables(run, benchmark), *phenomenon_tables(run, benchmark)]
         tables += [*bias_tables(run, benchmark, by_language=False), *robustness_tables(run, benchmark, whole=False)]
+        paper.tabulate(tables, benchmark, run.path / "tables")
         show(out, *tables)
     if not run.reported:
         out.print(f"{run.title}: no benchmark figures; the pictures are in {run.path / 'report.html'}", markup=False)
 
 
-def draw_run(run: RunDirectory, curves: Curves, composition: BatchComposition | None) -> dict[str, Path]:
-    """Write what can be drawn into the run's ``figures/``; the files by their names without ending."""
-    drawn = {f"{name}_map": _map_figure(run, name) for name in run.benchmarks}
-    drawn |= {key: figure for name in run.benchmarks for key, figure in robustness_figures(run, name).items()}
-    drawn["batch_composition"] = composition and composition.draw(constant_alpha(run))
-    drawn["training"] = training_figure(curves)
-    drawn["telemetry"] = telemetry_figure(curves, composition, run.setting("trainer", "accumulate_grad_batches", int) or 1)
-    return {name: heatmap.save(figure, run.path / "figures" / f"{name}.png") for name, figure in drawn.items() if figure}
+def draw_run(run: RunDirectory, curves: Curves, composition: BatchComposition | None, order: str = "name") -> dict[str, Any]:
+    """What can be drawn of a run, by the names of the files in its ``figures/``; matrices in an `order` of languages."""
+    matrices = {f"{name}_map": _map_figure(run, name) for name in run.benchmarks}
+    curves_shown: dict[str, Any] = {}
+    for name in run.benchmarks:
+        matrices |= {f"{name}_robustness": robustness_matrix(run, name)}
+        systems = {run.title: run, **run.baselines}
+        curves_shown |= {
+            f"{name}_severity": severity_figure(run, name),
+            f"{name}_rank_distance": rank_distance_figure(systems, name),
+            f"{name}_share": share_figure(systems, name),
+        }
+    matrices["batch_composition"] = composition and composition.draw(constant_alpha(run))
+    curves_shown["training"] = training_figure(curves)
+    accumulate = run.setting("trainer", "accumulate_grad_batches", int) or 1
+    curves_shown["telemetry"] = telemetry_figure(curves, composition, accumulate)
+    drawn = {name: heatmap.with_order(figure, order) for name, figure in matrices.items() if figure is not None}
+    return drawn | {name: figure for name, figure in curves_shown.items() if figure is not None}
 
 
 def constant_alpha(run: RunDirectory) -> float | None:
@@ -79,39 +96,37 @@ def _map_figure(run: RunDirectory, benchmark: str) -> Any:
         return None
     languages = heatmap.languages_of([run], benchmark, drawn.name)
     values = heatmap.pair_matrix(run, benchmark, languages, drawn.name)
-    figure = heatmap.new_figure(heatmap.side(len(languages)) + 0.9, heatmap.side(len(languages)))
-    axes = figure.subplots()
-    low, high = heatmap.common_scale([values])
     never = run.figures.never_seen(benchmark)
-    shown = [marked(language, never) for language in languages]
-    image = heatmap.draw(axes, values, shown, heatmap.fraction_text, cmap=heatmap.MAP_COLOURS, vmin=low, vmax=high)
+    legend = f"framed: monolingual{f'; {MARK}: never in the training text' if never else ''}"
     found = {key: run.figures.value(benchmark, *key) for key in heatmap.headline_keys(drawn)}
     headline = heatmap.headline({key: value for key, value in found.items() if value is not None})
-    axes.set_title(f"{benchmark} · {run.title}\n{headline}", fontsize=10, loc="left")
-    legend = f"framed: monolingual{f'; {MARK}: never in the training text' if never else ''}"
-    figure.colorbar(image, ax=axes, label=f"{drawn.label} ({legend})", shrink=0.8)
-    return figure
+    title = (f"{benchmark} · {run.title}", f"{headline} ({legend})")
+    return heatmap.language_pairs(values, languages, heatmap.Scale.of(drawn.label, [values]), title, never)
 
 
 def _sections(
-    run: RunDirectory, pictures: Mapping[str, Path], curves: Curves, composition: BatchComposition | None
+    run: RunDirectory, drawn: Mapping[str, Any], curves: Curves, composition: BatchComposition | None
 ) -> Iterator[Section]:
 
-    def shown(captions: Mapping[str, str], size: str = "full") -> list[Picture]:
-        return [Picture(pictures[name], caption, size) for name, caption in captions.items() if name in pictures]
+    def shown(captions: Mapping[str, str], size: str = "full") -> list[Chart]:
+        return [Chart(name, drawn[name], caption, size) for name, caption in captions.items() if name in drawn]
 
     systems = {run.title: run, **run.baselines}
     for name in run.reported:
         tables = [run_table(run, name), *pivot_tables(run, name), *phenomenon_tables(run, name)]
         tables += bias_tables(run, name, by_language=True)
-        drawn = heatmap.measured([run], name)
-        pairs = shown({f"{name}_map": f"{name}: {drawn.label if drawn else ''} by language pair"}, "plain")
+        first = heatmap.measured([run], name)
+        pairs = shown({f"{name}_map": f"{name}: {first.label if first else ''} by language pair"}, "plain")
+        spread = {
+            f"{name}_rank_distance": "How far apart the relevant documents of a query lie in the pooled list",
+            f"{name}_share": "Whose documents fill the top of the pooled list",
+        }
         by_pair = list(pairs_tables({one: [of] for one, of in systems.items()}, name))
-        yield Section(name, tables, [_counts(run, name)], pairs, folded=by_pair)
+        yield Section(name, tables, [_counts(run, name)], charts=[*pairs, *shown(spread)], folded=by_pair)
         noisy = robustness_tables(run, name, whole=True)
         if noisy:
             lost = {f"{name}_robustness": "What each language loses", f"{name}_severity": "What is lost by severity"}
-            yield Section(f"{name}: perturbed queries", noisy, pictures=shown(lost, "full"))
+            yield Section(f"{name}: perturbed queries", noisy, charts=shown(lost, "full"))
     if questions := browser_section(systems):
         yield questions
     measured = {
@@ -122,14 +137,14 @@ def _sections(
     streams = "The two streams: losses, accuracy, the cosine of their gradients, and their share of the pairs"
     training = Section(
         "Training",
-        pictures=shown({"training": "Loss and validation figures by step", "telemetry": streams}),
+        charts=shown({"training": "Loss and validation figures by step", "telemetry": streams}),
         facts=measured | in_words(curves),
     )
-    if training.pictures or training.facts:
+    if training.charts or training.facts:
         yield training
     if composition is not None:
         caption = {"batch_composition": "Pairs drawn by query and passage language, and the monolingual share"}
-        yield Section("Batches", pictures=shown(caption), facts=composition.summary())
+        yield Section("Batches", charts=shown(caption), facts=composition.summary())
     sources = {text: run.environment[key] for key, text in PROVENANCE.items() if run.environment.get(key)}
     machine = {key: value for key, value in run.environment.items() if key not in PROVENANCE}
     for title, facts in (("Data", sources), ("Environment", machine)):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,8 +13,11 @@ import pandas as pd
 from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.evaluation.measures import SETTINGS
 from hybrid_retrieval.files import read_text
+from hybrid_retrieval.reporting import charts
 from hybrid_retrieval.reporting.batch_composition import LAST_STEP, BatchComposition
-from hybrid_retrieval.reporting.heatmap import COLOURS, new_figure, plain_axes
+
+if TYPE_CHECKING:
+    import altair as alt
 
 Curves = Mapping[str, "pd.Series[float]"]
 """The finite values of each figure by step, ascending."""
@@ -23,6 +25,8 @@ STREAMS = ("monolingual", "crosslingual")
 COSINE = "train/gradient_cosine"
 WINDOW = 0.05
 """Part of a run over which the monolingual share is averaged."""
+TRAIN = "train (smoothed)"
+DRAWN = f"drawn (in {WINDOW:.0%} of the run)"
 
 
 def read_curves(run: Path) -> dict[str, pd.Series[float]]:
@@ -76,28 +80,20 @@ def in_words(curves: Curves) -> dict[str, str]:
     return found
 
 
-def training_figure(curves: Curves) -> Any:
+def training_figure(curves: Curves) -> alt.ConcatChart | None:
     """Loss, and validation mAP by setting; None where neither was logged."""
+    losses = {name: curves[key] for key, name in (("train/loss", TRAIN), ("val/loss", "validation")) if key in curves}
     measured = {short: curves[f"val/{name}/map"] for name, short in SETTINGS.items() if f"val/{name}/map" in curves}
-    if "train/loss" not in curves and "val/loss" not in curves:
+    if not losses:
         return None
-    figure = new_figure(11 if measured else 6, 4)
-    panels = np.atleast_1d(figure.subplots(1, 2 if measured else 1))
-    plain_axes(panels[0], "step", "loss", "Loss")
-    if "train/loss" in curves:
-        _with_trend(panels[0], curves["train/loss"], COLOURS[0], "train (smoothed)")
-    if "val/loss" in curves:
-        panels[0].plot(curves["val/loss"], color=COLOURS[1], linewidth=1.4, marker="o", markersize=4, label="validation")
-    panels[0].legend(frameon=False)
+    trends = {TRAIN: smoothed(losses[TRAIN])} if TRAIN in losses else {}
+    panels = [charts.Panel("Loss", "step", "loss").lines(losses, trends)]
     if measured:
-        plain_axes(panels[1], "step", "mAP", "Validation mAP by setting")
-        for colour, marker, (short, curve) in zip(COLOURS, "osD", measured.items(), strict=False):
-            panels[1].plot(curve, color=colour, linewidth=1.4, marker=marker, markersize=4, label=short)
-        panels[1].legend(frameon=False)
-    return figure
+        panels.append(charts.Panel("Validation mAP by setting", "step", "mAP").lines(measured))
+    return charts.beside(panels, columns=2)
 
 
-def telemetry_figure(curves: Curves, composition: BatchComposition | None, accumulate: int = 1) -> Any:
+def telemetry_figure(curves: Curves, composition: BatchComposition | None, accumulate: int = 1) -> alt.ConcatChart | None:
     """Loss and accuracy@1 by stream, the cosine of their gradients, the share of monolingual pairs; None without telemetry.
 
     Panels for which the run has nothing are left out.
@@ -105,51 +101,26 @@ def telemetry_figure(curves: Curves, composition: BatchComposition | None, accum
     Args:
         accumulate: batches of a step.
     """
-    panels: list[Callable[[Any], None]] = []
+    panels = []
     for name, title in (("loss", "Loss by stream (training)"), ("accuracy@1", "Accuracy@1 by stream (training)")):
-        lines = {stream: curves[key] for stream in STREAMS if (key := f"train/{name}/{stream}") in curves}
+        lines = {SETTINGS[one]: curves[key] for one in STREAMS if (key := f"train/{name}/{one}") in curves}
         if lines:
-            panels.append(partial(_by_stream, lines=lines, name=name, title=title))
+            trends = {stream: smoothed(curve) for stream, curve in lines.items()}
+            panels.append(charts.Panel(title, "step", name).lines(lines, trends))
     if not panels:
         return None
     if COSINE in curves:
-        panels.append(partial(_cosine, curve=curves[COSINE]))
+        cosine = {"cosine": curves[COSINE]}
+        title = "Gradients of the two streams, neighbouring steps"
+        panel = charts.Panel(title, "step", "cosine")
+        panels.append(panel.lines(cosine, {"cosine": smoothed(curves[COSINE], 0.15)}, points=cosine, zero=True))
     if "train/alpha" in curves:
-        panels.append(partial(_ratio, curves=curves, composition=composition, accumulate=accumulate))
-    figure = new_figure(11, 3.8 * -(-len(panels) // 2))
-    places = list(np.atleast_1d(figure.subplots(-(-len(panels) // 2), 2)).flat)
-    for axes, panel in zip(places, panels, strict=False):
-        panel(axes)
-        axes.legend(frameon=False)
-    for axes in places[len(panels) :]:
-        axes.set_axis_off()
-    return figure
+        panels.append(_ratio(curves, composition, accumulate))
+    return charts.beside(panels, columns=2)
 
 
-def _with_trend(axes: Any, curve: pd.Series[float], colour: str, label: str) -> None:
-    axes.plot(curve, color=colour, linewidth=0.8, alpha=0.3)
-    axes.plot(smoothed(curve), color=colour, linewidth=1.6, label=label)
-
-
-def _by_stream(axes: Any, lines: Curves, name: str, title: str) -> None:
-    plain_axes(axes, "step", name, title)
-    for stream, curve in lines.items():
-        _with_trend(axes, curve, COLOURS[STREAMS.index(stream)], SETTINGS[stream])
-
-
-def _cosine(axes: Any, curve: pd.Series[float]) -> None:
-    plain_axes(axes, "step", "cosine", "Gradients of the two streams, neighbouring steps")
-    axes.axhline(0, color="#333333", linewidth=1.0)
-    axes.plot(curve, color=COLOURS[3], linestyle="none", marker="o", markersize=3, alpha=0.5)
-    axes.plot(smoothed(curve, 0.15), color=COLOURS[3], linewidth=1.6, label="smoothed")
-
-
-def _ratio(axes: Any, curves: Curves, composition: BatchComposition | None, accumulate: int) -> None:
-    plain_axes(axes, "step", "share", "Monolingual share of the pairs, and its schedule")
-    if composition is not None:
-        drawn = composition.monolingual_around(WINDOW, accumulate)
-        axes.plot(drawn, color=COLOURS[0], linewidth=1.6, label=f"drawn (in {WINDOW:.0%} of the run)")
-    axes.plot(curves["train/alpha"], color=COLOURS[1], linewidth=1.6, linestyle="--", label="alpha")
-    if "decision/alpha" in curves:
-        axes.plot(curves["decision/alpha"], color=COLOURS[4], linestyle="none", marker="D", markersize=4, label="decided")
-    axes.set_ylim(-0.03, 1.03)
+def _ratio(curves: Curves, composition: BatchComposition | None, accumulate: int) -> alt.LayerChart:
+    lines = {} if composition is None else {DRAWN: composition.monolingual_around(WINDOW, accumulate)}
+    lines |= {name: curves[key] for key, name in (("train/alpha", "alpha"), ("decision/alpha", "decided")) if key in curves}
+    panel = charts.Panel("Monolingual share of the pairs, and its schedule", "step", "share", domain=(0.0, 1.0))
+    return panel.lines(lines, points=("decided",))

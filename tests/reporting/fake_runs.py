@@ -1,4 +1,4 @@
-"""Small fake run directories, with figures that are drawn from a seed."""
+"""Small fake run directories, with figures that are drawn from a seed; and what a picture of one holds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from hybrid_retrieval.evaluation.figures import Figure, Figures
 from hybrid_retrieval.evaluation.measures import SETTINGS, measure
+from hybrid_retrieval.reporting import charts
 
 LANGUAGES = ("de", "en", "pt_br", "zh")
 MEASURES = ("map", "mrr", "recall@1", "recall@10", "recall@100", "ndcg@10")
@@ -139,3 +140,8 @@ def write_run(
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "config.yaml").write_text("seed: 1\n")
     return folder
+
+
+def rows_of(chart: Any) -> list[dict[str, Any]]:
+    """What a picture holds, every row of it."""
+    return [row for rows in charts.specification(chart)["datasets"].values() for row in rows]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,16 +12,17 @@ import pytest
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.figures import Figure
-from hybrid_retrieval.evaluation.measures import measure
+from hybrid_retrieval.evaluation.measures import SETTINGS, measure
+from hybrid_retrieval.report import main
 from hybrid_retrieval.reporting import heatmap
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.comparison_figures import draw_comparison
-from hybrid_retrieval.reporting.labels import label_runs
+from hybrid_retrieval.reporting.labels import contrasts, label_runs
 from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
 from hybrid_retrieval.reporting.run_report import constant_alpha, draw_run
 from hybrid_retrieval.reporting.tables import pivot_tables
 from hybrid_retrieval.reporting.training_curves import read_curves, smoothed
-from tests.reporting.fake_runs import write_figures
+from tests.reporting.fake_runs import rows_of, write_figures
 
 Make = Callable[..., Path]
 
@@ -31,6 +33,10 @@ def png_size(path: Path) -> tuple[int, int]:
     width, height = struct.unpack(">II", data[16:24])
     assert len(data) > 10_000
     return width, height
+
+
+def drawn(run: RunDirectory) -> dict[str, Any]:
+    return draw_run(run, read_curves(run.path), BatchComposition.read(run.path))
 
 
 def test_the_matrix_is_the_metrics(make_run: Make) -> None:
@@ -77,20 +83,22 @@ def test_figures_in_cells_are_short() -> None:
 
 def test_a_run_is_drawn(make_run: Make) -> None:
     run = RunDirectory.open(make_run("run", benchmarks=("help_r", "xquad_r"), alpha=0.5))
-    drawn = draw_run(run, read_curves(run.path), BatchComposition.read(run.path))
+    assert main([str(run.path)]) == 0
     names = {"help_r_map.png", "xquad_r_map.png", "batch_composition.png", "training.png", "telemetry.png"}
-    assert {path.name for path in drawn.values()} == names == {path.name for path in (run.path / "figures").iterdir()}
-    for path in drawn.values():
-        assert min(png_size(path)) > 500
+    assert names == {path.name for path in (run.path / "figures").iterdir()}
+    for name in names:
+        assert min(png_size(run.path / "figures" / name)) > 500
 
 
-def test_drawing_leaves_matplotlib_as_it_was(make_run: Make) -> None:
-    import matplotlib as mpl
-
-    before = dict(mpl.rcParams)
+def test_a_map_shows_the_metrics(make_run: Make) -> None:
     run = RunDirectory.open(make_run("run"))
-    draw_run(run, read_curves(run.path), BatchComposition.read(run.path))
-    assert dict(mpl.rcParams) == before
+    cells = [row for row in rows_of(drawn(run)["help_r_map"]) if row.get("value") is not None]
+    shown = {(row["query language"], row["corpus language"]): row for row in cells}
+    assert len(shown) == len(cells) == 16
+    for (query, corpus), row in shown.items():
+        key = f"monolingual/map/{query}" if query == corpus else f"crosslingual/map/{query}-{corpus}"
+        assert row["value"] == run.metrics[f"help_r/{key}"]
+        assert row["text"] == heatmap.fraction_text(row["value"])
 
 
 @pytest.mark.parametrize("name", ["map", "recall@1"])
@@ -105,7 +113,7 @@ def test_the_first_measure_of_a_benchmark_is_drawn(tmp_path: Path, name: str) ->
     run = RunDirectory.open(tmp_path / "sweep" / "1")
     assert heatmap.measured([run], "b") == measure(name)
     assert list(draw_run(run, read_curves(run.path), None)) == ["b_map"]
-    assert draw_comparison(label_runs(find_runs(tmp_path / "sweep")), "b", tmp_path)
+    assert draw_comparison(label_runs(find_runs(tmp_path / "sweep")), "b")
 
 
 def test_pairs_that_share_a_language_are_a_table_and_no_matrix(tmp_path: Path) -> None:
@@ -115,7 +123,7 @@ def test_pairs_that_share_a_language_are_a_table_and_no_matrix(tmp_path: Path) -
         write_figures(tmp_path / "sweep" / number, figures)
     run = RunDirectory.open(tmp_path / "sweep" / "1")
     assert draw_run(run, read_curves(run.path), None) == {}
-    assert draw_comparison(label_runs(find_runs(tmp_path / "sweep")), "b", tmp_path) is None
+    assert draw_comparison(label_runs(find_runs(tmp_path / "sweep")), "b") is None
     (table,) = pivot_tables(run, "b")
     assert [column.name.strip() for column in table.columns] == ["to en", "±", "from en", "±"]
     assert {row.label: list(row.values) for row in table.rows} == {
@@ -128,11 +136,21 @@ def test_pairs_that_share_a_language_are_a_table_and_no_matrix(tmp_path: Path) -
 
 @pytest.mark.parametrize("count", [2, 5])
 def test_a_comparison_is_drawn(make_run: Make, tmp_path: Path, count: int) -> None:
-    for number, sampler in enumerate(["x_x_mono", "hybrid", "x_y", "x_x", "english"][:count]):
+    samplers = ["x_x_mono", "hybrid", "x_y", "x_x", "english"][:count]
+    for number, sampler in enumerate(samplers):
         make_run(f"sweep/{number}", sampler=sampler)
-    path = draw_comparison(label_runs(find_runs(tmp_path / "sweep")), "help_r", tmp_path)
-    assert path.name == "help_r_comparison.png"
-    assert min(png_size(path)) > 900
+    assert main([str(tmp_path / "sweep")]) == 0
+    assert min(png_size(tmp_path / "sweep" / "help_r_comparison.png")) > 900
+    runs = label_runs(find_runs(tmp_path / "sweep"))
+    rows = rows_of(draw_comparison(runs, "help_r"))
+    means = {(row["condition"], row["setting"]): row["value"] for row in rows if row.get("kind") == "mean"}
+    assert means == {
+        (one.condition, short): one.run.metrics[f"help_r/{setting}/map"] for one in runs for setting, short in SETTINGS.items()
+    }
+    values = {one.condition: heatmap.pair_matrix(one.run, "help_r", ("de", "en", "pt_br", "zh")).ravel() for one in runs}
+    panels = [row["value"] for row in rows if "query language" in row]
+    expected = [*values.values(), *(values[one] - values[other] for one, other in contrasts(runs))]
+    assert sorted(panels) == pytest.approx(sorted(np.concatenate(expected)))
 
 
 def test_the_composition_counts_the_manifest(make_run: Make) -> None:
@@ -179,5 +197,5 @@ def test_the_reference_line_is_there_where_the_ratio_stays(make_run: Make) -> No
         run = RunDirectory.open(make_run(name, alpha=0.25, schedule=schedule))
         composition = BatchComposition.read(run.path)
         assert composition is not None
-        labels = [line.get_label() for line in composition.draw(constant_alpha(run)).axes[1].lines]
-        assert labels == (["drawn", "alpha = 0.25"] if expected else ["drawn"])
+        shown = {row["series"] for row in rows_of(heatmap.with_order(composition.draw(constant_alpha(run)))) if "series" in row}
+        assert shown == ({"drawn", "alpha = 0.25"} if expected else {"drawn"})

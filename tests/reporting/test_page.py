@@ -23,7 +23,9 @@ from hybrid_retrieval.evaluation.figures import RETRIEVED_SCHEMA
 from hybrid_retrieval.evaluation.measures import SETTINGS
 from hybrid_retrieval.report import main
 from hybrid_retrieval.reporting import browser as module
+from hybrid_retrieval.reporting.heatmap import fraction_text, pair_matrix
 from hybrid_retrieval.reporting.page import Chart, Section, write_page
+from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.run_report import report_run
 from hybrid_retrieval.reporting.tables import Column, Row, Table
 
@@ -267,3 +269,51 @@ def test_a_page_keeps_as_many_questions_as_there_is_room_for(
     shown = ask(page, 'return [all("script.browser-data")[0].textContent.length, all(".note").map((one) => one.textContent)]')
     assert shown[0] < 21_000
     assert any("questions are left out to keep the page small" in note for note in shown[1])
+
+
+def test_a_reader_chooses_a_matrix_its_difference_to_another_and_the_order_of_languages(
+    make_run: Callable[..., Path], tmp_path: Path, ask: Ask
+) -> None:
+    for number, sampler in enumerate(("x_x_mono", "hybrid")):
+        make_run(f"sweep/{number}", sampler=sampler, steps=4)
+    assert main([str(tmp_path / "sweep")]) == 0
+    runs = [RunDirectory.open(tmp_path / "sweep" / name) for name in "01"]
+    found = ask(
+        tmp_path / "sweep" / "comparison.html",
+        """
+        const [chart] = all(".chart");
+        const place = (node) => node.getBoundingClientRect();
+        const labels = () => [...chart.querySelectorAll(".role-axis-label text")].slice(-4);
+        const names = () => labels().sort((a, b) => place(a).top - place(b).top).map((node) => node.textContent);
+        const cells = () => [...chart.querySelectorAll(".mark-text.role-mark text")].map((node) => node.textContent);
+        const choose = async (name, value) => {
+          set(chart.querySelector(`select[name=${name}]`), value);
+          await new Promise((done) => setTimeout(done, 200));
+        };
+        const seen = [cells()];
+        await choose("minus", "hybrid"); seen.push(cells());
+        await choose("order", "family"); seen.push(names());
+        return seen;
+        """,
+    )
+    languages = ("de", "en", "pt_br", "zh")
+    mono, hybrid = (pair_matrix(run, "help_r", languages).ravel() for run in runs)
+    assert found[0] == [fraction_text(value) for value in mono]
+    assert [text.replace("\N{MINUS SIGN}", "-") for text in found[1]] == [
+        f"{value:+.3f}".replace("0.", ".", 1) for value in mono - hybrid
+    ]
+    assert found[2] == ["en", "de", "pt_br", "zh"]
+
+
+def test_every_picture_of_a_run_is_drawn_on_its_page_without_a_word_in_the_console(
+    make_run: Callable[..., Path], ask: Ask
+) -> None:
+    run = make_run("run", alpha=0.5)
+    report_run(run)
+    drawn = ask(
+        run / "report.html",
+        """
+        return all(".chart").map((chart) => chart.querySelectorAll("svg.marks").length);
+        """,
+    )
+    assert drawn == [1] * len(list((run / "figures").glob("*.png")))

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-import base64
 import json
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import vl_convert
 from lxml import html
 from omegaconf import OmegaConf
 
@@ -22,6 +22,7 @@ from hybrid_retrieval.reporting.run_report import report_run
 from hybrid_retrieval.reporting.sweep import CompareSweep
 from tests.reporting.fake_runs import write_figures
 
+VEGA_BEGINS = vl_convert.javascript_bundle("")[:40]
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., Path]
 
@@ -38,20 +39,26 @@ def assert_self_contained(page: Path) -> html.HtmlElement:
         for name in ("src", "href"):
             assert str(element.get(name, "data:")).startswith("data:")
     ours = {(ROOT / "hybrid_retrieval" / "reporting" / name).read_text().strip() for name in ("page.js", "browser.js")}
-    assert {script.text.strip() for script in document.findall(".//script") if not script.get("type")} <= ours
+    bundle = next(page_scripts(document), "") if charts_of(document) else ""
+    assert bundle.startswith(VEGA_BEGINS) == bool(charts_of(document))
+    assert {script.strip() for script in page_scripts(document)} - {bundle.strip()} <= ours
     assert "url(" not in "".join(style.text for style in document.findall(".//style"))
     return document
 
 
-def pictures(document: html.HtmlElement) -> list[bytes]:
-    return [base64.b64decode(image.get("src").partition("base64,")[2]) for image in document.findall(".//img")]
+def page_scripts(document: html.HtmlElement) -> Iterator[str]:
+    return (script.text for script in document.findall(".//script") if not script.get("type"))
+
+
+def charts_of(document: html.HtmlElement) -> list[str]:
+    return [script.get("data-name") for script in document.findall(".//script") if script.get("class") == "chart-data"]
 
 
 def test_the_report_of_a_run_holds_its_pictures_tables_and_config(make_run: Make, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run("run", benchmarks=("help_r", "xquad_r"))
     report_run(run)
     document = assert_self_contained(run / "report.html")
-    assert {path.read_bytes() for path in (run / "figures").iterdir()} == set(pictures(document))
+    assert {path.stem for path in (run / "figures").iterdir()} == set(charts_of(document))
     text = document.text_content()
     metrics = json.loads((run / "metrics.json").read_text())
     shown = f"{metrics['xquad_r/crosslingual/map']:.4f}"
@@ -87,7 +94,7 @@ def test_what_a_directory_has_is_shown(make_run: Make, missing: list[str], drawn
         (run / name).unlink()
     report_run(run)
     assert {path.name for path in (run / "figures").iterdir()} == drawn
-    assert len(pictures(assert_self_contained(run / "report.html"))) == len(drawn)
+    assert len(charts_of(assert_self_contained(run / "report.html"))) == len(drawn)
 
 
 def test_the_comparison_is_written(make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +109,7 @@ def test_the_comparison_is_written(make_run: Make, tmp_path: Path, capsys: pytes
     runs = json.loads((out / "comparison.json").read_text())["runs"]
     assert [(run["label"], run["directory"]) for run in runs] == [("x_x_mono", "0"), ("hybrid", "1")]
     assert runs[1]["metrics"] == json.loads((out / "1" / "metrics.json").read_text())
-    assert pictures(assert_self_contained(out / "comparison.html")) == [(out / "help_r_comparison.png").read_bytes()]
+    assert charts_of(assert_self_contained(out / "comparison.html")) == ["help_r_pairs", "help_r_comparison"]
     mean = f"{runs[1]['metrics']['help_r/crosslingual/map']:.4f}"
     assert mean in (out / "comparison.md").read_text()
     assert mean in printed
@@ -196,7 +203,7 @@ def test_reporting_never_loads_torch_or_lightning(make_run: Make, tmp_path: Path
     code = (
         "import sys; from hybrid_retrieval.report import main; main(sys.argv[1:]);"
         "import hybrid_retrieval.reporting.sweep, hybrid_retrieval.reporting.comparison_figures;"
-        "print([name for name in ('torch', 'lightning', 'transformers', 'matplotlib.pyplot') if name in sys.modules])"
+        "print([name for name in ('torch', 'lightning', 'transformers') if name in sys.modules])"
     )
     done = python("-c", code, str(run), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -204,7 +211,7 @@ def test_reporting_never_loads_torch_or_lightning(make_run: Make, tmp_path: Path
 
 
 def test_the_callback_loads_nothing_heavy(tmp_path: Path) -> None:
-    heavy = ("numpy", "matplotlib", "pyarrow", "jinja2", "rich")
+    heavy = ("numpy", "altair", "pyarrow", "jinja2", "rich")
     code = f"import sys, hybrid_retrieval.reporting.sweep; print([name for name in {heavy} if name in sys.modules])"
     assert python("-c", code, cwd=tmp_path).stdout.strip() == "[]"
 

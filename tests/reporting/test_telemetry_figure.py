@@ -10,48 +10,53 @@ import pyarrow.parquet as pq
 import pytest
 
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.reporting import charts
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.run_directory import RunDirectory
-from hybrid_retrieval.reporting.training_curves import WINDOW, in_words, read_curves, telemetry_figure
+from hybrid_retrieval.reporting.training_curves import COSINE, DRAWN, WINDOW, in_words, read_curves, telemetry_figure
 
 Make = Callable[..., Path]
 
 
-def drawn(path: Path) -> dict[str, Any]:
-    """The panels of a run's figure by title; those that are left out are not there."""
+def drawn(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a run's panels by title; panels that are left out are not there."""
     accumulate = RunDirectory.open(path).setting("trainer", "accumulate_grad_batches", int) or 1
-    figure = telemetry_figure(read_curves(path), BatchComposition.read(path), accumulate)
-    return {axes.get_title(loc="left"): axes for axes in figure.axes if axes.axison}
+    chart = charts.specification(telemetry_figure(read_curves(path), BatchComposition.read(path), accumulate))
+    return {
+        panel["title"]["text"][0]: [row for layer in panel["layer"] for row in chart["datasets"][of(panel, layer)]]
+        for panel in chart["concat"]
+    }
 
 
-def points(axes: Any, label: str) -> tuple[list[float], list[float]]:
-    (line,) = [line for line in axes.lines if line.get_label() == label]
-    return list(line.get_xdata()), list(line.get_ydata())
+def of(panel: dict[str, Any], layer: dict[str, Any]) -> str:
+    return str((layer.get("data") or panel["data"])["name"])
+
+
+def points(rows: list[dict[str, Any]], name: str, kind: str) -> tuple[list[float], list[float]]:
+    found = {row["x"]: row["y"] for row in rows if row.get("series") == name and row["kind"] == kind}
+    return list(found), list(found.values())
 
 
 def test_each_panel_shows_what_the_file_says(make_run: Make) -> None:
     path = make_run("run")
     lines = [json.loads(line) for line in (path / "telemetry.jsonl").read_text().splitlines()]
     loss, accuracy, cosine, share = drawn(path).values()
-    for axes, name in ((loss, "loss"), (accuracy, "accuracy@1")):
+    for rows, name in ((loss, "loss"), (accuracy, "accuracy@1")):
         for stream, label in (("monolingual", "Mo."), ("crosslingual", "Cr.")):
             steps, values = zip(
                 *((line["step"], line[key]) for line in lines if (key := f"train/{name}/{stream}") in line), strict=True
             )
-            assert (tuple(axes.lines[0].get_xdata()), steps) == (steps, tuple(points(axes, label)[0]))
-            assert points(axes, label)[1] == pytest.approx(values)  # too few to be smoothed
-    zero, dots = cosine.lines[:2]
-    assert list(zero.get_ydata()) == [0, 0]
-    assert list(dots.get_ydata()) == [line["train/gradient_cosine"] for line in lines if "train/gradient_cosine" in line]
-    for key, label in (("train/alpha", "alpha"), ("decision/alpha", "decided")):
-        assert points(share, label) == (
-            [line["step"] for line in lines if key in line],
-            [line[key] for line in lines if key in line],
-        )
+            assert points(rows, label, "faint") == (list(steps), list(values))
+            assert points(rows, label, "line")[1] == pytest.approx(values)  # too few to be smoothed
+    assert {"y": 0} in cosine
+    assert points(cosine, "cosine", "cloud")[1] == [line[COSINE] for line in lines if COSINE in line]
+    for key, label, kind in (("train/alpha", "alpha", "line"), ("decision/alpha", "decided", "cloud")):
+        known = [line for line in lines if key in line]
+        assert points(share, label, kind) == ([line["step"] for line in known], [line[key] for line in known])
     composition = BatchComposition.read(path)
     assert composition is not None
     around = composition.monolingual_around(WINDOW)
-    assert points(share, f"drawn (in {WINDOW:.0%} of the run)") == (around.index.tolist(), around.tolist())
+    assert points(share, DRAWN, "line") == (around.index.tolist(), around.tolist())
 
 
 @pytest.mark.parametrize(("sampler", "stream"), [("x_x_mono", "Mo."), ("x_y", "Cr.")])
@@ -59,7 +64,7 @@ def test_a_run_of_one_stream_has_no_cosine(make_run: Make, sampler: str, stream:
     panels = drawn(make_run("run", sampler=sampler))
     assert len(panels) == 3
     assert not any("Gradients" in title for title in panels)
-    assert [text.get_text() for text in next(iter(panels.values())).get_legend().get_texts()] == [stream]
+    assert {row["series"] for row in next(iter(panels.values()))} == {stream}
 
 
 def test_a_run_without_telemetry_has_no_figure(make_run: Make) -> None:
@@ -91,7 +96,7 @@ def test_the_steps_of_accumulated_batches_are_the_optimizer_s(make_run: Make) ->
     config = (path / "config.yaml").read_text().replace("max_steps: 200", "max_steps: 200\n  accumulate_grad_batches: 4")
     (path / "config.yaml").write_text(config)
     share = list(drawn(path).values())[-1]
-    assert max(points(share, f"drawn (in {WINDOW:.0%} of the run)")[0]) == 19
+    assert max(points(share, DRAWN, "line")[0]) == 19
 
 
 def test_telemetry_in_words(make_run: Make) -> None:
