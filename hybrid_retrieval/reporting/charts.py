@@ -6,6 +6,7 @@ colour of text it takes. Nothing global is touched.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import textwrap
@@ -36,6 +37,8 @@ WIDTH, HEIGHT = 380, 240
 """Pixels of a panel of curves."""
 POINTS = 600
 """Of a curve, at most: more than a panel has pixels."""
+FEW = 10
+"""Values of a curve that are marked each: of one alone there is no line."""
 CHARACTER = 7.2
 """Pixels of one in a title, about."""
 UNDER = 0.85
@@ -150,7 +153,9 @@ def by_dash(field: str, names: Sequence[str], width: float = WIDTH) -> alt.Strok
     """Names, in their order, as dashes beside their colours."""
     import altair as alt
 
-    return alt.StrokeDash(f"{field}:N", scale=_scale(names, DASHES), sort=list(names), legend=_legend(names, width))
+    return alt.StrokeDash(
+        f"{field}:N", scale=_scale(names, DASHES), sort=list(names), legend=_legend(names, width, symbolType="stroke")
+    )
 
 
 def _scale(names: Sequence[str], marks: Sequence[Any]) -> alt.Scale:
@@ -160,12 +165,12 @@ def _scale(names: Sequence[str], marks: Sequence[Any]) -> alt.Scale:
     return alt.Scale(domain=list(names), range=[marks[index % len(marks)] for index in range(len(names))])
 
 
-def _legend(names: Sequence[str], width: float) -> alt.Legend | None:
+def _legend(names: Sequence[str], width: float, **more: Any) -> alt.Legend | None:
     import altair as alt
 
     longest = max((len(name) for name in names), default=0) * CHARACTER + 34
     columns = max(1, int(width / longest))
-    return alt.Legend(title=None, orient="bottom", columns=columns) if len(names) > 1 else None
+    return alt.Legend(title=None, orient="bottom", columns=columns, **more) if len(names) > 1 else None
 
 
 def heading(text: str, under: str = "", width: float = WIDTH) -> alt.TitleParams:
@@ -282,6 +287,9 @@ class Panel:
         if "line" in present:
             line = every.transform_filter("datum.kind === 'line'").mark_line(strokeWidth=1.8)
             layers.append(line.encode(strokeDash=by_dash("series", names)))
+            few = [name for name, curve in curves.items() if len(curve) <= FEW and name not in trends]
+            marked = every.transform_filter(f"datum.kind === 'line' && indexof({json.dumps(few)}, datum.series) >= 0")
+            layers += [marked.mark_point(filled=True, size=28, opacity=1)] if few else []
         return alone(layers, WIDTH, HEIGHT, self.title)
 
     @staticmethod

@@ -215,6 +215,11 @@ def test_a_curve_is_thinned_to_what_a_panel_shows_and_keeps_its_ends() -> None:
     assert charts.thinned(curve[:600]).equals(curve[:600])
 
 
+def test_a_single_value_is_seen(tmp_path: Path) -> None:
+    chart = charts.Panel("Loss", "step", "loss").lines({"validation": pd.Series([2.5], [100])})
+    assert 'aria-roledescription="point"' in charts.save(chart, tmp_path / "one.svg").read_text()
+
+
 def test_formats_are_chosen_on_the_command_line(make_run: Make, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run("run")
     assert main([str(run), "--formats", "pdf,svg,tex,md", "--order", "script"]) == 0
