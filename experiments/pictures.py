@@ -33,7 +33,7 @@ def _curve(
     """Measures over x, and a baseline as a line."""
     chosen = {name: (key[0], key[1]) for name, key in (panels or PANELS).items()}
     mine = figures[figures.baseline.isna() & figures.sweep.isin(list(sweeps)) & (figures.benchmark == benchmark)]
-    mine = mine.assign(series=mine.series.fillna(""))
+    mine = mine.assign(series=mine.series.astype(object).fillna(""))
     return tradeoff.curve(mine, label, title, chosen, log, [baseline] if baseline else [])
 
 

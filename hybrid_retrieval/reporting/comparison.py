@@ -18,8 +18,9 @@ from hybrid_retrieval.reporting.page import Chart, Section, write_page
 from hybrid_retrieval.reporting.pairs_table import pairs_tables
 from hybrid_retrieval.reporting.paper import PLAIN, Paper
 from hybrid_retrieval.reporting.run_directory import RunDirectory
-from hybrid_retrieval.reporting.tables import Table, comparison_table, console, markdown, show
+from hybrid_retrieval.reporting.tables import Row, Table, comparison_table, console, markdown, number, show
 
+MOST_LEADERS = 3
 KINDS = {
     "comparison": "Figures by language pair, differences, and macro means",
     "alpha": "What alpha trades: monolingual against cross-lingual figures and language bias",
@@ -64,8 +65,29 @@ def compare(runs: Sequence[RunDirectory], out: Path, paper: Paper = PLAIN) -> No
     ]
     screen = console()
     show(screen, *tables.values())
-    for line in [*notes, *(f"wrote {path}" for path in written)]:
+    found = [line for table in tables.values() for line in leaders(table)]
+    for line in [*found, *notes, *(f"wrote {path}" for path in written)]:
         screen.print(line, markup=False, soft_wrap=True)
+
+
+def leaders(table: Table) -> list[str]:
+    """What is best in a setting by its first measure, with 95% intervals: all that no test tells apart from the best."""
+    firsts = {column.name.partition(" ")[0]: at for at, column in reversed([*enumerate(table.columns)])}
+    lines = []
+    for at in sorted(firsts.values()):
+        first = [row for row in table.rows if row.clusters.get(at) == 1 and at in row.intervals]
+        said = [_with_interval(row, at, table.columns[at].digits or 0) for row in first[:MOST_LEADERS]]
+        more = f" and {len(first) - len(said)} more" if len(first) > len(said) else ""
+        apart = ", not told apart" if len(first) > 1 else ""
+        lines += [f"{table.title}, best {table.columns[at].name}: {', '.join(said)}{more}{apart}"] if said else []
+    return lines
+
+
+def _with_interval(row: Row, at: int, digits: int) -> str:
+    value, bounds = row.values[at], row.intervals[at]
+    assert isinstance(value, (float, int))
+    low, high = (number(bound, digits) for bound in bounds)
+    return f"{row.label.partition(': mean')[0]} {number(value, digits)} ({low} to {high})"
 
 
 def draw_sweep(labelled: Sequence[LabelledRun], benchmarks: Sequence[str], order: str = "name") -> dict[str, Any]:

@@ -18,8 +18,10 @@ from omegaconf import OmegaConf
 
 from hybrid_retrieval.evaluation.figures import Figures
 from hybrid_retrieval.report import main
+from hybrid_retrieval.reporting.comparison import leaders
 from hybrid_retrieval.reporting.run_report import report_run
 from hybrid_retrieval.reporting.sweep import CompareSweep
+from hybrid_retrieval.reporting.tables import Column, Row, Table
 from tests.reporting.fake_runs import write_figures
 
 VEGA_BEGINS = vl_convert.javascript_bundle("")[:40]
@@ -113,6 +115,26 @@ def test_the_comparison_is_written(make_run: Make, tmp_path: Path, capsys: pytes
     mean = f"{runs[1]['metrics']['help_r/crosslingual/map']:.4f}"
     assert mean in (out / "comparison.md").read_text()
     assert mean in printed
+
+
+def test_the_best_of_each_setting_are_said_with_their_intervals() -> None:
+    columns = [Column("Mo. mAP"), Column("Cr. mAP"), Column("Mo. R@1"), Column("Rank distance", 0), Column("Pairs/s", 0)]
+    places = {"hybrid: mean (n=3)": (1, 1, 1, 2), "x_y": (2, 1, 1, 1), "x_x": (3, 2, 2, 3)}
+    rows = [
+        Row(
+            name,
+            [0.5, 0.4, 0.3, 4000.0, 9.0],
+            "mean",
+            intervals=dict.fromkeys(range(4), (0.45, 0.55)) | {3: (3900.0, 4100.0)},
+            clusters=dict(enumerate(clusters)),
+        )
+        for name, clusters in places.items()
+    ]
+    assert leaders(Table("set", "Run", columns, [*rows, Row("hybrid: sd (n=3)", [0.0] * 5, "sd")])) == [
+        "set, best Mo. mAP: hybrid 0.5000 (0.4500 to 0.5500)",
+        "set, best Cr. mAP: hybrid 0.4000 (0.4500 to 0.5500), x_y 0.4000 (0.4500 to 0.5500), not told apart",
+        "set, best Rank distance: x_y 4,000 (3,900 to 4,100)",
+    ]
 
 
 def test_a_run_that_has_only_its_baselines_figures_is_compared(
