@@ -54,7 +54,7 @@ def compare(runs: Sequence[RunDirectory], out: Path, paper: Paper = PLAIN) -> No
     unscored = [run.path.name for run in runs if not run.reported]
     notes = [f"Not compared, for want of benchmark figures: {', '.join(unscored)}."] if unscored else []
     notes += [line for name in benchmarks for line in _caveats(labelled, name)]
-    title = "Comparison: " + ", ".join(one.label for one in labelled)
+    title = "Comparison: " + ", ".join(conditions(labelled))
     under = f"{len(labelled)} runs"
     written = [
         write_text(out / "comparison.md", _markdown(tables, pictures, notes)),
@@ -76,6 +76,7 @@ def leaders(table: Table) -> list[str]:
     lines = []
     for at in sorted(firsts.values()):
         first = [row for row in table.rows if row.clusters.get(at) == 1 and at in row.intervals]
+        first.sort(key=lambda row, at=at: row.values[at], reverse=table.columns[at].better == "higher")  # type: ignore[misc]
         said = [_with_interval(row, at, table.columns[at].digits or 0) for row in first[:MOST_LEADERS]]
         more = f" and {len(first) - len(said)} more" if len(first) > len(said) else ""
         apart = ", not told apart" if len(first) > 1 else ""

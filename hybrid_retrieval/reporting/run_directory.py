@@ -128,7 +128,8 @@ def find_runs(path: Path) -> list[RunDirectory]:
 
 
 def _natural(path: Path) -> list[Any]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", path.as_posix())]
+    parts = re.split(r"([0-9]+(?:\.[0-9]+)?)", path.as_posix())
+    return [float(part) if at % 2 else part for at, part in enumerate(parts)]
 
 
 def _text(value: object) -> str:

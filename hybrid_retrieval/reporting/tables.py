@@ -27,10 +27,11 @@ PLAIN_WIDTH = 200
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of each row; `digits` None says that it is text."""
+    """A figure of each row; `digits` None says that it is text, `better` which end is the good one."""
 
     name: str
     digits: int | None = 4
+    better: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ MOST_DIGITS = 6
 def column_of(one: Measure, setting: str | None = None) -> Column:
     """A measure's column; named with a setting where the measure has several."""
     prefix = f"{SETTINGS[setting]} " if setting and len(one.settings) > 1 else ""
-    return Column(f"{prefix}{one.label}", one.digits)
+    return Column(f"{prefix}{one.label}", one.digits, one.better)
 
 
 def retrieval_measures(runs: Sequence[RunDirectory], benchmark: str) -> list[Measure]:

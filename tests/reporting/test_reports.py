@@ -118,21 +118,22 @@ def test_the_comparison_is_written(make_run: Make, tmp_path: Path, capsys: pytes
 
 
 def test_the_best_of_each_setting_are_said_with_their_intervals() -> None:
-    columns = [Column("Mo. mAP"), Column("Cr. mAP"), Column("Mo. R@1"), Column("Rank distance", 0), Column("Pairs/s", 0)]
+    good = ("Mo. mAP", "Cr. mAP", "Mo. R@1")
+    columns = [*(Column(name, 4, "higher") for name in good), Column("Rank distance", 0, "lower"), Column("Pairs/s", 0)]
     places = {"hybrid: mean (n=3)": (1, 1, 1, 2), "x_y": (2, 1, 1, 1), "x_x": (3, 2, 2, 3)}
     rows = [
         Row(
             name,
-            [0.5, 0.4, 0.3, 4000.0, 9.0],
+            [0.5, value, 0.3, 4000.0, 9.0],
             "mean",
             intervals=dict.fromkeys(range(4), (0.45, 0.55)) | {3: (3900.0, 4100.0)},
             clusters=dict(enumerate(clusters)),
         )
-        for name, clusters in places.items()
+        for value, (name, clusters) in zip((0.4, 0.41, 0.3), places.items(), strict=True)
     ]
     assert leaders(Table("set", "Run", columns, [*rows, Row("hybrid: sd (n=3)", [0.0] * 5, "sd")])) == [
         "set, best Mo. mAP: hybrid 0.5000 (0.4500 to 0.5500)",
-        "set, best Cr. mAP: hybrid 0.4000 (0.4500 to 0.5500), x_y 0.4000 (0.4500 to 0.5500), not told apart",
+        "set, best Cr. mAP: x_y 0.4100 (0.4500 to 0.5500), hybrid 0.4000 (0.4500 to 0.5500), not told apart",
         "set, best Rank distance: x_y 4,000 (3,900 to 4,100)",
     ]
 
