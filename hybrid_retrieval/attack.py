@@ -85,7 +85,7 @@ def run(chosen: argparse.Namespace) -> None:
     from hybrid_retrieval.evaluation.protocol import Wanted
     from hybrid_retrieval.evaluation.retrievers.dense import Dense
     from hybrid_retrieval.reporting.attack import attack_tables
-    from hybrid_retrieval.reporting.tables import console, show
+    from hybrid_retrieval.reporting.table import console, show
     from hybrid_retrieval.search import load_encoder
 
     names = chosen.candidates.split(",")

@@ -31,7 +31,7 @@ from hybrid_retrieval.reporting.pairwise import (
 )
 from hybrid_retrieval.reporting.per_query import CommonQuestions, PerQuery
 from hybrid_retrieval.reporting.systems import System, find_systems
-from hybrid_retrieval.reporting.tables import Table, console, p_value, show
+from hybrid_retrieval.reporting.table import Table, console, p_value, show
 
 DESCRIPTION = """Compare the per-query values of two or more systems on the questions that all of them have.
 A difference is the new system minus the reference, which is named first; its interval and p respect that the translations of

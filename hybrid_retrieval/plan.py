@@ -65,8 +65,8 @@ def main(composed: DictConfig, planned: dict[tuple[str, ...], Plan]) -> None:
 def show(planned: dict[tuple[str, ...], Plan]) -> None:
     """Tables of all plans with totals, what does not fit, and what is an estimate."""
     from hybrid_retrieval.planning import HEADROOM
-    from hybrid_retrieval.reporting import tables
-    from hybrid_retrieval.reporting.tables import Column, Row, Table, console
+    from hybrid_retrieval.reporting import table
+    from hybrid_retrieval.reporting.table import Column, Row, Table, console
 
     plans = dict(zip(labels(list(planned)), planned.values(), strict=True))
     device = next(iter(plans.values())).device
@@ -78,7 +78,7 @@ def show(planned: dict[tuple[str, ...], Plan]) -> None:
             sums = [sum(found[name] for found in figures.values()) if name in SUMMED else None for name in names]
             rows.append(Row(f"total of {len(plans)} jobs", sums, "mean"))
         columns = [Column(name, DIGITS.get(name, 3 if "GiB" in name else 0)) for name in names]
-        tables.show(console(), Table(title, "Job", columns, rows))
+        table.show(console(), Table(title, "Job", columns, rows))
     for label, plan in plans.items():
         if plan.advice:
             print(f"WARNING: {label}: {plan.advice}")

@@ -191,7 +191,7 @@ def as_table(question: str, hits: Sequence[Hit]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from hybrid_retrieval.reporting.tables import console
+    from hybrid_retrieval.reporting.table import console
 
     shown = Table(title=escape(printable(question)), title_justify="left", title_style="bold", expand=True)
     for name, justify in (("", "right"), ("Score", "right"), ("Language", "left"), ("Id", "left")):

@@ -27,7 +27,7 @@ from hybrid_retrieval.errors import InputError, choice, exit_on_sigterm, outlive
 from hybrid_retrieval.evaluation.figures import BASELINES
 from hybrid_retrieval.evaluation.measures import SETTINGS
 from hybrid_retrieval.files import write_text
-from hybrid_retrieval.reporting.tables import Column, Row, Table, console, number, show
+from hybrid_retrieval.reporting.table import Column, Row, Table, console, number, show
 
 DESCRIPTION = """Replay score cards and compare what comes out with what they say.
 A system that needs what not every machine has (the hub, a GPU ...) is only listed, unless --have says that it is here."""

@@ -18,7 +18,7 @@ from huggingface_hub import ModelCard
 from hybrid_retrieval.command import hydra_command
 from hybrid_retrieval.errors import InputError, printable
 from hybrid_retrieval.files import CHECKSUMS, read_recorded, record_text, recorded
-from hybrid_retrieval.reporting.tables import number
+from hybrid_retrieval.reporting.table import number
 from hybrid_retrieval.shipping.card import model_card, write_card
 from hybrid_retrieval.shipping.command_line import command_line, composed, overrides
 from hybrid_retrieval.shipping.mteb_results import mteb_results

@@ -129,7 +129,7 @@ def test_answers_are_those_of_brute_force_and_a_second_search_encodes_no_passage
 def test_a_table_for_a_person_is_as_wide_as_the_terminal(
     encoder: Hashed, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hybrid_retrieval.reporting.tables.PLAIN_WIDTH", 60)
+    monkeypatch.setattr("hybrid_retrieval.reporting.table.PLAIN_WIDTH", 60)
     rows = [*passages(), {"_id": "x", "text": "river \x1b[31m[bold] " + "long " * 100, "language": "de"}]
     code, out, err = ask(write_json(tmp_path / "corpus.jsonl", rows), "--query", "river [bold]", "--top", "300")
     assert code == 0, err

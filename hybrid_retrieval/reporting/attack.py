@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hybrid_retrieval.evaluation.degradation import Degradation
 from hybrid_retrieval.evaluation.measures import SETTINGS
-from hybrid_retrieval.reporting.tables import Column, Row, Table
+from hybrid_retrieval.reporting.table import Column, Row, Table
 
 RANDOM = "(random)"
 """The attacker that knows no scores."""

@@ -18,7 +18,8 @@ from hybrid_retrieval.reporting.page import Chart, Section, write_page
 from hybrid_retrieval.reporting.pairs_table import pairs_tables
 from hybrid_retrieval.reporting.paper import PLAIN, Paper
 from hybrid_retrieval.reporting.run_directory import RunDirectory
-from hybrid_retrieval.reporting.tables import Row, Table, comparison_table, console, markdown, number, show
+from hybrid_retrieval.reporting.table import Row, Table, console, markdown, number, show
+from hybrid_retrieval.reporting.tables import comparison_table
 
 MOST_LEADERS = 3
 KINDS = {

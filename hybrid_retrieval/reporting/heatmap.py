@@ -16,7 +16,8 @@ from hybrid_retrieval.reporting import charts
 from hybrid_retrieval.reporting.language_order import ORDERS, family, places
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.seen import marked
-from hybrid_retrieval.reporting.tables import number, pivot, retrieval_measures
+from hybrid_retrieval.reporting.table import number
+from hybrid_retrieval.reporting.tables import pivot, retrieval_measures
 
 if TYPE_CHECKING:
     import altair as alt

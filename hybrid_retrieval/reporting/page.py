@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_retrieval.files import write_text
-from hybrid_retrieval.reporting.tables import Table
+from hybrid_retrieval.reporting.table import Table
 
 UNPRINTABLE = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\u202d\\u202e\\ud800-\\udfff]")
 """Control characters, among them those that turn the direction of text around, and halves of characters."""

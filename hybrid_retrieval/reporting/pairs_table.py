@@ -9,7 +9,8 @@ from hybrid_retrieval.evaluation.figures import Figure
 from hybrid_retrieval.evaluation.measures import SETTINGS
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.seen import footnote, marked
-from hybrid_retrieval.reporting.tables import Column, Row, Table, retrieval_measures
+from hybrid_retrieval.reporting.table import Column, Row, Table
+from hybrid_retrieval.reporting.tables import retrieval_measures
 
 
 def pairs_tables(systems: Mapping[str, Sequence[RunDirectory]], benchmark: str) -> Iterator[Table]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hybrid_retrieval.evaluation.measures import SETTINGS, measure
 from hybrid_retrieval.reporting.contest import LEVELS
 from hybrid_retrieval.reporting.seen import SHORT, footnote, marked
-from hybrid_retrieval.reporting.tables import Column, Row, Table, number, p_value
+from hybrid_retrieval.reporting.table import Column, Row, Table, number, p_value
 
 LEGEND = "* p<.05, ** p<.01, *** p<.001 after Holm's correction"
 

@@ -11,7 +11,7 @@ from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.files import write_text
 from hybrid_retrieval.reporting import charts
 from hybrid_retrieval.reporting.language_order import ORDERS
-from hybrid_retrieval.reporting.tables import Table, markdown
+from hybrid_retrieval.reporting.table import Table, markdown
 
 TABLES = ("tex", "md")
 FORMATS = (*charts.FORMATS, *TABLES)

@@ -11,7 +11,8 @@ from hybrid_retrieval.evaluation.degradation import Degradation, read
 from hybrid_retrieval.evaluation.measures import SETTINGS, Measure
 from hybrid_retrieval.reporting import charts, heatmap
 from hybrid_retrieval.reporting.run_directory import RunDirectory
-from hybrid_retrieval.reporting.tables import Column, Row, Table, retrieval_measures
+from hybrid_retrieval.reporting.table import Column, Row, Table
+from hybrid_retrieval.reporting.tables import retrieval_measures
 
 if TYPE_CHECKING:
     import altair as alt

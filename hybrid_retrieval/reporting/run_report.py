@@ -20,7 +20,8 @@ from hybrid_retrieval.reporting.per_query import check_values
 from hybrid_retrieval.reporting.robustness import robustness_matrix, robustness_tables, severity_figure
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.seen import MARK
-from hybrid_retrieval.reporting.tables import bias_tables, console, phenomenon_tables, pivot_tables, run_table, show
+from hybrid_retrieval.reporting.table import console, show
+from hybrid_retrieval.reporting.tables import bias_tables, phenomenon_tables, pivot_tables, run_table
 from hybrid_retrieval.reporting.training_curves import Curves, in_words, read_curves, telemetry_figure, training_figure
 
 PROVENANCE = {"data": "training data", "benchmarks": "benchmarks"}

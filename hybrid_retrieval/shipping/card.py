@@ -24,7 +24,8 @@ from hybrid_retrieval.files import read_recorded, write_text
 from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.run_report import SENTENCES
-from hybrid_retrieval.reporting.tables import number, retrieval_measures, run_table
+from hybrid_retrieval.reporting.table import number
+from hybrid_retrieval.reporting.tables import retrieval_measures, run_table
 from hybrid_retrieval.shipping.command_line import command_line
 from hybrid_retrieval.shipping.mteb_results import mteb_results
 from hybrid_retrieval.shipping.public import (

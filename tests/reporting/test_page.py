@@ -27,7 +27,7 @@ from hybrid_retrieval.reporting.heatmap import fraction_text, pair_matrix
 from hybrid_retrieval.reporting.page import Chart, Section, write_page
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.run_report import report_run
-from hybrid_retrieval.reporting.tables import Column, Row, Table
+from hybrid_retrieval.reporting.table import Column, Row, Table
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_retrieval.reporting.paper import escaped, latex
-from hybrid_retrieval.reporting.tables import Column, Row, Table
+from hybrid_retrieval.reporting.table import Column, Row, Table
 
 HOSTILE = r"50% & more_of #1 {x} ~ ^ \end{table} $5 <b> | ± · †"
 TABLE = Table(

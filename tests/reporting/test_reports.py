@@ -21,7 +21,7 @@ from hybrid_retrieval.report import main
 from hybrid_retrieval.reporting.comparison import leaders
 from hybrid_retrieval.reporting.run_report import report_run
 from hybrid_retrieval.reporting.sweep import CompareSweep
-from hybrid_retrieval.reporting.tables import Column, Row, Table
+from hybrid_retrieval.reporting.table import Column, Row, Table
 from tests.reporting.fake_runs import write_figures
 
 VEGA_BEGINS = vl_convert.javascript_bundle("")[:40]

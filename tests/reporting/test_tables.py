@@ -15,21 +15,9 @@ from hybrid_retrieval.evaluation.measures import measure
 from hybrid_retrieval.reporting.contest import LEVELS
 from hybrid_retrieval.reporting.labels import label_runs
 from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
-from hybrid_retrieval.reporting.tables import (
-    MARGIN,
-    Column,
-    Row,
-    Table,
-    bias_tables,
-    comparison_table,
-    console,
-    markdown,
-    p_value,
-    rich_table,
-    run_table,
-    show,
-)
-from hybrid_retrieval.reporting.tables import number as shown_number
+from hybrid_retrieval.reporting.table import Column, Row, Table, console, markdown, p_value, rich_table, show
+from hybrid_retrieval.reporting.table import number as shown_number
+from hybrid_retrieval.reporting.tables import MARGIN, bias_tables, comparison_table, run_table
 from tests.reporting.fake_runs import write_figures
 
 Make = Callable[..., Path]
