@@ -87,9 +87,9 @@ class Tokenization:
             prefixed = [self.prefix + text for text in chunk]
             yield _encode(self._cutting, prefixed) if self._memo is None else self._by_words(self._memo, prefixed)
 
-    def once(self, texts: Sequence[str]) -> Ragged:
-        """The ids of `chunks`, of texts whose words hardly come again: none is remembered."""
-        return _encode(self._cutting, [self.prefix + text for text in texts])[0]
+    def once(self, texts: Sequence[str]) -> tuple[Ragged, npt.NDArray[np.bool_]]:
+        """A chunk of `chunks`, of texts whose words hardly come again: none is remembered."""
+        return _encode(self._cutting, [self.prefix + text for text in texts])
 
     def pieces(self, text: str, overlap: int) -> list[str]:
         """The text in pieces that `chunks` does not cut, split at words if there are any; neighbours share `overlap` tokens."""

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,15 @@ log = logging.getLogger(__name__)
 NAMES = "dataset.augment.names"
 STREAM = 0x7265626D6574
 """Sets these draws apart from others by (seed, step)."""
+
+
+class Lost(NamedTuple):
+    """What tokenising perturbed queries loses (law 7): texts that are cut, tokens that are unknown or bytes, of so many."""
+
+    cut: int = 0
+    unknown: int = 0
+    bytes: int = 0
+    tokens: int = 0
 
 
 class Augmentation:
@@ -69,9 +78,11 @@ class Augmentation:
                 return made.text
         return text
 
-    def tokens(self, texts: Sequence[str]) -> Ragged:
+    def tokens(self, texts: Sequence[str]) -> tuple[Ragged, Lost]:
         """Ids of perturbed queries, their set's prompt included."""
-        return self.tokenization.once(texts)
+        ids, cut = self.tokenization.once(texts)
+        unknown, spelt = ids.values == self.tokenization.unknown_id, np.isin(ids.values, self.tokenization.byte_ids)
+        return ids, Lost(int(cut.sum()), int(unknown.sum()), int(spelt.sum()), len(ids.values))
 
     def check(self, sets: Sequence[ParallelPairs]) -> None:
         """Say what is trained on, and the languages that no perturbation knows.

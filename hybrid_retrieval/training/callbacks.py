@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +12,16 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
+from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.reporting import logged
 from hybrid_retrieval.reporting.logged import MANIFEST
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.sampling.manifest import Manifest
 from hybrid_retrieval.training import loggers
+from hybrid_retrieval.training.augmentation import Lost
 from hybrid_retrieval.training.collate import PairBatch
+
+log = logging.getLogger(__name__)
 
 
 class Clock(Callback):
@@ -74,6 +79,36 @@ class BatchManifest(Callback):
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: PairBatch, index: int
     ) -> None:
         self.manifest.add(batch.step, batch.pairs)
+
+
+class PerturbedText(Callback):
+    """Says at the end what tokenising the perturbed queries of training has lost; with `strict` it is an error (law 7)."""
+
+    def __init__(self, strict: bool) -> None:
+        self.strict, self.lost = strict, Lost()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"lost": [*self.lost]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.lost = Lost(*state_dict["lost"])
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: PairBatch, index: int
+    ) -> None:
+        if batch.lost is not None:
+            self.lost = Lost(*map(sum, zip(self.lost, batch.lost, strict=True)))
+        if self.strict and (self.lost.cut or self.lost.unknown):
+            raise InputError(
+                f"strict=true: of the perturbed queries of step {batch.step}, {self.lost.cut} are cut to "
+                f"model.max_query_length and {self.lost.unknown} tokens are unknown to the tokenizer; "
+                "change dataset.augment.names or dataset.augment.severity"
+            )
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if self.lost.tokens and trainer.is_global_zero:
+            strange = (self.lost.unknown + self.lost.bytes) / self.lost.tokens
+            log.info("perturbed queries: %s cut; %.2f%% of their tokens unknown or bytes", f"{self.lost.cut:,}", 100 * strange)
 
 
 class Publish(Callback):

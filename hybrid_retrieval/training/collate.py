@@ -20,7 +20,7 @@ from hybrid_retrieval.models.encoder import Role, Tokens
 from hybrid_retrieval.ragged import Ragged
 from hybrid_retrieval.sampling.availability import Availability, SetAvailability
 from hybrid_retrieval.sampling.batch import PairIndices
-from hybrid_retrieval.training.augmentation import Augmentation
+from hybrid_retrieval.training.augmentation import Augmentation, Lost
 from hybrid_retrieval.training.teacher import TeacherEmbeddings
 
 Ints = npt.NDArray[np.int64]
@@ -58,6 +58,7 @@ class PairBatch:
         scores: float32 [B, 1 + hard negatives], as of `EmbeddedPairs`, where the loss asks for them.
         perturbed: int64 [perturbed], the queries that an augmentation has changed; fingerprints and what a teacher says of a
             text stay the clean ones'. None without an augmentation.
+        lost: of these texts.
     """
 
     step: int
@@ -72,6 +73,7 @@ class PairBatch:
     taught: tuple[Tensor, ...] = ()
     scores: Tensor | None = None
     perturbed: Tensor | None = None
+    lost: Lost | None = None
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -228,9 +230,9 @@ class Collator:
         of_passages = group[1:].ravel(), key[1:].ravel(), asked, language[count:]
         store = np.tile(pairs.set_index, (width, 1)) * 2 + np.array([*self.columns, *[1] * (width - 2)])[:, None]
         texts = _Texts(self.sets, store.ravel(), row.ravel())
-        changed = None
+        changed, lost = None, None
         if augmentation is not None:
-            changed, tokens = self._perturbed(augmentation, step, pairs, row[0])
+            changed, tokens, lost = self._perturbed(augmentation, step, pairs, row[0])
             texts = texts.perturbed(changed, tokens, augmentation.beside)
         chunks, counts, chunk_counts, places = self._chunks(texts, rank, ranks)
         return PairBatch(
@@ -246,6 +248,7 @@ class Collator:
             taught=self._taught(pairs, row),
             scores=self._scores(pairs, group),
             perturbed=None if changed is None else torch.from_numpy(changed),
+            lost=lost,
         )
 
     def _rows(self, index: int, column: int, groups: Ints, languages: Ints) -> Ints:
@@ -289,7 +292,7 @@ class Collator:
         found[group[1:].T < 0] = np.nan
         return torch.from_numpy(found)
 
-    def _perturbed(self, augmentation: Augmentation, step: int, pairs: PairIndices, row: Ints) -> tuple[Ints, Ragged]:
+    def _perturbed(self, augmentation: Augmentation, step: int, pairs: PairIndices, row: Ints) -> tuple[Ints, Ragged, Lost]:
         """The places of the queries that are perturbed, and their tokens; `row` has the clean ones."""
         places = augmentation.places(step, len(pairs))
         made: dict[int, str] = {}
@@ -299,7 +302,7 @@ class Collator:
                 new = augmentation.text(step, place, text, self.languages[pairs.query_language[place]])
                 if new != text:
                     made[place] = one.prompts.get("queries", "") + new
-        return np.array(sorted(made), np.int64), augmentation.tokens([made[place] for place in sorted(made)])
+        return np.array(sorted(made), np.int64), *augmentation.tokens([made[place] for place in sorted(made)])
 
     def _chunks(
         self, texts: _Texts, rank: int, ranks: int

@@ -30,7 +30,7 @@ from hybrid_retrieval.sampling.manifest import Manifest
 from hybrid_retrieval.sampling.ratio import always
 from hybrid_retrieval.sampling.sampler import Sampler
 from hybrid_retrieval.training import augmentation
-from hybrid_retrieval.training.callbacks import BatchManifest, Clock, Publish
+from hybrid_retrieval.training.callbacks import BatchManifest, Clock, PerturbedText, Publish
 from hybrid_retrieval.training.collate import PairBatch
 from hybrid_retrieval.training.datamodule import HybridDataModule
 from hybrid_retrieval.training.exact import LastCheckpoint, check_trainer, ended, trainer_arguments
@@ -304,7 +304,14 @@ def fit(
     manifest = BatchManifest(Manifest([one.pairs.name for one in data.collate.sets], data.collate.languages), run_dir)
     # Checkpoints are written before a step; the clock goes on after that.
     ours = [LastCheckpoint(run_dir / "checkpoints", job.training.checkpoint_every), clock]
-    watching = [*ours, Telemetry(run_dir, clock, data.train_batches), manifest, Publish(run_dir), *chosen]
+    watching = [
+        *ours,
+        Telemetry(run_dir, clock, data.train_batches),
+        manifest,
+        PerturbedText(job.strict),
+        Publish(run_dir),
+        *chosen,
+    ]
     arguments = trainer_arguments(job.trainer, job.world_size)
     arguments["enable_checkpointing"] = any(isinstance(one, Checkpoint) for one in chosen)  # else Lightning adds one of its own
     if not validates(data):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,12 @@ from tokenizers import Tokenizer
 from torch.utils.data import DataLoader
 
 from hybrid_retrieval.config import AugmentConfig, JobConfig, PathsConfig
+from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.encoder import Tokens
 from hybrid_retrieval.models.tokenization import Tokenization
 from hybrid_retrieval.ragged import Ragged
-from hybrid_retrieval.training.augmentation import Augmentation
+from hybrid_retrieval.training.augmentation import Augmentation, Lost
+from hybrid_retrieval.training.callbacks import PerturbedText
 from hybrid_retrieval.training.collate import Collator, PairBatch, TokenisedSet
 from hybrid_retrieval.training.datamodule import GlobalBatches
 from hybrid_retrieval.training.engine import Engine, sum_gradients
@@ -94,7 +97,7 @@ def test_only_the_drawn_queries_change(ragged: list[TokenisedSet], tokenizer: To
         language = Collator(ragged).languages[found.pairs.query_language[place]]
         query = one.edges[found.pairs.edge[place], 0]
         (text,) = one.queries.texts([int(one.queries.rows[query, one.languages.index(language)])])
-        assert ids == made.tokens([made.text(3, place, text, language)])[0].tolist() != before[place]
+        assert ids == made.tokens([made.text(3, place, text, language)])[0][0].tolist() != before[place]
     for name in ("of_queries", "of_passages"):
         for field in fields(getattr(clean, name)):
             assert torch.equal(getattr(getattr(found, name), field.name), getattr(getattr(clean, name), field.name))
@@ -105,11 +108,36 @@ def test_a_prompt_stays_before_a_perturbed_query(ragged: list[TokenisedSet], tok
     plain = batch(ragged, made)
     assert plain.perturbed is not None
     prompted = [replace(one, pairs=replace(one.pairs, prompts={"queries": "queries 1 "})) for one in ragged]
-    before = made.tokens(["queries 1 x"])[0].tolist()[:3]
+    before = made.tokens(["queries 1 x"])[0][0].tolist()[:3]
     texts, bare = encoded([batch(prompted, made)]), encoded([plain])
     for place in plain.perturbed.tolist():
         assert texts[place][:3] == before
         assert len(texts[place]) > len(bare[place]) or len(bare[place]) == LONGEST
+
+
+def test_what_tokenising_them_loses_is_counted(tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture) -> None:
+    texts = ["short", "word " * 200, "\N{SNOWMAN} \N{OGHAM LETTER BEITH}"]
+    made = augmentation(tokenizer)
+    ids, lost = made.tokens(texts)
+    whole = [tokenizer.encode(text).ids for text in texts]
+    bytes_, unknown = set(made.tokenization.byte_ids.tolist()), made.tokenization.unknown_id
+    kept = [one for part in whole for one in part[:LONGEST]]
+    assert lost.cut == sum(len(part) > LONGEST for part in whole) == 1
+    assert lost.tokens == len(ids.values) == len(kept)
+    assert lost.unknown == sum(one == unknown for one in kept)
+    assert lost.bytes == sum(one in bytes_ for one in kept)
+    assert lost.unknown + lost.bytes > 0
+    counting = PerturbedText(strict=False)
+    for _ in range(2):
+        counting.on_train_batch_start(None, None, SimpleNamespace(lost=lost), 0)  # type: ignore[arg-type]
+    again = PerturbedText(strict=False)
+    again.load_state_dict(counting.state_dict())
+    assert again.lost == Lost(*(2 * one for one in lost))
+    with caplog.at_level("INFO"):
+        again.on_train_end(SimpleNamespace(is_global_zero=True), None)  # type: ignore[arg-type]
+    assert "perturbed queries: 2 cut" in caplog.text
+    with pytest.raises(InputError, match=r"of step 3, 1 are cut to model\.max_query_length"):
+        PerturbedText(strict=True).on_train_batch_start(None, None, SimpleNamespace(lost=lost, step=3), 0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["in place", "beside"])
