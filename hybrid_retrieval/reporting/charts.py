@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMATS = ("png", "svg", "pdf")
-SCALE = 2.0
+SCALE = 1.5
 """Pixels of a PNG for one of the picture."""
-PPI = 144
+PPI = 108
 INK, PAGE = "#1b1b1b", "currentColor"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 """Okabe and Ito's, safe for the colour-blind, but for black and yellow, which do not show in both modes; and a grey."""

@@ -304,14 +304,8 @@ def fit(
     manifest = BatchManifest(Manifest([one.pairs.name for one in data.collate.sets], data.collate.languages), run_dir)
     # Checkpoints are written before a step; the clock goes on after that.
     ours = [LastCheckpoint(run_dir / "checkpoints", job.training.checkpoint_every), clock]
-    watching = [
-        *ours,
-        Telemetry(run_dir, clock, data.train_batches),
-        manifest,
-        PerturbedText(job.strict),
-        Publish(run_dir),
-        *chosen,
-    ]
+    telemetry = Telemetry(run_dir, clock, data.train_batches)
+    watching = [*ours, telemetry, manifest, PerturbedText(job.strict), Publish(run_dir), *chosen]
     arguments = trainer_arguments(job.trainer, job.world_size)
     arguments["enable_checkpointing"] = any(isinstance(one, Checkpoint) for one in chosen)  # else Lightning adds one of its own
     if not validates(data):

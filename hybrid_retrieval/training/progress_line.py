@@ -37,6 +37,7 @@ class ProgressLine(ProgressBar):
         self._first, self._begun = trainer.global_step, time.monotonic()
         self._said = self._begun
         self._telemetry = next((one for one in trainer.callbacks if isinstance(one, Telemetry)), None)  # type: ignore[attr-defined]
+        self._shown: Any = None
         self._bar = bar()
         if self._bar is not None:
             self._task = self._bar.add_task("training", total=trainer.max_steps, completed=self._first, figures="")
@@ -76,8 +77,11 @@ class ProgressLine(ProgressBar):
     def _show(self, trainer: Any, doing: str, say: bool) -> None:
         step, steps = trainer.global_step, trainer.max_steps
         if self._bar is not None:
-            figures = " · ".join(self.figures(trainer))
-            self._bar.update(self._task, description=doing, completed=step, figures=figures)
+            last = None if self._telemetry is None else self._telemetry.last
+            # At a new line only: a GPU is waited for.
+            known = {} if self._shown == (last, doing) else {"figures": " · ".join(self.figures(trainer))}
+            self._shown = last, doing
+            self._bar.update(self._task, description=doing, completed=step, **known)
         elif say:
             self._said = time.monotonic()
             parts = [f"step {step:,} of {steps:,}", *self.figures(trainer)]
