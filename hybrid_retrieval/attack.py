@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from hybrid_retrieval.command import set_up_process, with_exit_code
-from hybrid_retrieval.config import Count, Range, Seed, check
 from hybrid_retrieval.errors import InputError, choice, outlive_readers
 from hybrid_retrieval.files import write_text
 from hybrid_retrieval.progress import track
 from hybrid_retrieval.reporting.attack import RANDOM
+from hybrid_retrieval.values import Count, Range, Seed, check
 
 if TYPE_CHECKING:
     from hybrid_retrieval.evaluation.attack import Attacked

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hybrid_retrieval import run_record
-from hybrid_retrieval.config import EvaluationConfig, PathsConfig, build
+from hybrid_retrieval.config import EvaluationConfig, PathsConfig
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation import degradation
@@ -38,6 +38,7 @@ from hybrid_retrieval.evaluation.scoring.search import search
 from hybrid_retrieval.evaluation.trec import write_embeddings, write_qrels, write_run
 from hybrid_retrieval.files import recorded
 from hybrid_retrieval.models.encoder import BiEncoder, Encoder
+from hybrid_retrieval.values import build
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_retrieval.command import explain
-from hybrid_retrieval.config import PathsConfig, build, config_directory, construct
+from hybrid_retrieval.config import PathsConfig, config_directory
 from hybrid_retrieval.data.wrong_copies import KINDS, NEGATION, Names, changes
 from hybrid_retrieval.errors import InputError, choice, outlive_readers
 from hybrid_retrieval.files import write_text
 from hybrid_retrieval.hashing import text_hash
 from hybrid_retrieval.progress import track
+from hybrid_retrieval.values import build, construct
 
 if TYPE_CHECKING:
     from hybrid_retrieval.evaluation.collection import RetrievalCollection

@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from hybrid_retrieval import run_record
 from hybrid_retrieval.command import asked_by_name, hydra_command
-from hybrid_retrieval.config import EvaluationConfig, PathsConfig, build, check_read, construct
+from hybrid_retrieval.config import EvaluationConfig, PathsConfig
 from hybrid_retrieval.errors import InputError, reading
+from hybrid_retrieval.values import build, check_read, construct
 
 log = logging.getLogger(__name__)
 

@@ -144,11 +144,12 @@ def _differs(run: Path, which: str, saved: dict[str, Any], all_: int, dimensions
 def _loss_of_map(encoder: Encoder, other: Encoder, saved: dict[str, Any]) -> str:
     """The mAP of another form of an encoder beside its own, on the first of the run's benchmarks that is at hand."""
     from hybrid_retrieval import benchmarking
-    from hybrid_retrieval.config import EvaluationConfig, PathsConfig, check_read, construct
+    from hybrid_retrieval.config import EvaluationConfig, PathsConfig
     from hybrid_retrieval.data.source import Source
     from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
     from hybrid_retrieval.evaluation.protocol import Wanted, evaluate
     from hybrid_retrieval.evaluation.retrievers.dense import Dense
+    from hybrid_retrieval.values import check_read, construct
 
     if not saved.get("benchmark"):
         return "int8's loss of mAP is not known: this is no run directory, which names its benchmarks"

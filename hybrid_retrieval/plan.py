@@ -17,8 +17,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hybrid_retrieval.command import hydra_command
-from hybrid_retrieval.config import Count, Part, check, construct, job_config
+from hybrid_retrieval.config import job_config
 from hybrid_retrieval.errors import choice
+from hybrid_retrieval.values import Count, Part, check, construct
 
 if TYPE_CHECKING:
     from hybrid_retrieval.planning import Plan

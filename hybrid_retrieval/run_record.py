@@ -19,9 +19,10 @@ from typing import Any, Literal
 import yaml
 
 from hybrid_retrieval import __version__
-from hybrid_retrieval.config import JobConfig, TrainingConfig, construct, locate
+from hybrid_retrieval.config import JobConfig, TrainingConfig
 from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.files import CHECKSUMS, read_recorded, record_text
+from hybrid_retrieval.values import construct, locate
 
 CONFIG, METRICS, ENVIRONMENT = "config.yaml", "metrics.json", "environment.json"
 FREE_TO_CHANGE = (

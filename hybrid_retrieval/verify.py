@@ -22,12 +22,13 @@ from typing import Any
 import yaml
 
 from hybrid_retrieval.command import with_exit_code
-from hybrid_retrieval.config import config_directory, construct, fault
+from hybrid_retrieval.config import config_directory
 from hybrid_retrieval.errors import InputError, choice, exit_on_sigterm, outlive_readers
 from hybrid_retrieval.evaluation.figures import BASELINES
 from hybrid_retrieval.evaluation.measures import SETTINGS
 from hybrid_retrieval.files import write_text
 from hybrid_retrieval.reporting.table import Column, Row, Table, console, number, show
+from hybrid_retrieval.values import construct, fault
 
 DESCRIPTION = """Replay score cards and compare what comes out with what they say.
 A system that needs what not every machine has (the hub, a GPU ...) is only listed, unless --have says that it is here."""

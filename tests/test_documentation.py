@@ -26,7 +26,8 @@ from omegaconf import OmegaConf, open_dict
 from hybrid_retrieval import benchmarking
 from hybrid_retrieval.__main__ import COMMANDS
 from hybrid_retrieval.command import MULTIRUN
-from hybrid_retrieval.config import CLOSED, PathsConfig, config_directory, construct, job_config
+from hybrid_retrieval.config import CLOSED, PathsConfig, config_directory, job_config
+from hybrid_retrieval.values import construct
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "experiments").rglob("*.md"))]

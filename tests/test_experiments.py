@@ -9,10 +9,11 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
-from hybrid_retrieval.config import JobConfig, build, config_directory, job_config
+from hybrid_retrieval.config import JobConfig, config_directory, job_config
 from hybrid_retrieval.models.encoder import Model
 from hybrid_retrieval.models.tokenization import train_unigram
 from hybrid_retrieval.run import check_config
+from hybrid_retrieval.values import build
 
 OBJECTIVES = {
     "x_x_mono": ("XXMono", "InfoNCE", "intent", 0),

@@ -17,12 +17,13 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from hybrid_retrieval.config import CLOSED, config_directory, locate
+from hybrid_retrieval.config import CLOSED, config_directory
+from hybrid_retrieval.values import locate
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "hybrid_retrieval"
 
-FOUNDATION = {"errors", "config", "cache", "files", "hashing", "hub", "progress", "ragged"}
+FOUNDATION = {"errors", "values", "config", "cache", "files", "hashing", "hub", "progress", "ragged"}
 """What every room may use."""
 
 FIGURES = {"evaluation.figures", "evaluation.measures", "evaluation.degradation"}
@@ -33,7 +34,8 @@ STATISTICS = {"evaluation.statistics.resampling", "evaluation.statistics.signifi
 MAY_IMPORT = {
     "__main__": {"errors", "command"},
     "errors": set(),
-    "config": {"errors"},
+    "values": {"errors"},
+    "config": {"errors", "values"},
     "cache": {"errors", "files"},
     "files": {"errors"},
     "hashing": set(),
@@ -46,12 +48,12 @@ MAY_IMPORT = {
     "losses": FOUNDATION,
     "evaluation": FOUNDATION | {"data", "models"},
     "training": FOUNDATION | {"data", "sampling", "models", "losses", "evaluation", "reporting"},
-    "reporting": {"errors", "config", "files", "data.languages"} | FIGURES | STATISTICS,
+    "reporting": {"errors", "values", "files", "data.languages"} | FIGURES | STATISTICS,
     "audit": FOUNDATION | {"data", "evaluation"},
     "benchmarking": FOUNDATION | {"run_record", "data", "evaluation", "models"},
     "planning": FOUNDATION | {"data", "sampling", "models", "losses", "training", "reporting"},
-    "plan": {"errors", "config", "command", "planning", "reporting"},
-    "run_record": {"errors", "config", "files"},
+    "plan": {"errors", "values", "config", "command", "planning", "reporting"},
+    "run_record": {"errors", "values", "config", "files"},
     "command": {"errors", "config", "progress"},
     "mining": FOUNDATION | {"run_record", "data", "models", "evaluation", "training", "evaluate"},
     "challenge": FOUNDATION | {"command", "data", "evaluation", "mining"},
@@ -60,7 +62,7 @@ MAY_IMPORT = {
     "run": FOUNDATION | {"command", "run_record", "audit", "benchmarking", "models", "training", "reporting", "export"},
     "evaluate": FOUNDATION | {"command", "run_record", "data", "models", "benchmarking", "training", "reporting"},
     "search": FOUNDATION | {"command", "run_record", "evaluate", "evaluation", "models", "reporting"},
-    "report": {"errors", "config", "command", "reporting"},
+    "report": {"errors", "command", "reporting"},
     "dashboard": {"errors", "config", "hub", "command", "reporting"},
     "shipping": FOUNDATION | {"models", "reporting", "evaluation.benchmarks.belebele"} | FIGURES,
     "export": FOUNDATION
@@ -68,7 +70,7 @@ MAY_IMPORT = {
     "push": {"errors", "hub", "command", "reporting", "shipping", "export"},
     "compare": {"errors", "files", "evaluation", "reporting"},
     "interop": FOUNDATION | {"data", "sampling", "evaluation", "models", "training"},
-    "verify": {"errors", "config", "files", "command", "reporting"} | FIGURES,
+    "verify": {"errors", "values", "config", "files", "command", "reporting"} | FIGURES,
 }
 """Room (or top-level module) -> the rooms, or modules of them, that it may look into."""
 

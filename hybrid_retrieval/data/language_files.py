@@ -14,13 +14,13 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from hybrid_retrieval.cache import file_state
-from hybrid_retrieval.config import Name, Share, check
 from hybrid_retrieval.data.languages import languages_of
 from hybrid_retrieval.data.parallel import EMPTY, SIDES, SPLITS, PairsWriter, text_key
 from hybrid_retrieval.data.records import ID, check_id, read_lines
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, find_folder, split_of
 from hybrid_retrieval.errors import InputError, nearest
 from hybrid_retrieval.progress import track
+from hybrid_retrieval.values import Name, Share, check
 
 log = logging.getLogger(__name__)
 

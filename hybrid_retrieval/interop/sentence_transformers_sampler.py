@@ -18,13 +18,14 @@ import torch.distributed
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
 from hybrid_retrieval.cache import Cache
-from hybrid_retrieval.config import Count, PathsConfig, Seed, check
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.progress import track
 from hybrid_retrieval.sampling.batch import PairIndices
 from hybrid_retrieval.sampling.sampler import Sampler
 from hybrid_retrieval.training.collate import availability, text_rows
+from hybrid_retrieval.values import Count, Seed, check
 
 COLUMNS = ("anchor", "positive")
 ROWS = "pairs.arrow"

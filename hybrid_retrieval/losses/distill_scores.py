@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import Share
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.losses.candidates import NEVER, Candidates, passages_of, ranking, similarity
 from hybrid_retrieval.losses.loss import Divisor, EmbeddedPairs, InBatchLoss, Scored
+from hybrid_retrieval.values import Share
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

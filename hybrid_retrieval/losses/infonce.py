@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hybrid_retrieval.config import NotNegative
 from hybrid_retrieval.errors import choice
 from hybrid_retrieval.losses.candidates import passages_of, queries_of, ranking
 from hybrid_retrieval.losses.loss import EmbeddedPairs, InBatchLoss, Scored
+from hybrid_retrieval.values import NotNegative
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import Count, NotNegative
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.losses.infonce import InfoNCE
 from hybrid_retrieval.losses.loss import EmbeddedPairs, Scored
+from hybrid_retrieval.values import Count, NotNegative
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

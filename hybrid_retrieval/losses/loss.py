@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 import torch
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import Count, NotNegative, Number, Positive, Range, check
 from hybrid_retrieval.errors import InputError, choice
+from hybrid_retrieval.values import Count, NotNegative, Number, Positive, Range, check
 
 Side = Literal["query", "passage"]
 """What can stand on a side of a pair."""

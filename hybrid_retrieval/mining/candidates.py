@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from hybrid_retrieval.config import Count, check
 from hybrid_retrieval.data.parallel import Ints, ParallelPairs
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.scoring.scorer import PairScorer
 from hybrid_retrieval.evaluation.scoring.search import search
 from hybrid_retrieval.mining.answers import Answers, Flags
 from hybrid_retrieval.mining.miners import Floats, Margin, Miner
+from hybrid_retrieval.values import Count, check
 
 MERGES = ("reciprocal_rank", "round_robin")
 FUSION = 60

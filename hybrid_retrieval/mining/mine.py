@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from hybrid_retrieval.config import Number, PathsConfig, build, construct
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.parallel import SPLITS, Ints, ParallelPairs
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError, choice
@@ -21,6 +21,7 @@ from hybrid_retrieval.files import read_mapping, write_text
 from hybrid_retrieval.mining.folder import REPORT, Unfinished, check_same, hard_negatives, write_set
 from hybrid_retrieval.mining.miners import Margin
 from hybrid_retrieval.progress import track
+from hybrid_retrieval.values import Number, build, construct
 
 if TYPE_CHECKING:
     from hybrid_retrieval.evaluation.scoring.embeddings import EmbeddingStore

@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_retrieval.config import NotNegative, check
 from hybrid_retrieval.data.parallel import Ints, ParallelPairs, TextTable
 from hybrid_retrieval.evaluation.collection import RetrievalCollection, Side
 from hybrid_retrieval.evaluation.retrievers.bm25 import BM25, LexicalScorer
@@ -18,6 +17,7 @@ from hybrid_retrieval.evaluation.retrievers.retriever import Index
 from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer, PairScorer
 from hybrid_retrieval.evaluation.scoring.vectors import Vectors, join
 from hybrid_retrieval.models.encoder import Role
+from hybrid_retrieval.values import NotNegative, check
 
 Floats = npt.NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from hybrid_retrieval.config import Count, PathsConfig, build, construct
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.parallel import SPLITS, Ints, ParallelPairs
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.data.sources.beir_parallel import BeirPairs
@@ -22,6 +22,7 @@ from hybrid_retrieval.data.stored_texts import fingerprint
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.mining.folder import SPLIT_FILES, Unfinished, lines_to
 from hybrid_retrieval.progress import track
+from hybrid_retrieval.values import Count, build, construct
 
 if TYPE_CHECKING:
     from hybrid_retrieval.mining.cross_encoder import CrossEncoder

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from hybrid_retrieval.config import Count, Dropout, Positive
 from hybrid_retrieval.errors import InputError, choice, first_line
+from hybrid_retrieval.values import Count, Dropout, Positive
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,11 @@ import numpy.typing as npt
 import openai
 
 from hybrid_retrieval.cache import Cache, digest
-from hybrid_retrieval.config import Count, NotNegative, Number, PathsConfig, Positive, Processes, check
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError, without_secret
 from hybrid_retrieval.models.encoder import Encoder, Role
 from hybrid_retrieval.progress import track
+from hybrid_retrieval.values import Count, NotNegative, Number, Positive, Processes, check
 
 log = logging.getLogger(__name__)
 

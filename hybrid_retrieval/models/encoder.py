@@ -19,7 +19,6 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import Count, check, locate
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.models import kernels
 from hybrid_retrieval.models.chunks import plan
@@ -27,6 +26,7 @@ from hybrid_retrieval.models.pooling import POOLINGS
 from hybrid_retrieval.models.tokenization import Tokenization, check_vocabulary
 from hybrid_retrieval.progress import track
 from hybrid_retrieval.ragged import Ragged
+from hybrid_retrieval.values import Count, check, locate
 
 log = logging.getLogger(__name__)
 

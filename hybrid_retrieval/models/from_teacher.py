@@ -17,7 +17,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import Count, PathsConfig, Positive, check
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.checkpoint import load_encoder
 from hybrid_retrieval.models.encoder import BiEncoder, Model, TrainingText
@@ -26,6 +26,7 @@ from hybrid_retrieval.models.static import StaticBackbone, StaticModel
 from hybrid_retrieval.models.tokenization import BEGIN, END, PAD, pad_id
 from hybrid_retrieval.models.trained_tokenizer import Vocabulary, trained_tokenizer
 from hybrid_retrieval.models.transformer import TransformerBackbone
+from hybrid_retrieval.values import Count, Positive, check
 
 log = logging.getLogger(__name__)
 

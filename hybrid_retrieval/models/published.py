@@ -16,7 +16,7 @@ import torch
 from tokenizers import Tokenizer, normalizers, processors
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import LARGEST, Count, PathsConfig, check, construct
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError, choice, reading
 from hybrid_retrieval.files import read_mapping
 from hybrid_retrieval.hub import Hub
@@ -37,6 +37,7 @@ from hybrid_retrieval.models.transformer import (
     values_for,
     without_pooler,
 )
+from hybrid_retrieval.values import LARGEST, Count, check, construct
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import Count, PathsConfig, check
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings, Model, Tokens, TrainingText
 from hybrid_retrieval.models.kernels import RowSparseEmbedding
 from hybrid_retrieval.models.trained_tokenizer import Vocabulary, information, trained_tokenizer
+from hybrid_retrieval.values import Count, check
 
 INITIAL_SCALE = 0.05
 """Standard deviation of a new table, of its rarest token; see `StaticBackbone.weigh`."""

@@ -10,9 +10,10 @@ from typing import Annotated
 from tokenizers import Tokenizer
 
 from hybrid_retrieval.cache import Cache
-from hybrid_retrieval.config import PathsConfig, Range
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.models.encoder import TrainingText
 from hybrid_retrieval.models.tokenization import train_unigram
+from hybrid_retrieval.values import Range
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,14 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from hybrid_retrieval.config import Count, Dropout, PathsConfig, Range, check, construct, fault
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError, choice, first_line
 from hybrid_retrieval.models.adapters import Lora, add_adapters
 from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings, Model, Tokens, TrainingText
 from hybrid_retrieval.models.kernels import forget_attention
 from hybrid_retrieval.models.tokenization import pad_id
 from hybrid_retrieval.models.trained_tokenizer import Vocabulary, trained_tokenizer
+from hybrid_retrieval.values import Count, Dropout, Range, check, construct, fault
 
 T = TypeVar("T")
 Layers = Annotated[int, Range(0, 10_000, above=True)]

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Tokenizer
 
-from hybrid_retrieval.config import Count, NotNegative
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.encoder import Backbone
 from hybrid_retrieval.models.published import PublishedModel
 from hybrid_retrieval.models.static import INITIAL_SCALE, StaticBackbone
 from hybrid_retrieval.models.trained_tokenizer import information
+from hybrid_retrieval.values import Count, NotNegative
 
 
 @dataclass

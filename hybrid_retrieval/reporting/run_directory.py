@@ -89,7 +89,7 @@ class RunDirectory:
         Raises:
             InputError: it is not of the `kind` that is expected.
         """
-        from hybrid_retrieval.config import check  # with Hydra, which not every reader of runs needs
+        from hybrid_retrieval.values import check  # with Hydra, which not every reader of runs needs
 
         value = self._group(group).get(key)
         if value is not None:

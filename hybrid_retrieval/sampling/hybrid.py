@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from hybrid_retrieval.config import Share, construct
 from hybrid_retrieval.errors import choice
 from hybrid_retrieval.sampling.availability import Availability
 from hybrid_retrieval.sampling.composer import Composer, HybridWithinBatches, MixedBatches, MixedPairs
 from hybrid_retrieval.sampling.ratio import RATIOS, Exact, Schedule, ScheduleConfig, always
 from hybrid_retrieval.sampling.sampler import Key, Sampler, Streams
+from hybrid_retrieval.values import Share, construct
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,10 +17,10 @@ from typing import Annotated, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_retrieval.config import NotNegative, Part, Range, Share
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.hashing import mix
 from hybrid_retrieval.sampling.permutation import uniform
+from hybrid_retrieval.values import NotNegative, Part, Range, Share
 
 UNIT_BITS = 60
 UNIT = 1 << UNIT_BITS

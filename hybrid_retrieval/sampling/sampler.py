@@ -9,12 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from hybrid_retrieval.config import Count, Temperature, check, divides
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.sampling.availability import Availability, Cell
 from hybrid_retrieval.sampling.composer import ITEMS, Composer, HybridBatches, MixedBatches, MixedPairs, MonolingualBatches
 from hybrid_retrieval.sampling.languages import probabilities
 from hybrid_retrieval.sampling.ratio import always
+from hybrid_retrieval.values import Count, Temperature, check, divides
 
 log = logging.getLogger(__name__)
 

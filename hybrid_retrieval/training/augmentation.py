@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hybrid_retrieval.config import AugmentConfig, EvaluationConfig, PathsConfig, construct
+from hybrid_retrieval.config import AugmentConfig, EvaluationConfig, PathsConfig
 from hybrid_retrieval.data.parallel import Ints, ParallelPairs
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.perturbations.perturbation import perturb
@@ -23,6 +23,7 @@ from hybrid_retrieval.hashing import mix
 from hybrid_retrieval.losses.loss import Loss
 from hybrid_retrieval.models.tokenization import Tokenization
 from hybrid_retrieval.ragged import Ragged
+from hybrid_retrieval.values import construct
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hybrid_retrieval.cache import Cache
-from hybrid_retrieval.config import AugmentConfig, PathsConfig, divides
+from hybrid_retrieval.config import AugmentConfig, PathsConfig
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.tokens import TokenStore, tokenise
 from hybrid_retrieval.errors import InputError, end_with_parent
@@ -35,6 +35,7 @@ from hybrid_retrieval.training.augmentation import Augmentation
 from hybrid_retrieval.training.collate import COLUMN, Collator, PairBatch, TextBatch, TokenisedSet
 from hybrid_retrieval.training.strategies import every_rank_encodes
 from hybrid_retrieval.training.teacher import Teacher
+from hybrid_retrieval.values import divides
 
 TABLES: Mapping[Role, str] = {"query": "queries", "passage": "passages"}
 VALIDATION_PAIRS = 128

@@ -30,11 +30,11 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from hybrid_retrieval.config import LARGEST, Count, NotNegative, Number, Processes, Range, check
 from hybrid_retrieval.errors import InputError, Terminated, choice, end_with_parent, exit_on_sigterm, nearest
 from hybrid_retrieval.files import recorded
 from hybrid_retrieval.models.checkpoint import LAST
 from hybrid_retrieval.training.strategies import STRATEGIES, Replicas, Shards
+from hybrid_retrieval.values import LARGEST, Count, NotNegative, Number, Processes, Range, check
 
 REFUSED = {
     "callbacks": "choose callbacks=NAME",

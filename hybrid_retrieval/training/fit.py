@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import Logger
 from tokenizers import Tokenizer
 from torch import nn
 
-from hybrid_retrieval.config import JobConfig, TrainingConfig, build, check, construct, divides, named
+from hybrid_retrieval.config import JobConfig, TrainingConfig
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError, first_line
 from hybrid_retrieval.losses.loss import EmbeddedPairs, InBatchLoss, Loss
@@ -39,6 +39,7 @@ from hybrid_retrieval.training.optimizers import AdamW
 from hybrid_retrieval.training.strategies import check_shardable
 from hybrid_retrieval.training.teacher import Teacher
 from hybrid_retrieval.training.telemetry import Telemetry
+from hybrid_retrieval.values import build, check, construct, divides, named
 
 log = logging.getLogger(__name__)
 

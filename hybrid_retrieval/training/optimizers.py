@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from hybrid_retrieval.config import NotNegative, Part, Positive, Range, Share, check
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.models.encoder import Backbone
 from hybrid_retrieval.models.kernels import lazy_tables
+from hybrid_retrieval.values import NotNegative, Part, Positive, Range, Share, check
 
 
 class RowSparseAdamW(torch.optim.AdamW):

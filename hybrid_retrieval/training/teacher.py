@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from hybrid_retrieval.cache import Cache, digest, file_state, folder_state
-from hybrid_retrieval.config import PathsConfig, build
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.parallel import Ints, ParallelPairs, TextTable
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.scoring.embeddings import ROWS, EmbeddingStore
@@ -25,6 +25,7 @@ from hybrid_retrieval.evaluation.scoring.vectors import Vectors
 from hybrid_retrieval.models.checkpoint import checkpoint_path, load_encoder, scoring_device
 from hybrid_retrieval.models.encoder import BiEncoder, Role
 from hybrid_retrieval.models.published import PublishedModel
+from hybrid_retrieval.values import build
 
 log = logging.getLogger(__name__)
 

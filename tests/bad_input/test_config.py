@@ -19,17 +19,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from hybrid_retrieval.config import (
-    CLOSED,
-    AugmentConfig,
-    JobConfig,
-    Range,
-    Text,
-    annotated,
-    config_directory,
-    job_config,
-    locate,
-)
+from hybrid_retrieval.config import CLOSED, AugmentConfig, JobConfig, config_directory, job_config
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluate import EvaluateConfig
 from hybrid_retrieval.models.adapters import Lora
@@ -38,6 +28,7 @@ from hybrid_retrieval.plan import PlanConfig
 from hybrid_retrieval.run import check_config
 from hybrid_retrieval.sampling.ratio import ScheduleConfig
 from hybrid_retrieval.training.exact import NUMBERS, REFUSED
+from hybrid_retrieval.values import Range, Text, annotated, locate
 from tests.command_output import assert_one_line
 from tests.conftest import SMALL, Command
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hybrid_retrieval.config import PathsConfig, build, choice_values, config_directory
+from hybrid_retrieval.config import PathsConfig, choice_values, config_directory
 from hybrid_retrieval.data.parallel import ParallelPairs
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.sources.beir_parallel import BeirPairs
@@ -25,6 +25,7 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.hub import Hub
 from hybrid_retrieval.sampling.availability import Availability, SetAvailability
 from hybrid_retrieval.sampling.hybrid import Hybrid
+from hybrid_retrieval.values import build
 from tests.stand_in_hub import REVISION, stand_in_hub
 
 Write = Callable[..., Path]

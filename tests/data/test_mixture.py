@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from hybrid_retrieval.config import PathsConfig, build, choice_values, config_directory
+from hybrid_retrieval.config import PathsConfig, choice_values, config_directory
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.data.sources.mixture import Mixture
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.values import build
 
 Write = Callable[..., Path]
 

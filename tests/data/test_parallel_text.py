@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from hybrid_retrieval.config import PathsConfig, build, choice_values, config_directory
+from hybrid_retrieval.config import PathsConfig, choice_values, config_directory
 from hybrid_retrieval.data.parallel import ParallelPairs, text_key
 from hybrid_retrieval.data.source import Source, split_of
 from hybrid_retrieval.data.sources.parallel_text import ParallelText
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.values import build
 
 DATA = os.environ.get("HYBRID_RETRIEVAL_DATA")
 Write = Callable[..., Path]

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hybrid_retrieval.config import build
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.sampling.batch import PairIndices
 from hybrid_retrieval.sampling.sampler import Sampler
+from hybrid_retrieval.values import build
 from tests.sampling import brute_force
 
 AVAILABLE = brute_force.build(brute_force.full(["aa", "bb", "cc"], 100)).available

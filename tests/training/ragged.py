@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from hybrid_retrieval.config import PathsConfig, build
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs
 from hybrid_retrieval.losses.distill_scores import DistillScores
 from hybrid_retrieval.losses.infonce import InfoNCE
@@ -21,6 +21,7 @@ from hybrid_retrieval.sampling.composer import Composer
 from hybrid_retrieval.sampling.sampler import Sampler
 from hybrid_retrieval.training.collate import Collator, PairBatch, TokenisedSet
 from hybrid_retrieval.training.engine import Engine
+from hybrid_retrieval.values import build
 
 SETS = {"one": ("aa", "bb", "cc"), "two": ("bb", "cc", "dd")}
 LONGEST = 40

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from tokenizers import Tokenizer
 
 from hybrid_retrieval.cache import Cache
-from hybrid_retrieval.config import PathsConfig, config_directory, construct
+from hybrid_retrieval.config import PathsConfig, config_directory
 from hybrid_retrieval.data.parallel import PairsWriter, ParallelPairs
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.encoder import BiEncoder, EncoderSettings
@@ -22,6 +22,7 @@ from hybrid_retrieval.models.static import StaticBackbone
 from hybrid_retrieval.models.tokenization import train_unigram
 from hybrid_retrieval.models.transformer import TransformerBackbone
 from hybrid_retrieval.training.teacher import Teacher
+from hybrid_retrieval.values import construct
 
 LANGUAGES = ("aa", "bb", "cc")
 TABLES = {"query": "queries", "passage": "passages"}

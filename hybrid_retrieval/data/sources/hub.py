@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_retrieval.cache import Cache, file_state, folder_state
-from hybrid_retrieval.config import Name, Number, Share, check
 from hybrid_retrieval.data.columns import Columns, Row
 from hybrid_retrieval.data.dataset_files import LANGUAGE, Files, Part, Wanted
 from hybrid_retrieval.data.judgements import Judgements, PairsFromJudgements
@@ -31,6 +30,7 @@ from hybrid_retrieval.errors import InputError, nearest
 from hybrid_retrieval.hashing import text_hash
 from hybrid_retrieval.hub import Hub
 from hybrid_retrieval.progress import track
+from hybrid_retrieval.values import Name, Number, Share, check
 
 SHOWN = 5
 

@@ -31,13 +31,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hybrid_retrieval.cache import folder_state, scratch
-from hybrid_retrieval.config import Share, check
 from hybrid_retrieval.data.languages import STANDS_FOR, spelt
 from hybrid_retrieval.data.parallel import PairsWriter, text_key
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, components, same_item_edges
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import open_input, sha256
 from hybrid_retrieval.progress import track
+from hybrid_retrieval.values import Share, check
 
 PACKAGE = "libreoffice-help-"
 PACKAGED = "ca cs da de dz el en en_gb es et eu fi fr gl hi hu id it ja km ko nl om pl pt pt_br ru sk sl sv tr vi zh zh_tw"

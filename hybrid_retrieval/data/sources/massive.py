@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_retrieval.cache import file_state
-from hybrid_retrieval.config import Count, Number, check
 from hybrid_retrieval.data.judgements import words_key
 from hybrid_retrieval.data.massive import FILES, FOLDER, read_meta, read_utterances
 from hybrid_retrieval.data.parallel import PairsWriter
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, find_folder
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.hashing import mix, text_hash
+from hybrid_retrieval.values import Count, Number, check
 
 SPLITS = {"train": "train", "dev": "validation"}
 """By partition."""

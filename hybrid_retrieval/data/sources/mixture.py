@@ -7,10 +7,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from hybrid_retrieval.config import Name, PathsConfig, Positive, Temperature, build, check, choice_values, config_directory
+from hybrid_retrieval.config import PathsConfig, choice_values, config_directory
 from hybrid_retrieval.data.parallel import ParallelPairs
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError, nearest
+from hybrid_retrieval.values import Name, Positive, Temperature, build, check
 
 DEFAULT = "beir_parallel"
 OWN = ("dataset", "name", "weight")

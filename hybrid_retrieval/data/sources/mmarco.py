@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.csv
 
 from hybrid_retrieval.cache import Cache, file_state
-from hybrid_retrieval.config import Share, check
 from hybrid_retrieval.data.parallel import EMPTY, PairsWriter
 from hybrid_retrieval.data.records import read_lines
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, find_folder, split_of
@@ -29,6 +28,7 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import open_input
 from hybrid_retrieval.hub import Hub
 from hybrid_retrieval.progress import track
+from hybrid_retrieval.values import Share, check
 
 REPOSITORY = "unicamp-dl/mmarco"
 NAMES = {

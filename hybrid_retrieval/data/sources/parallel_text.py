@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hybrid_retrieval.config import Count
 from hybrid_retrieval.data.language_files import Entry, LanguageFiles, read_column
 from hybrid_retrieval.data.parallel import SPLIT_NAMES
 from hybrid_retrieval.data.records import read_fields
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.values import Count
 
 
 @dataclass(eq=False)

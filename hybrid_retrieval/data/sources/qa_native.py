@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hybrid_retrieval.cache import file_state
-from hybrid_retrieval.config import Name, Share, check
 from hybrid_retrieval.data.language_files import PACKED
 from hybrid_retrieval.data.languages import known_language, spelt
 from hybrid_retrieval.data.parallel import EMPTY, SPLIT_NAMES, SPLITS, PairsWriter
@@ -25,6 +24,7 @@ from hybrid_retrieval.data.records import Record, only_one, read_json
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, find_folder, split_of
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.progress import track
+from hybrid_retrieval.values import Name, Share, check
 
 QUESTIONS, PASSAGES = ".questions.jsonl", ".passages.jsonl"
 PUBLISHED = {**SPLIT_NAMES, "valid": "validation", "trial": "validation"}

@@ -12,9 +12,9 @@ from typing import Annotated
 
 import numpy as np
 
-from hybrid_retrieval.config import Range, Seed, Share, check
 from hybrid_retrieval.data.parallel import PairsWriter
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, same_item_edges
+from hybrid_retrieval.values import Range, Seed, Share, check
 
 ALPHABETS = [0x0061, 0x03B1, 0x0430, 0x0561, 0x05D0, 0x0627, 0x0905, 0x0985, 0x0E01, 0x10D0, 0x1200, 0x13A0, 0x3041, 0x30A2]
 LETTERS = 20

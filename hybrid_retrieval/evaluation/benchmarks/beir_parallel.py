@@ -11,7 +11,7 @@ import logging
 from typing import Any
 
 from hybrid_retrieval.cache import Cache, folder_state
-from hybrid_retrieval.config import Name, PathsConfig
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.records import BeirFolder, read_qrels
 from hybrid_retrieval.data.source import choose_languages, find_folder
 from hybrid_retrieval.data.stored_texts import Passages
@@ -19,6 +19,7 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
 from hybrid_retrieval.evaluation.benchmarks.stored_corpus import store_passages
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.values import Name
 
 log = logging.getLogger(__name__)
 

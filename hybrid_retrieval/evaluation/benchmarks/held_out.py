@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_retrieval.config import Name, PathsConfig, build
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.parallel import ParallelPairs, TextTable
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Side
+from hybrid_retrieval.values import Name, build
 
 
 class HeldOut(Benchmark):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hybrid_retrieval.config import Count, Name, PathsConfig
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.massive import FILES, FOLDER, read_meta, read_utterances
 from hybrid_retrieval.errors import InputError, choice
 from hybrid_retrieval.evaluation.benchmarks.published_files import expect_count
 from hybrid_retrieval.evaluation.benchmarks.utterances import LabelledUtterances, Utterances, by_translation
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
+from hybrid_retrieval.values import Count, Name
 
 TASKS = ("intent", "scenario", "translation")
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from hybrid_retrieval.config import Count, PathsConfig
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.records import Record, only_one, read_rows
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.errors import InputError, choice
@@ -27,6 +27,7 @@ from hybrid_retrieval.evaluation.benchmarks.published_files import (
 )
 from hybrid_retrieval.evaluation.benchmarks.utterances import LabelledUtterances, Utterances, by_label, numbers
 from hybrid_retrieval.evaluation.collection import RetrievalCollection, join
+from hybrid_retrieval.values import Count
 
 log = logging.getLogger(__name__)
 

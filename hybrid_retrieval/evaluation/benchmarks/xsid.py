@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from hybrid_retrieval.config import Count, PathsConfig
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.records import read_lines
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.benchmarks.published_files import expect_count
 from hybrid_retrieval.evaluation.benchmarks.utterances import LabelledUtterances, Utterance, Utterances
+from hybrid_retrieval.values import Count
 
 log = logging.getLogger(__name__)
 

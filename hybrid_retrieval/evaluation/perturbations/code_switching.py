@@ -10,12 +10,13 @@ from random import Random
 
 import numpy as np
 
-from hybrid_retrieval.config import PathsConfig, build, choice_values
+from hybrid_retrieval.config import PathsConfig, choice_values
 from hybrid_retrieval.data.languages import primary
 from hybrid_retrieval.data.parallel import ParallelPairs
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.evaluation.perturbations.perturbation import WORD, Edit, Perturbation, unspaced
 from hybrid_retrieval.evaluation.perturbations.tables import table
+from hybrid_retrieval.values import build
 
 LEXICA = ("omw_lexicon", "cldr_names")
 """Configs of the group ``dataset`` whose texts are lists of words of one meaning."""

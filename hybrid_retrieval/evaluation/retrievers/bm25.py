@@ -18,13 +18,13 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from hybrid_retrieval.config import Count, NotNegative, Share, check
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Side
 from hybrid_retrieval.evaluation.retrievers.retriever import AskedAgain, Index
 from hybrid_retrieval.evaluation.retrievers.text_analysis import Analyser
 from hybrid_retrieval.evaluation.scoring.scorer import Block
 from hybrid_retrieval.progress import track
 from hybrid_retrieval.ragged import Ragged
+from hybrid_retrieval.values import Count, NotNegative, Share, check
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hybrid_retrieval import config
-from hybrid_retrieval.config import Count
+from hybrid_retrieval import values
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.measures import Floats
 from hybrid_retrieval.evaluation.retrievers.post_hoc import Change, PostHoc
+from hybrid_retrieval.values import Count
 
 
 class Lir(PostHoc):
@@ -28,7 +28,7 @@ class Lir(PostHoc):
             rank: directions of each language that are removed.
         """
         super().__init__(texts)
-        config.check(Lir, {"rank": rank}, "retriever.lir")
+        values.check(Lir, {"rank": rank}, "retriever.lir")
         self.rank = rank
 
     def check(self, texts: Sequence[int], dimensions: int) -> None:

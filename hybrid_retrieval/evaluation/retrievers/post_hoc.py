@@ -13,14 +13,14 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_retrieval import config
-from hybrid_retrieval.config import Count
+from hybrid_retrieval import values
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.measures import Floats
 from hybrid_retrieval.evaluation.retrievers.dense import OverDense
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, LearnsFromText
 from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
 from hybrid_retrieval.evaluation.scoring.vectors import LazyRows, Vectors, release
+from hybrid_retrieval.values import Count
 
 ROWS_AT_ONCE = 1 << 14
 """Rows that are changed together, in float64."""
@@ -40,7 +40,7 @@ class PostHoc(OverDense, LearnsFromText):
         Args:
             texts: training passages of each language that the method is fitted on.
         """
-        config.check(PostHoc, {"texts": texts}, f"retriever.{self.name}")
+        values.check(PostHoc, {"texts": texts}, f"retriever.{self.name}")
         self.texts = texts
 
     def check(self, texts: Sequence[int], dimensions: int) -> None:

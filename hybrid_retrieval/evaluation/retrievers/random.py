@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_retrieval.config import Seed
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
 from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer
 from hybrid_retrieval.evaluation.scoring.vectors import LazyRows
+from hybrid_retrieval.values import Seed
 
 DIMENSIONS = 64
 ROWS = 4096
