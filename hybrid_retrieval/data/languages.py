@@ -31,6 +31,39 @@ DISTINCT = ("pt_br", "zh_hk", "zh_tw")
 """With a region that is not left out."""
 OTHER_NAMES = {"zh_hans": "zh", "zh_hant": "zh_tw", "zhtw": "zh_tw"} | {name: bare for bare, name in STANDS_FOR.items()}
 
+SCRIPTS = {
+    "Grek": "el",
+    "Cyrl": "ru uk be bg mk sr kk ky tg tt ba mn",
+    "Armn": "hy",
+    "Geor": "ka",
+    "Hebr": "he yi",
+    "Arab": "ar fa ur ps sd ug ckb azb prs arz ary acm apc ars ajp aeb ks",
+    "Ethi": "am ti",
+    "Deva": "hi mr ne sa mai bho mag awa hne",
+    "Beng": "bn as mni",
+    "Guru": "pa",
+    "Gujr": "gu",
+    "Orya": "or",
+    "Taml": "ta",
+    "Telu": "te",
+    "Knda": "kn",
+    "Mlym": "ml",
+    "Sinh": "si",
+    "Thai": "th",
+    "Laoo": "lo",
+    "Tibt": "bo dz",
+    "Mymr": "my shn",
+    "Khmr": "km",
+    "Olck": "sat",
+    "Tfng": "tzm",
+    "Hang": "ko",
+    "Jpan": "ja",
+    "Hans": "zh yue",
+    "Hant": "zh_tw zh_hk",
+    "Latn": "",
+}
+"""Languages by the script that each is mostly written in, ISO 15924's code; others are in Latin letters, or unknown."""
+
 UNSPACED = ("ja", "km", "lo", "my", "th", "zh")
 """Written without spaces between words."""
 
@@ -38,6 +71,7 @@ _TWO = {"cmn": "zh", "ekk": "et", "fil": "tl"}
 for _codes in (ISO_639_3, INDIVIDUAL):
     for _two, _three in _codes.items():
         _TWO.setdefault(_three, _two)
+_SCRIPT = {language: code for code, languages in SCRIPTS.items() for language in languages.split()}
 LANGUAGE_CODE = re.compile(r"([a-z]{2,3})([-_][A-Za-z0-9]{2,8})*")
 REGION = re.compile(r"([a-z]{2,3})_([a-z]{2}|[0-9]{3})")
 
@@ -65,6 +99,13 @@ def spelt(name: str) -> str:
     head, bar, tail = name.partition("_")
     name = _TWO.get(head, head) + bar + tail
     return OTHER_NAMES.get(name, name)
+
+
+def script(language: str) -> str | None:
+    """The key of `SCRIPTS` that a language's name holds, or else that of its line; None: it is in no line."""
+    name = spelt(language)
+    named = next((part.title() for part in name.split("_")[1:] if part.title() in SCRIPTS), None)
+    return named or _SCRIPT.get(name) or _SCRIPT.get(primary(name))
 
 
 def by_language(names: str) -> dict[str, str]:

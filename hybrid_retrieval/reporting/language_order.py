@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hybrid_retrieval.data.languages import primary, spelt
+from hybrid_retrieval.data.languages import script as script_code
 
 ORDERS = ("name", "family", "script", "value")
 
@@ -40,40 +41,40 @@ FAMILIES = {
     "Quechuan, Tupian": "qu quy ay ayr gn",
 }
 SCRIPTS = {
-    "Latin": "latn",
-    "Greek": "grek el",
-    "Cyrillic": "cyrl ru uk be bg mk sr kk ky tg tt ba mn",
-    "Armenian": "armn hy",
-    "Georgian": "geor ka",
-    "Hebrew": "hebr he yi",
-    "Arabic": "arab ar fa ur ps sd ug ckb azb prs arz ary acm apc ars ajp aeb ks",
-    "Ethiopic": "ethi am ti",
-    "Devanagari": "deva hi mr ne sa mai bho mag awa hne",
-    "Bengali": "beng bn as mni",
-    "Gurmukhi": "guru pa",
-    "Gujarati": "gujr gu",
-    "Odia": "orya or",
-    "Tamil": "taml ta",
-    "Telugu": "telu te",
-    "Kannada": "knda kn",
-    "Malayalam": "mlym ml",
-    "Sinhala": "sinh si",
-    "Thai": "thai th",
-    "Lao": "laoo lo",
-    "Tibetan": "tibt bo dz",
-    "Burmese": "mymr my shn",
-    "Khmer": "khmr km",
-    "Ol Chiki": "olck sat",
-    "Tifinagh": "tfng tzm",
-    "Hangul": "hang ko",
-    "Kana": "jpan ja",
-    "Han": "hans hant zh yue",
+    "Latn": "Latin",
+    "Grek": "Greek",
+    "Cyrl": "Cyrillic",
+    "Armn": "Armenian",
+    "Geor": "Georgian",
+    "Hebr": "Hebrew",
+    "Arab": "Arabic",
+    "Ethi": "Ethiopic",
+    "Deva": "Devanagari",
+    "Beng": "Bengali",
+    "Guru": "Gurmukhi",
+    "Gujr": "Gujarati",
+    "Orya": "Odia",
+    "Taml": "Tamil",
+    "Telu": "Telugu",
+    "Knda": "Kannada",
+    "Mlym": "Malayalam",
+    "Sinh": "Sinhala",
+    "Thai": "Thai",
+    "Laoo": "Lao",
+    "Tibt": "Tibetan",
+    "Mymr": "Burmese",
+    "Khmr": "Khmer",
+    "Olck": "Ol Chiki",
+    "Tfng": "Tifinagh",
+    "Hang": "Hangul",
+    "Jpan": "Kana",
+    "Hans": "Han",
+    "Hant": "Han",
 }
-"""By the code of the script where a name holds it, else by the language; what is in no line but in a family is Latin."""
+"""What scripts are called, in the order of a picture."""
 UNKNOWN = "unknown"
 
 _FAMILY = {code: family for family, codes in FAMILIES.items() for code in codes.split()}
-_SCRIPT = {code: script for script, codes in SCRIPTS.items() for code in codes.split()}
 
 
 def family(language: str) -> str:
@@ -82,9 +83,9 @@ def family(language: str) -> str:
 
 
 def script(language: str) -> str:
-    """The one that it is mostly written in, or that its name holds."""
-    named = next((part for part in spelt(language).split("_")[1:] if part in _SCRIPT), primary(spelt(language)))
-    return _SCRIPT.get(named) or (UNKNOWN if family(language) == UNKNOWN else "Latin")
+    """The one that it is mostly written in, or that its name holds; Latin, where only its family is known."""
+    code = script_code(language)
+    return SCRIPTS[code] if code else (UNKNOWN if family(language) == UNKNOWN else "Latin")
 
 
 def places(languages: Sequence[str], values: Mapping[str, float]) -> dict[str, list[int]]:
@@ -93,7 +94,7 @@ def places(languages: Sequence[str], values: Mapping[str, float]) -> dict[str, l
     Args:
         values: that the last order goes by, the largest first.
     """
-    families, scripts = ([*kinds, UNKNOWN] for kinds in (FAMILIES, SCRIPTS))
+    families, scripts = [*FAMILIES, UNKNOWN], [*SCRIPTS.values(), UNKNOWN]
     within = {code: place for place, code in enumerate(_FAMILY)}
 
     def kin(name: str) -> tuple[int, int, str]:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.languages import three_letters
+from hybrid_retrieval.data.languages import script, three_letters
 from hybrid_retrieval.data.records import read_rows
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.errors import InputError
@@ -29,24 +29,11 @@ log = logging.getLogger(__name__)
 DATASET, REVISION = "facebook/belebele", "75b399394a9803252cfec289d103de462763db7c"
 PASSAGES = 488
 
-SCRIPTS = {
-    "Arab": "ar fa ur",
-    "Beng": "bn",
-    "Cyrl": "bg ru sr uk",
-    "Deva": "hi mr ne",
-    "Grek": "el",
-    "Hang": "ko",
-    "Hans": "zh zh_cn",
-    "Hant": "zh_hk zh_tw",
-    "Hebr": "he",
-    "Jpan": "ja",
-    "Khmr": "km",
-    "Latn": "ca cs da de en es et eu fi fr gl hr hu id it lt lv ms nl no pl pt pt_br ro sk sl sv sw tr vi yo",
-    "Taml": "ta",
-    "Telu": "te",
-    "Thai": "th",
-}
-VARIANTS = {language: f"{three_letters(language)}_{script}" for script, names in SCRIPTS.items() for language in names.split()}
+LANGUAGES = (
+    "ar bg bn ca cs da de el en es et eu fa fi fr gl he hi hr hu id it ja km ko lt lv mr ms ne nl no pl pt pt_br ro ru sk sl "
+    "sr sv sw ta te th tr uk ur vi yo zh zh_cn zh_hk zh_tw"
+)
+VARIANTS = {language: f"{three_letters(language)}_{script(language) or 'Latn'}" for language in LANGUAGES.split()}
 """FLORES-200's names, <language in ISO 639-3>_<script>, of languages by what the other benchmarks call them."""
 VARIANT = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 
