@@ -37,10 +37,12 @@ class WidenedModel(PublishedModel):
         if json.loads(tokenizer.to_str())["model"].get("type") != "Unigram":
             raise InputError(f"model.path={self.directory}: expected a unigram tokenizer, which says how rare tokens are")
         own = backbone.table.weight.detach()
+        wide = StaticBackbone(len(own), own.shape[1] + self.random_dimensions)
+        if own.device.type == "meta":
+            return wide, limit
         beside = StaticBackbone(len(own), self.random_dimensions)
         says = torch.tensor(information(tokenizer))
         beside.weigh(says)
         length = self.random_scale * own.norm(dim=1)[says > 0].median() / (INITIAL_SCALE * self.random_dimensions**0.5)
-        wide = StaticBackbone(len(own), own.shape[1] + self.random_dimensions)
         wide.table.load_state_dict({"weight": torch.cat([own, beside.table.weight.detach() * length], dim=1)})
         return wide, limit

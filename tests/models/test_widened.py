@@ -72,6 +72,13 @@ def test_the_length_of_the_rarest_token_is_in_median_rows(run: Path, paths: Path
     np.testing.assert_allclose(random / random.max(), says / says.max(), rtol=0, atol=0.1)
 
 
+def test_its_shape_is_known_before_it_has_weights(run: Path, paths: PathsConfig) -> None:
+    with torch.device("meta"):
+        encoder = WidenedModel(paths, path=str(run), random_dimensions=48).load()
+    assert encoder.dimensions == DIMENSIONS + 48
+    assert encoder.backbone.table.weight.device.type == "meta"
+
+
 def test_a_transformer_is_refused(bert_like: Path, paths: PathsConfig) -> None:
     with pytest.raises(InputError, match="is a transformer; expected a static model"):
         WidenedModel(paths, path=str(bert_like), max_query_length=40, max_passage_length=40).load()
