@@ -116,12 +116,25 @@ class Study:
                 raise InputError(f"sweep {sweep.name} of {self.folder.name} did not end well; the same command goes on with it")
 
     def collect(self) -> None:
-        """``figures.parquet``: a row a figure of a run, or a difference of two systems."""
-        rows = [row for sweep in self.sweeps for row in self._rows(sweep)]
-        table = pd.DataFrame(rows)
+        """``figures.parquet``: a row a figure of a run, or a difference of two systems.
+
+        A sweep of which the file holds more runs than are finished here keeps its figures, so that sweeps can be run in several places.
+        """
+        path = self.folder / FIGURES
+        before = pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=["sweep", "system", "seed"])
+        tables = []
+        for sweep in self.sweeps:
+            made = pd.DataFrame(self._rows(sweep))
+            held = before[before.sweep == sweep.name]
+            if fewer := _runs(made) < _runs(held):
+                print(f"sweep {sweep.name}: {FIGURES} holds {_runs(held)} runs, {_runs(made)} are finished here: kept as they were")
+            tables.append(held if fewer else made)
+        if not (filled := [one for one in tables if len(one)]):
+            raise InputError(f"{self.folder.name} has no finished run in {self.place(self.sweeps[0]).parent}; run the study first")
+        table = pd.concat(filled, ignore_index=True)
         single = dict.fromkeys(table.select_dtypes("float64"), "float32")  # seven digits, in half the space
-        table.astype(single).to_parquet(self.folder / FIGURES, index=False, compression="zstd")
-        print(f"wrote {self.folder / FIGURES}: {len(rows):,} rows")
+        table.astype(single).to_parquet(path, index=False, compression="zstd")
+        print(f"wrote {path}: {len(table):,} rows")
 
     def _rows(self, sweep: Sweep) -> Iterator[dict[str, Any]]:
         place = self.place(sweep)
@@ -221,6 +234,11 @@ def _value(run: RunDirectory, key: str | None) -> float | None:
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return None if value is None else float(value)
+
+
+def _runs(figures: pd.DataFrame) -> int:
+    """How many runs are behind figures."""
+    return 0 if figures.empty else len(figures[figures.seed.notna()][["system", "seed"]].drop_duplicates())
 
 
 def _origin(run: RunDirectory) -> dict[str, Any]:

@@ -140,6 +140,24 @@ def test_what_is_not_there_is_named(study: ModuleType) -> None:
         one.draw()
 
 
+def test_figures_of_runs_that_lie_elsewhere_are_kept(study: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = study.Study.read("try")
+    with pytest.raises(InputError, match="try has no finished run in .*studies/try; run the study first"):
+        one.collect()
+    second = study.Sweep("second", ["seed=1,2"])
+    both = study.Study(one.folder, [*one.sweeps, second], one.tables, one.pictures)
+    found = {"small": [row("x_y", 1, 0.25), row("x_y", 2, 0.5)], "second": []}
+    monkeypatch.setattr(study.Study, "_rows", lambda self, sweep: iter(found[sweep.name]))
+    both.collect()
+    found.update(small=[row("x_y", 1, 0.75)], second=[row("hybrid", 1, 0.125, sweep="second")])
+    both.collect()
+    figures = pd.read_parquet(one.folder / study.FIGURES)
+    assert list(zip(figures.sweep, figures.value, strict=True)) == [("small", 0.25), ("small", 0.5), ("second", 0.125)]
+    found.update(small=[row("x_y", seed, 0.75) for seed in (1, 2, 3)])
+    both.collect()
+    assert pd.read_parquet(one.folder / study.FIGURES).value.tolist() == [0.75] * 3 + [0.125]
+
+
 @pytest.mark.slow
 def test_a_study_that_ran_is_not_run_again(study: ModuleType) -> None:
     one = study.Study.read("try")
