@@ -54,7 +54,9 @@ class Sweep:
         x: a number that pictures are drawn over: a config key, or a figure of training such as ``train/parameters/layers``.
         series: a format, as `system`, of what one curve of a picture is.
         reference: a format, as `system`, of the system that each run's own is compared with.
+        reference_sweep: the sweep that has the reference; by default the same.
         benchmarks: those in which they are compared; all by default.
+        perturbed: a measure by setting, of which the change under each perturbation is compared, too.
     """
 
     name: str
@@ -64,7 +66,9 @@ class Sweep:
     series: str | None = None
     reference: str | None = None
     benchmarks: list[str] | None = None
+    reference_sweep: str | None = None
     measures: str = "map,rank_distance"
+    perturbed: dict[str, str] = field(default_factory=dict)
     skip: list[str] = field(default_factory=list)
     """Baselines that the figures leave out."""
     baselines: str | None = None
@@ -118,7 +122,7 @@ class Study:
     def collect(self) -> None:
         """``figures.parquet``: a row a figure of a run, or a difference of two systems.
 
-        A sweep of which the file holds more runs than are finished here keeps its figures, so that sweeps can be run in several places.
+        A sweep of which the file holds more runs than are finished here keeps its figures: sweeps can be run in several places.
         """
         path = self.folder / FIGURES
         before = pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=["sweep", "system", "seed"])
@@ -127,10 +131,12 @@ class Study:
             made = pd.DataFrame(self._rows(sweep))
             held = before[before.sweep == sweep.name]
             if fewer := _runs(made) < _runs(held):
-                print(f"sweep {sweep.name}: {FIGURES} holds {_runs(held)} runs, {_runs(made)} are finished here: kept as they were")
+                print(f"sweep {sweep.name}: kept as in {FIGURES}, of {_runs(held)} runs; {_runs(made)} are finished here")
             tables.append(held if fewer else made)
         if not (filled := [one for one in tables if len(one)]):
-            raise InputError(f"{self.folder.name} has no finished run in {self.place(self.sweeps[0]).parent}; run the study first")
+            raise InputError(
+                f"{self.folder.name} has no finished run in {self.place(self.sweeps[0]).parent}; run the study first"
+            )
         table = pd.concat(filled, ignore_index=True)
         single = dict.fromkeys(table.select_dtypes("float64"), "float32")  # seven digits, in half the space
         table.astype(single).to_parquet(path, index=False, compression="zstd")
@@ -160,12 +166,33 @@ class Study:
         baselines = {name: run for name, run in beside.baselines.items() if name not in [*sweep.skip, *sweep.after]}
         for name, run in baselines.items():
             yield from ({"sweep": sweep.name, "system": name, **_origin(beside), **row} for row in _figures(run))
+        elsewhere = self._systems(sweep.reference_sweep) if sweep.reference_sweep else systems
         for reference, against in compared.items():
-            against |= {name: [run] for name, run in baselines.items()}
-            yield from self._differences(sweep, reference, against | {reference: systems[reference]})
+            if reference not in elsewhere:
+                print(
+                    f"sweep {sweep.name}: no run of its reference {reference} is finished here; nothing is compared", flush=True
+                )
+                continue
+            against |= {reference: elsewhere[reference]}
+            noisy = {name: of for name, of in against.items() if all((run.path / degradation.CHANGES).is_file() for run in of)}
+            for setting, name in sweep.perturbed.items() if len(noisy) > 1 else ():
+                chosen = ["--perturbed", "all", "--setting", setting, "--measure", name]
+                yield from self._differences(sweep, reference, noisy, chosen)
+            yield from self._differences(sweep, reference, against | {name: [run] for name, run in baselines.items()})
 
-    def _differences(self, sweep: Sweep, reference: str, systems: dict[str, list[RunDirectory]]) -> Iterator[dict[str, Any]]:
-        """A reference against every other system, p after Holm's correction over these and the measures."""
+    def _systems(self, name: str) -> dict[str, list[RunDirectory]]:
+        """The finished runs of a sweep by their system."""
+        [sweep] = [one for one in self.sweeps if one.name == name]
+        found: dict[str, list[RunDirectory]] = {}
+        for run in find_runs(self.place(sweep)) if self.place(sweep).is_dir() else []:
+            if run.figures:
+                found.setdefault(_named(sweep.system, run), []).append(run)
+        return found
+
+    def _differences(
+        self, sweep: Sweep, reference: str, systems: dict[str, list[RunDirectory]], asked: Sequence[str] = ()
+    ) -> Iterator[dict[str, Any]]:
+        """A reference against every other system, p after Holm's correction over these and measures, or perturbations."""
         from hybrid_retrieval import compare
 
         for benchmark in sweep.benchmarks or runs_benchmarks(systems[reference]):
@@ -175,22 +202,28 @@ class Study:
             paths = {name: ",".join(str(run.path) for run in runs) for name, runs in there.items()}
             named = [f"{name}={path}" for name, path in sorted(paths.items(), key=lambda one: one[0] == reference)]
             known = {one.name for one in systems[reference][0].figures.measures(benchmark)}
-            measures = ",".join(name for name in sweep.measures.split(",") if name in known)
+            clean = ["--measure", ",".join(name for name in sweep.measures.split(",") if name in known)]
             with tempfile.TemporaryDirectory() as work:
                 out = Path(work) / "differences.json"
-                chosen = ["--benchmark", benchmark, "--measure", measures, "--out", str(out)]
+                chosen = ["--benchmark", benchmark, *(asked or clean), "--out", str(out)]
                 if compare.main([*named, *chosen]):
                     raise InputError(f"sweep {sweep.name}: its systems could not be compared")
                 found = json.loads(out.read_text())
             shown = [one for one in found["differences"] if one["system"] == reference and not one["seen"]]
             for one, corrected in zip(shown, holm([one["p"] for one in shown]).tolist(), strict=True):
                 kept = ("benchmark", "setting", "measure", "system", "baseline", "low", "high", "p", "questions")
+                about: dict[str, Any] = {}
+                if one["perturbed"]:
+                    noise, severity = one["perturbed"].split("@")
+                    name = f"{degradation.PERTURBED}/{one['measure']}"
+                    about = {"noise": noise, "severity": float(severity), "measure": name}
                 yield {
                     "sweep": sweep.name,
                     "x": _value(systems[reference][0], sweep.x),
                     "value": one["difference"],
                     "corrected": corrected,
                     **{key: one[key] for key in kept},
+                    **about,
                 }
 
     def draw(self) -> None:
@@ -307,7 +340,7 @@ def _noise_table(
 ) -> str:
     """Markdown: a row a perturbation, a column a system: percent of the clean measure that is lost, over seeds."""
     mine = figures[figures.sweep.isin(sweep) & (figures.benchmark == benchmark) & (figures.severity == severity)]
-    mine = mine[(mine.setting == setting) & (mine.measure == f"{degradation.PERTURBED}/{name}")]
+    mine = mine[(mine.setting == setting) & (mine.measure == f"{degradation.PERTURBED}/{name}") & mine.baseline.isna()]
     lost = (100 * (mine.value / mine.clean - 1)).groupby([mine.noise, mine.system], sort=False).agg(["mean", "std"])
     systems = list(dict.fromkeys(mine.system))
     lines = [f"| {benchmark}, severity {severity:g} | {' | '.join(systems)} |", f"|---|{'---:|' * len(systems)}"]
@@ -315,6 +348,31 @@ def _noise_table(
         there = [lost.loc[noise, one] if (noise, one) in lost.index else None for one in systems]
         shown = ["-" if one is None else f"{one['mean']:+.1f} ± {one['std']:.1f}" for one in there]
         cells = [text.removesuffix(" ± nan") for text in shown]
+        lines.append(f"| {noise} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _noise_differences_table(
+    figures: pd.DataFrame,
+    sweep: str,
+    benchmark: str,
+    severity: float,
+    reference: str,
+    setting: str = "monolingual",
+    name: str = "map",
+) -> str:
+    """Markdown: a row a perturbation, a column a system: the difference of what is lost, with interval and corrected p."""
+    mine = figures[(figures.sweep == sweep) & (figures.benchmark == benchmark) & (figures.severity == severity)]
+    mine = mine[(mine.setting == setting) & (mine.measure == f"{degradation.PERTURBED}/{name}") & (mine.system == reference)]
+    mine = mine[mine.baseline.notna()]
+    others = list(dict.fromkeys(mine.baseline))
+    lines = [
+        f"| {reference} minus, {benchmark}, severity {severity:g} | {' | '.join(others)} |",
+        f"|---|{'---:|' * len(others)}",
+    ]
+    for noise in dict.fromkeys(mine.noise):
+        there = [mine[(mine.noise == noise) & (mine.baseline == one)] for one in others]
+        cells = ["-" if found.empty else _difference(found.iloc[0], measure(name).digits) for found in there]
         lines.append(f"| {noise} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -380,6 +438,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "differences": _differences_table,
     "fit": _fit_table,
     "noise": _noise_table,
+    "noise differences": _noise_differences_table,
 }
 
 

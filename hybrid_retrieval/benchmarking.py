@@ -250,6 +250,7 @@ def _score(
     tables: list[pa.Table] = []
     kept: list[pa.Table] = []
     lost: list[Degradation] = []
+    changes: list[pa.Table] = []
     noise = perturbations(perturbed(config.perturb), paths)
     wanted = Wanted(bias_measures(config.bias), config.replicates, trained_on=trained_on)
     for name, benchmark in benchmarks.items():
@@ -262,7 +263,9 @@ def _score(
         kept.append(passages)
         _keep(name, result, config, directory)
         if noise:
-            lost += degradations(retriever, result, noise, config.severity, config.perturb_seed, wanted, f"{name}{suffix}")
+            noisy = degradations(retriever, result, noise, config.severity, config.perturb_seed, wanted, f"{name}{suffix}")
+            lost += noisy[0]
+            changes += noisy[1]
     with recorded(directory / PER_QUERY) as part:
         pq.write_table(pa.concat_tables(tables, promote_options="default"), part)
     if config.browse:
@@ -272,6 +275,8 @@ def _score(
     whole.write(directory)
     if noise:
         degradation.write(lost, directory)
+    if changes:
+        degradation.write_changes(changes, directory)
     return whole.metrics() | degradation.metrics(lost)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hybrid_retrieval.errors import InputError, choice, outlive_readers
+from hybrid_retrieval.evaluation.degradation import conditions
 from hybrid_retrieval.evaluation.measures import SETTINGS, Floats, measure
 from hybrid_retrieval.evaluation.statistics.significance import holm, paired_difference, significance_clusters, system_mean
 from hybrid_retrieval.files import write_text
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--benchmark", metavar="NAME", help="one benchmark (default: all that every system has)")
     parser.add_argument("--setting", choices=tuple(SETTINGS), help="one setting (default: all)")
     parser.add_argument("--measure", metavar="NAME[,NAME ...]", help="measures, or 'all' (default: mAP, or nDCG@10, or MRR)")
+    parser.add_argument(
+        "--perturbed", metavar="NAME@SEVERITY[,...]", help="what perturbed queries change, or 'all' that were asked"
+    )
     parser.add_argument("--matrix", action="store_true", help="also the differences by query and corpus language")
     parser.add_argument(
         "--gate", action="store_true", help="exit with 3 where the second of two systems is worse than the first"
@@ -72,6 +76,7 @@ class Question:
     Attributes:
         values: by system, float64 [seeds, questions, pairs].
         seen: whether it leaves out the languages that an encoder was never trained on.
+        perturbed: a perturbation and its severity, where the values are what it changes.
     """
 
     benchmark: str
@@ -80,6 +85,7 @@ class Question:
     common: CommonQuestions
     values: dict[str, Floats]
     seen: bool = False
+    perturbed: str | None = None
 
 
 def compare(chosen: argparse.Namespace) -> int:
@@ -96,8 +102,7 @@ def compare(chosen: argparse.Namespace) -> int:
     systems = find_systems(chosen.systems)
     if chosen.gate and len(systems) != 2:
         raise InputError(f"--gate compares two systems, got {len(systems)}: {', '.join(system.name for system in systems)}")
-    results = PerQuery.read([run.path for system in systems for run in system.runs])
-    questions, notes = _questions(results, systems, chosen)
+    questions, notes = _questions(systems, chosen)
     gated = [one for one in questions if not one.seen and measure(one.measure).better] if chosen.gate else []
     tests = sum(len(one.common.pairs) + 1 for one in gated)
     enough = max(REPLICATES, round(2 * tests / LEVEL))
@@ -112,11 +117,11 @@ def compare(chosen: argparse.Namespace) -> int:
     ]
     whole = _corrected([one for one in found if one.query_language is None], lambda one: one.benchmark)
     pairs = [one for one in found if one.query_language is not None]
-    matrix = _corrected(pairs, lambda one: (one.benchmark, one.measure, one.systems))
+    matrix = _corrected(pairs, lambda one: (one.benchmark, one.measure, one.perturbed, one.systems))
     several = [question for question in questions if not question.seen] if len(systems) > 2 else []
     ranked = [place for one in several for place in _ranking(one, whole, resampling)]
     single = [one.name for one in systems if len(one.runs) == 1 and one.runs[0].config.get("seed") is not None]  # not BM25
-    cells = max(Counter((one.benchmark, one.measure, one.systems) for one in pairs).values(), default=0)
+    cells = max(Counter((one.benchmark, one.measure, one.perturbed, one.systems) for one in pairs).values(), default=0)
     if chosen.matrix and (least := cells / (resampling["replicates"] + 1)) >= LEVELS[-1]:
         enough = round(2 * cells / LEVELS[-1])
         notes.append(
@@ -196,8 +201,39 @@ def _gain(one: Difference) -> float:
     return one.difference if measure(one.measure).better == "higher" else -one.difference
 
 
-def _questions(results: PerQuery, systems: Sequence[System], chosen: argparse.Namespace) -> tuple[list[Question], list[str]]:
-    """All that can be compared, and what cannot."""
+def _questions(systems: Sequence[System], chosen: argparse.Namespace) -> tuple[list[Question], list[str]]:
+    """All that can be compared, and what cannot.
+
+    Raises:
+        InputError: nothing can.
+    """
+    paths = [run.path for system in systems for run in system.runs]
+    questions, notes = [], []
+    for perturbed in _conditions(chosen.perturbed, paths) if chosen.perturbed else [None]:
+        results = PerQuery.read(paths, chosen.benchmark if perturbed else None, perturbed)
+        found = _questions_of(results, systems, chosen, perturbed)
+        questions += found[0]
+        notes += [note for note in found[1] if note not in notes]
+    if not questions:
+        names = ", ".join(system.name for system in systems)
+        raise InputError(f"{names} have no query in common; expected runs that were scored on the same benchmark")
+    return questions, notes
+
+
+def _conditions(asked: str, paths: Sequence[Path]) -> list[str]:
+    """The perturbations that are asked for, as all runs have them."""
+    first, *others = (conditions(path) for path in paths)
+    common = [one for one in first if all(one in other for other in others)]
+    if asked == "all":
+        return common
+    for one in asked.split(","):
+        choice("--perturbed", one, common)
+    return asked.split(",")
+
+
+def _questions_of(
+    results: PerQuery, systems: Sequence[System], chosen: argparse.Namespace, perturbed: str | None
+) -> tuple[list[Question], list[str]]:
     scored = results.benchmarks()
     if chosen.benchmark:
         choice("--benchmark", chosen.benchmark, scored)
@@ -224,9 +260,7 @@ def _questions(results: PerQuery, systems: Sequence[System], chosen: argparse.Na
                     notes.append(f"{where}: {common.left_out:,} queries are not in every run and are left out.")
                 for part in filter(None, [common, common.without(never) if never else None]):
                     values = dict(zip(names, np.split(part.values, ends), strict=True))
-                    questions.append(Question(benchmark, setting, name, part, values, seen=part is not common))
-    if not questions:
-        raise InputError(f"{', '.join(names)} have no query in common; expected runs that were scored on the same benchmark")
+                    questions.append(Question(benchmark, setting, name, part, values, part is not common, perturbed))
     return questions, notes
 
 
@@ -242,16 +276,17 @@ def _measures(results: PerQuery, benchmark: str, asked: str | None) -> list[str]
 def _differences(question: Question, baseline: str, system: str, resampling: dict[str, int]) -> Iterator[Difference]:
     """`system` minus `baseline`, of each language pair, and last the macro mean; over the languages seen, this alone."""
     ours, theirs = question.values[system], question.values[baseline]
-    found = paired_difference(ours, theirs, **resampling, clusters=question.common.clusters)
+    moved = paired_difference(ours, theirs, **resampling, clusters=question.common.clusters)
     method = QUESTIONS if len(ours) == len(theirs) == 1 else SEEDS_TOO
     languages = [*question.common.pairs, (None, None)]
     asked = [*np.isfinite(ours[0]).sum(axis=0).tolist(), ours.shape[1]]
-    columns = (_means(theirs), _means(ours), found.value, found.low, found.high, found.p)
+    columns = (_means(theirs), _means(ours), moved.value, moved.low, moved.high, moved.p)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     where = (question.benchmark, question.setting, question.measure, baseline, system)
     for pair, (mean, other, value, low, high, p), count in zip(languages, rows, asked, strict=True):
         if pair == (None, None) or not question.seen:
-            yield Difference(*where, *pair, mean, other, value, low, high, p, count, method, seen=question.seen)
+            found = Difference(*where, *pair, mean, other, value, low, high, p, count, method)
+            yield replace(found, seen=question.seen, perturbed=question.perturbed)
 
 
 def _means(runs: Floats) -> Floats:
@@ -280,11 +315,11 @@ def _ranking(question: Question, differences: Sequence[Difference], resampling: 
     where = (question.benchmark, question.setting, question.measure)
     significant = np.zeros((len(order), len(order)), bool)
     for one in differences:
-        if (one.benchmark, one.setting, one.measure) == where and not one.seen:
+        if (one.benchmark, one.setting, one.measure, one.perturbed) == (*where, question.perturbed) and not one.seen:
             first, second = order.index(one.system), order.index(one.baseline)
             significant[first, second] = significant[second, first] = one.corrected < LEVEL
     return [
-        Ranked(*where, cluster, order[place], *means[order[place]])
+        Ranked(*where, cluster, order[place], *means[order[place]], question.perturbed)
         for cluster, places in enumerate(significance_clusters(significant), start=1)
         for place in places
     ]
@@ -300,9 +335,9 @@ def _tables(
         if places:
             yield ranking_table(places)
         pairs = [one for one in matrix if one.benchmark == benchmark]
-        for key in dict.fromkeys((one.measure, one.baseline, one.system) for one in pairs):
-            mine = [one for one in pairs if (one.measure, one.baseline, one.system) == key]
-            yield matrix_table(mine, {name: never[name] for name in key[1:]})
+        for key in dict.fromkeys((one.measure, one.perturbed, one.baseline, one.system) for one in pairs):
+            mine = [one for one in pairs if (one.measure, one.perturbed, one.baseline, one.system) == key]
+            yield matrix_table(mine, {name: never[name] for name in key[2:]})
 
 
 def _origin(system: System) -> dict[str, Any]:

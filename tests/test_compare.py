@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from hybrid_retrieval.compare import main
+from hybrid_retrieval.evaluation.degradation import write_changes
 from hybrid_retrieval.evaluation.statistics.significance import holm
 
 LANGUAGES = ("de", "en", "pt_br")
@@ -335,3 +336,39 @@ def test_the_same_run_twice_is_hinted_at(write_run: Write, capsys: pytest.Captur
     assert f"(0: a) and (1: a) are the same run, {a}." in capsys.readouterr().out
     assert main([f"x={a}", f"y={a}"]) == 0
     assert f"x and y are the same run, {a}." in capsys.readouterr().out
+
+
+def test_what_perturbed_queries_change_is_compared(
+    write_run: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = {"a": write_run("a"), "b": write_run("b", gain=0.1), "c": write_run("c")}
+    lost = {"a": {"drop@0.1": -0.2, "swap@0.1": -0.3}, "b": {"drop@0.1": -0.2, "swap@0.1": -0.22}}
+    expected = {}
+    for name, of in lost.items():
+        clean = pq.read_table(runs[name] / "per_query.parquet")
+        rng = np.random.default_rng(list(name.encode()))
+        tables = []
+        for condition, mean in of.items():
+            change = mean + rng.normal(0, 0.02, len(clean))
+            kept = clean.drop_columns(["recall@1", "rank_distance"]).set_column(5, "map", pa.array(change, pa.float32()))
+            tables.append(kept.append_column("perturbation", pa.array([condition] * len(clean))))
+            alone = kept.to_pandas()[lambda rows: rows.setting == "monolingual"]
+            expected[name, condition] = alone.groupby("query_language").map.mean().mean()
+        write_changes(tables, runs[name])
+    found = compared(tmp_path, runs["a"], runs["b"], "--perturbed", "all", "--setting", "monolingual")["differences"]
+    assert [one["perturbed"] for one in found] == ["drop@0.1", "swap@0.1"]
+    for one in found:
+        assert one["difference"] == pytest.approx(expected["b", one["perturbed"]] - expected["a", one["perturbed"]], abs=1e-6)
+    assert found[0]["corrected"] == pytest.approx(holm([one["p"] for one in found])[0])
+    assert found[0]["low"] < 0 < found[0]["high"]
+    assert found[1]["low"] > 0.05
+    said = capsys.readouterr().out
+    assert "toy, perturbed minus clean: b minus a" in said
+    assert "Mo. · swap@0.1" in said
+    assert compared(tmp_path, runs["a"], runs["b"], "--setting", "monolingual")["differences"][0]["perturbed"] is None
+    capsys.readouterr()
+    wrong = refused(capsys, runs["a"], runs["b"], "--perturbed", "swop@0.1")
+    assert "--perturbed='swop@0.1' is unknown; did you mean 'swap@0.1'?" in wrong
+    assert "expected a run that was evaluated with evaluation.perturb" in refused(
+        capsys, runs["a"], runs["c"], "--perturbed", "all"
+    )

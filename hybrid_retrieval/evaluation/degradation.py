@@ -1,19 +1,23 @@
-"""What is lost when queries are perturbed, one object a figure, until it is written to ``robustness.parquet``."""
+"""What is lost when queries are perturbed, one object a figure, until it is written to ``robustness.parquet``, and by query."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hybrid_retrieval.errors import reading
+from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.evaluation.measures import SETTINGS, Measure, measure
 from hybrid_retrieval.files import check_recorded, recorded
 
 FILE = "robustness.parquet"
+CHANGES = "robustness_per_query.parquet"
+"""The columns of ``per_query.parquet``, `CONDITION`, and perturbed minus clean of the first measure and of rank distance."""
+CONDITION = "perturbation"
+"""The column of a perturbation and its severity, as in `condition`."""
 PERTURBED = "perturbed"
 """What the keys of perturbed measures in ``metrics.json`` begin with."""
 
@@ -64,7 +68,9 @@ class Degradation:
     @property
     def key(self) -> str:
         """Of a macro mean, the key in ``metrics.json``."""
-        return "/".join([PERTURBED, f"{self.perturbation}@{self.severity:g}", self.benchmark, self.setting, self.measure.name])
+        return "/".join(
+            [PERTURBED, condition(self.perturbation, self.severity), self.benchmark, self.setting, self.measure.name]
+        )
 
 
 NUMBERS = ("severity", "changed", "clean", "perturbed", "low", "high")
@@ -72,6 +78,11 @@ SCHEMA = pa.schema(
     (one.name, pa.float64() if one.name in NUMBERS else pa.int64() if one.name == "queries" else pa.string())
     for one in fields(Degradation)
 )
+
+
+def condition(perturbation: str, severity: float) -> str:
+    """Its name."""
+    return f"{perturbation}@{severity:g}"
 
 
 def metrics(found: Iterable[Degradation]) -> dict[str, float]:
@@ -84,6 +95,34 @@ def write(found: Iterable[Degradation], directory: Path) -> None:
     rows = [{**vars(one), "measure": one.measure.name} for one in found]
     with recorded(directory / FILE) as part:
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), part)
+
+
+def write_changes(tables: Sequence[pa.Table], directory: Path) -> None:
+    """A row group a condition, or several, so that one of them can be read alone."""
+    schema = pa.unify_schemas([table.schema for table in tables])
+    with (
+        recorded(directory / CHANGES) as part,
+        pq.ParquetWriter(part, schema, compression="zstd", store_schema=False) as writer,
+    ):
+        for table in tables:
+            writer.write_table(pa.concat_tables([schema.empty_table(), table], promote_options="default"))
+
+
+def conditions(directory: Path) -> list[str]:
+    """Those that a run directory has the changes of each query of, in its order.
+
+    Raises:
+        InputError: it has none.
+    """
+    path = directory / CHANGES
+    if not path.is_file():
+        raise InputError(f"{path} is not there; expected a run that was evaluated with evaluation.perturb")
+    check_recorded(path)
+    with reading(f"{path} cannot be read"):
+        parts = pq.ParquetFile(path).metadata
+        column = parts.schema.names.index(CONDITION)
+        groups = [parts.row_group(at) for at in range(parts.num_row_groups)]
+        return list(dict.fromkeys(group.column(column).statistics.min for group in groups if group.num_rows))
 
 
 def read(directory: Path) -> list[Degradation]:

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from hybrid_retrieval.data.languages import primary
+from hybrid_retrieval.data.stored_texts import as_column
 from hybrid_retrieval.evaluation.collection import Ints, Languages, RetrievalCollection
-from hybrid_retrieval.evaluation.figures import SEEN, Figure
+from hybrid_retrieval.evaluation.figures import CLUSTER, PER_QUERY_KEYS, SEEN, Figure
 from hybrid_retrieval.evaluation.measures import MICRO, PHENOMENON, POOLED, SETTINGS, Floats, Relevant, measure
 from hybrid_retrieval.evaluation.scoring.ranks import Ranks
 from hybrid_retrieval.evaluation.statistics.resampling import bootstrap_intervals, with_exact_limits
@@ -66,6 +67,19 @@ def language_pairs(collection: RetrievalCollection, ranks: Ranks) -> Iterator[La
             view.queries.stop - view.queries.start - len(queries),
             {one.name: one.values(relevant) for one in measures},
         )
+
+
+def per_query(collection: RetrievalCollection, pairs: Sequence[LanguagePair]) -> pa.Table:
+    """One row for each query and corpus: `PER_QUERY_KEYS`, `CLUSTER`, and a column a measure."""
+    ids, clusters = as_column(collection.queries.ids), as_column(collection.clusters)
+    names = (*PER_QUERY_KEYS, CLUSTER)
+    tables = [pa.schema([(name, pa.string()) for name in names]).empty_table()]
+    for pair in pairs:
+        about = (collection.name, pair.setting, pair.query_language, pair.corpus_language)
+        columns = [pa.repeat(pa.scalar(text, pa.string()), len(pair.queries)) for text in about]
+        columns += [of.take(pa.array(pair.queries)).cast(pa.string()) for of in (ids, clusters)]
+        tables.append(pa.table(dict(zip(names, columns, strict=True)) | pair.values))
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def aggregate(name: str, pairs: Sequence[LanguagePair]) -> Iterator[Figure]:

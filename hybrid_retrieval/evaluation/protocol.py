@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from hybrid_retrieval.data.stored_texts import as_column
 from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.contrasts import by_contrast, by_phenomenon
-from hybrid_retrieval.evaluation.figures import CLUSTER, PER_QUERY_KEYS, Figures
+from hybrid_retrieval.evaluation.figures import Figures
 from hybrid_retrieval.evaluation.knn import with_knn
 from hybrid_retrieval.evaluation.language_pairs import (
     LanguagePair,
@@ -21,6 +20,7 @@ from hybrid_retrieval.evaluation.language_pairs import (
     language_pairs,
     over_queries,
     over_seen,
+    per_query,
     with_intervals,
 )
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, Retriever
@@ -54,16 +54,8 @@ class Evaluation:
         return self.figures.metrics()
 
     def per_query(self) -> pa.Table:
-        """One row for each query and corpus: `PER_QUERY_KEYS`, `CLUSTER`, and a column a measure."""
-        ids, clusters = as_column(self.scored.queries.ids), as_column(self.scored.clusters)
-        names = (*PER_QUERY_KEYS, CLUSTER)
-        tables = [pa.schema([(name, pa.string()) for name in names]).empty_table()]
-        for pair in self.pairs:
-            about = (self.collection.name, pair.setting, pair.query_language, pair.corpus_language)
-            columns = [pa.repeat(pa.scalar(text, pa.string()), len(pair.queries)) for text in about]
-            columns += [of.take(pa.array(pair.queries)).cast(pa.string()) for of in (ids, clusters)]
-            tables.append(pa.table(dict(zip(names, columns, strict=True)) | pair.values))
-        return pa.concat_tables(tables, promote_options="default")
+        """As `hybrid_retrieval.evaluation.language_pairs.per_query`."""
+        return per_query(self.scored, self.pairs)
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 
 from hybrid_retrieval.evaluation.bias.evidence import Evidence
 from hybrid_retrieval.evaluation.bias.suite import bias_suite
 from hybrid_retrieval.evaluation.collection import Ints, RetrievalCollection, Side
-from hybrid_retrieval.evaluation.degradation import Degradation
-from hybrid_retrieval.evaluation.language_pairs import LanguagePair, language_pairs, numbered, panel_of_pairs
+from hybrid_retrieval.evaluation.degradation import CONDITION, Degradation, condition
+from hybrid_retrieval.evaluation.language_pairs import LanguagePair, language_pairs, numbered, panel_of_pairs, per_query
 from hybrid_retrieval.evaluation.measures import SETTINGS, measure
 from hybrid_retrieval.evaluation.perturbations.perturbation import Perturbation, perturb
 from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, ranked
@@ -29,7 +30,8 @@ log = logging.getLogger(__name__)
 
 LEAST = 0.01
 """Of the queries of a language."""
-PER_QUERY_BIAS = ("rank_distance", "rank_distance_normalised")
+RANK_DISTANCE = "rank_distance"
+PER_QUERY_BIAS = (RANK_DISTANCE, "rank_distance_normalised")
 """Measures of bias that are means over queries, which can be compared query by query."""
 
 
@@ -41,17 +43,22 @@ def degradations(
     seed: int,
     wanted: Wanted,
     label: str = "",
-) -> list[Degradation]:
-    """Every perturbation at every severity; nothing of a retriever that cannot be asked again without reading the corpus."""
+) -> tuple[list[Degradation], list[pa.Table]]:
+    """Every perturbation at every severity; nothing of a retriever that cannot be asked again without reading the corpus.
+
+    Returns:
+        The figures, and a table a condition of what changes query by query, in the form of `degradation.CHANGES`.
+    """
     collection = clean.collection
     if collection.contrasts is not None:
         log.info("%s: not perturbed: it is no test of retrieval", label)
-        return []
+        return [], []
     if not isinstance(retriever, AskedAgain):
         log.info("%s: not perturbed: %s cannot be asked again", label, type(retriever).__name__)
-        return []
+        return [], []
     bias = [name for name in wanted.bias if name in PER_QUERY_BIAS]
     found: list[Degradation] = []
+    changes: list[pa.Table] = []
     work = ((one, *made) for one in perturbations for made in perturbed_texts(collection, one, severities, seed))
     count = len(perturbations) * len(severities)
     for one, severity, texts, emptied in track(work, f"{label}: perturbed queries", count, show=bool(label)):
@@ -72,7 +79,8 @@ def degradations(
             pairs = [pair if pair.corpus_language else pair.adding(columns) for pair in pairs]
         both = list(_beside(clean.pairs, pairs, rows, known))
         found += paired(collection, one.name, severity, both, set(rows.tolist()), wanted)
-    return found
+        changes.append(_by_query(collection, condition(one.name, severity), both))
+    return found, changes
 
 
 def perturbed_texts(
@@ -151,6 +159,24 @@ def _beside(
             for name in values:
                 values[name][place] = other.values[name]
         yield replace(pair, values={name: pair.values[name] for name in values}), replace(pair, values=values)
+
+
+def _by_query(collection: RetrievalCollection, name: str, both: Sequence[tuple[LanguagePair, LanguagePair]]) -> pa.Table:
+    """What changes in each query: of the collection's headline, and of rank distance."""
+    first = min(collection.measures, key=lambda one: measure(one).order)
+    apart = [
+        replace(
+            noisy,
+            values={
+                kept: (noisy.values[kept] - clean.values[kept]).astype(np.float32)
+                for kept in (first, RANK_DISTANCE)
+                if kept in noisy.values
+            },
+        )
+        for clean, noisy in both
+    ]
+    table = per_query(collection, apart)
+    return table.append_column(CONDITION, pa.repeat(pa.scalar(name), len(table)).dictionary_encode())
 
 
 def paired(

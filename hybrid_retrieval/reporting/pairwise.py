@@ -46,6 +46,8 @@ class Difference:
     method: str
     corrected: float = 1.0
     seen: bool = False
+    perturbed: str | None = None
+    """A perturbation and its severity, where the means are of what it changes."""
 
     @property
     def systems(self) -> str:
@@ -65,6 +67,7 @@ class Ranked:
     mean: float
     low: float
     high: float
+    perturbed: str | None = None
 
 
 def difference_table(rows: Sequence[Difference], never: Mapping[str, Sequence[str]]) -> Table:
@@ -83,9 +86,9 @@ def difference_table(rows: Sequence[Difference], never: Mapping[str, Sequence[st
             _interval(row.low, row.high, digits, "+"),
             *(p_value(row.p), p_value(row.corrected), stars(row.corrected)),
         ]
-        over = f"{SETTINGS[row.setting]} · {SHORT}" if row.seen else SETTINGS[row.setting]
-        shown.append(Row(over, values, section=f"{row.setting} {row.measure}"))
-    title = f"{rows[0].benchmark}: {rows[0].systems if alone else 'new minus reference'}"
+        over = " · ".join([SETTINGS[row.setting], *([row.perturbed] if row.perturbed else []), *([SHORT] if row.seen else [])])
+        shown.append(Row(over, values, section=f"{row.setting} {row.measure} {row.perturbed}"))
+    title = f"{_subject(rows[0])}: {rows[0].systems if alone else 'new minus reference'}"
     return Table(title, "Setting", columns, shown, footnote(never))
 
 
@@ -106,8 +109,9 @@ def ranking_table(rows: Sequence[Ranked]) -> Table:
     for row in rows:
         label, digits = measure(row.measure).label, measure(row.measure).digits
         values = [label, str(row.cluster), row.system, number(row.mean, digits), _interval(row.low, row.high, digits)]
-        shown.append(Row(SETTINGS[row.setting], values, section=f"{row.setting} {row.measure}"))
-    return Table(f"{rows[0].benchmark}: significance clusters", "Setting", columns, shown)
+        over = " · ".join([SETTINGS[row.setting], *([row.perturbed] if row.perturbed else [])])
+        shown.append(Row(over, values, section=f"{row.setting} {row.measure} {row.perturbed}"))
+    return Table(f"{_subject(rows[0])}: significance clusters", "Setting", columns, shown)
 
 
 def matrix_table(differences: Sequence[Difference], never: Mapping[str, Sequence[str]]) -> Table:
@@ -124,8 +128,14 @@ def matrix_table(differences: Sequence[Difference], never: Mapping[str, Sequence
     unseen = {language for languages in never.values() for language in languages}
     rows = [Row(marked(query, unseen), [_cell(cells.get((query, corpus)), digits) for corpus in answered]) for query in asked]
     columns = [Column(marked(corpus, unseen) if corpus else "pool", None) for corpus in answered]
-    title = f"{first.benchmark} · {measure(first.measure).label}: {first.systems}"
+    about = " · ".join([_subject(first), measure(first.measure).label, *([first.perturbed] if first.perturbed else [])])
+    title = f"{about}: {first.systems}"
     return Table(title, "query \\ corpus", columns, rows, footnote(never, means=False))
+
+
+def _subject(one: Difference | Ranked) -> str:
+    """The benchmark, and what of it."""
+    return f"{one.benchmark}, perturbed minus clean" if one.perturbed else one.benchmark
 
 
 def stars(p: float) -> str:

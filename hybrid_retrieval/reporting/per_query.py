@@ -1,4 +1,4 @@
-"""``per_query.parquet`` of several runs, brought onto the same questions."""
+"""``per_query.parquet`` of several runs, or what a perturbation changes in it, brought onto the same questions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from hybrid_retrieval.errors import InputError, reading
+from hybrid_retrieval.evaluation.degradation import CHANGES, CONDITION
 from hybrid_retrieval.evaluation.figures import CLUSTER, PER_QUERY, PER_QUERY_KEYS
 from hybrid_retrieval.evaluation.measures import PHENOMENON, Floats, Ints, measure
 from hybrid_retrieval.files import check_recorded
@@ -52,15 +53,16 @@ class PerQuery:
     runs: int
 
     @classmethod
-    def read(cls, directories: Sequence[Path], benchmark: str | None = None) -> PerQuery:
+    def read(cls, directories: Sequence[Path], benchmark: str | None = None, perturbed: str | None = None) -> PerQuery:
         """Read the file of each run directory; of one benchmark alone, or of all.
+
+        Args:
+            perturbed: a name of `degradation.condition`, for perturbed minus clean in place of the values themselves.
 
         Raises:
             InputError: one has none, or it is not of that form.
         """
-        parts = [
-            _read(directory / PER_QUERY, benchmark).assign(**{RUN: number}) for number, directory in enumerate(directories)
-        ]
+        parts = [_read(directory, benchmark, perturbed).assign(**{RUN: number}) for number, directory in enumerate(directories)]
         return cls(pd.concat(parts, ignore_index=True), len(directories))
 
     def benchmarks(self) -> dict[str, int]:
@@ -143,13 +145,17 @@ def check_values(path: Path) -> None:
         raise InputError(f"{path} is empty; expected the values of each query: evaluate the run again")
 
 
-def _read(path: Path, benchmark: str | None) -> pd.DataFrame:
+def _read(directory: Path, benchmark: str | None, perturbed: str | None) -> pd.DataFrame:
     """One run's table: its keys as text, with "" for the pool, and its measures as float64."""
+    path = directory / (CHANGES if perturbed else PER_QUERY)
     if not path.is_file():
         raise InputError(f"{path} is not there; expected a run that was evaluated")
     check_values(path)
     with reading(f"{path} cannot be read"):
-        table = pd.read_parquet(path, filters=[("benchmark", "==", benchmark)] if benchmark else None)
+        chosen = [("benchmark", "==", benchmark)] if benchmark else []
+        if perturbed:
+            chosen.append((CONDITION, "==", perturbed))
+        table = pd.read_parquet(path, filters=chosen or None).drop(columns=CONDITION, errors="ignore")
         if CLUSTER not in table and "query_id" in table:  # written before there were clusters
             table[CLUSTER] = table["query_id"]
         names = [*PER_QUERY_KEYS, CLUSTER]

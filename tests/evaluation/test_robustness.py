@@ -22,6 +22,7 @@ from hybrid_retrieval.evaluation.retrievers.dense import Dense
 from hybrid_retrieval.evaluation.retrievers.random import RandomVectors
 from hybrid_retrieval.evaluation.retrievers.retriever import Retriever
 from hybrid_retrieval.evaluation.robustness import LEAST, degradations, perturbed_texts
+from hybrid_retrieval.reporting.per_query import PerQuery
 from tests.conftest import Command
 
 WORDS = ["casa", "Haus", "дом", "σπίτι", "water", "水", "บ้าน", "река", "Berg", "año", "2015", "naïve", "Straße", "ещё"]
@@ -63,7 +64,7 @@ def test_it_is_what_a_whole_evaluation_of_other_queries_finds(
 ) -> None:
     one = perturbations([name], PathsConfig())[0]
     clean = evaluate(retriever, collection, wanted=WANTED)
-    found = degradations(retriever, clean, [one], [0.2, 0.5], 1, WANTED)
+    found, _ = degradations(retriever, clean, [one], [0.2, 0.5], 1, WANTED)
     assert {row.severity for row in found} == {0.2, 0.5}
     for severity, texts, _ in perturbed_texts(collection, one, [0.2, 0.5], 1):
         noisy = [texts.get(row, text) for row, text in enumerate(collection.queries.texts)]
@@ -97,7 +98,7 @@ def touched(collection: RetrievalCollection, texts: dict[int, str]) -> set[str]:
 def test_the_interval_is_that_of_paired_differences_over_clusters(collection: RetrievalCollection) -> None:
     retriever, one = Dense(Hashed()), perturbations(["drop"], PathsConfig())[0]
     clean = evaluate(retriever, collection)
-    found = degradations(retriever, clean, [one], [0.5], 1, Wanted((), replicates=4000))
+    found, _ = degradations(retriever, clean, [one], [0.5], 1, Wanted((), replicates=4000))
     [row] = [row for row in found if (row.setting, row.measure.name, row.query_language) == ("monolingual", "map", "de")]
     _, texts, _ = perturbed_texts(collection, one, [0.5], 1)[0]
     noisy = [texts.get(at, text) for at, text in enumerate(collection.queries.texts)]
@@ -124,25 +125,48 @@ def test_the_corpus_is_read_once(collection: RetrievalCollection) -> None:
 def test_severity_0_loses_nothing_and_a_language_without_case_is_left_out(collection: RetrievalCollection) -> None:
     retriever = Dense(Hashed())
     clean = evaluate(retriever, collection)
-    assert degradations(retriever, clean, perturbations(["drop"], PathsConfig()), [0.0], 1, Wanted()) == []
+    assert degradations(retriever, clean, perturbations(["drop"], PathsConfig()), [0.0], 1, Wanted()) == ([], [])
     han = [
         (text if language != 2 else "水")
         for text, language in zip(collection.queries.texts, collection.queries.language, strict=True)
     ]
     other = replace(collection, queries=replace(collection.queries, texts=han))
-    found = degradations(retriever, evaluate(retriever, other), perturbations(["casing"], PathsConfig()), [0.5], 1, Wanted())
+    found, _ = degradations(retriever, evaluate(retriever, other), perturbations(["casing"], PathsConfig()), [0.5], 1, Wanted())
     assert {row.query_language for row in found} == {None, "de", "ru"}
 
 
 def test_a_retriever_that_cannot_be_asked_again_is_left_out(collection: RetrievalCollection) -> None:
     retriever = RandomVectors()
     clean: Evaluation = evaluate(retriever, collection)
-    assert degradations(retriever, clean, perturbations(["drop"], PathsConfig()), [0.5], 1, Wanted()) == []
+    assert degradations(retriever, clean, perturbations(["drop"], PathsConfig()), [0.5], 1, Wanted()) == ([], [])
+
+
+def test_query_by_query_it_has_the_means_of_the_figures(tmp_path: Path, collection: RetrievalCollection) -> None:
+    retriever = Dense(Hashed())
+    noise = perturbations(["drop", "casing"], PathsConfig())
+    found, changes = degradations(retriever, evaluate(retriever, collection, wanted=WANTED), noise, [0.2, 0.5], 1, WANTED)
+    degradation.write_changes(changes, tmp_path)
+    names = degradation.conditions(tmp_path)
+    assert names == ["drop@0.2", "drop@0.5", "casing@0.2", "casing@0.5"]
+    read = {name: PerQuery.read([tmp_path], "made", name).table for name in names}
+    compared = 0
+    for row in found:
+        if row.query_language is None or row.measure.name not in {"map", "rank_distance"}:
+            continue
+        table = read[degradation.condition(row.perturbation, row.severity)]
+        mine = table[(table.query_language == row.query_language) & (table.corpus_language == (row.corpus_language or ""))]
+        assert mine[mine.setting == row.setting][row.measure.name].mean() == pytest.approx(row.difference, rel=1e-5, abs=1e-7)
+        compared += 1
+    assert compared >= 4 * 3 * 5
+    with pytest.raises(InputError, match=r"expected a run that was evaluated with evaluation\.perturb"):
+        degradation.conditions(tmp_path / "nowhere")
 
 
 def test_the_file_comes_back(tmp_path: Path, collection: RetrievalCollection) -> None:
     retriever = Dense(Hashed())
-    found = degradations(retriever, evaluate(retriever, collection), perturbations(["drop"], PathsConfig()), [0.5], 1, WANTED)
+    found, _ = degradations(
+        retriever, evaluate(retriever, collection), perturbations(["drop"], PathsConfig()), [0.5], 1, WANTED
+    )
     degradation.write(found, tmp_path)
     assert degradation.read(tmp_path) == found
     keys = degradation.metrics(found)
@@ -162,6 +186,7 @@ def test_through_the_command_line(in_process: Command, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows: list[Degradation] = degradation.read(out / "baselines" / "bm25")
     assert {row.perturbation for row in rows} == {"drop"}
+    assert degradation.conditions(out / "baselines" / "bm25") == ["drop@0.3"]
     for wrong, said in {
         "evaluation.perturb=[drp]": "evaluation.perturb='drp' is unknown; did you mean 'drop'?",
         "evaluation.perturb=[keyboard]": "evaluation.perturb=keyboard knows no language of held_out (s0, ",
