@@ -175,10 +175,17 @@ class Study:
                 continue
             against |= {reference: elsewhere[reference]}
             noisy = {name: of for name, of in against.items() if all((run.path / degradation.CHANGES).is_file() for run in of)}
-            for setting, name in sweep.perturbed.items() if len(noisy) > 1 else ():
+            lost = degradation.read(elsewhere[reference][0].path) if len(noisy) > 1 else []
+            for setting, name in sweep.perturbed.items():
                 chosen = ["--perturbed", "all", "--setting", setting, "--measure", name]
-                yield from self._differences(sweep, reference, noisy, chosen)
-            yield from self._differences(sweep, reference, against | {name: [run] for name, run in baselines.items()})
+                there = {one.benchmark for one in lost if (one.setting, one.measure.name) == (setting, name)}
+                for benchmark in sorted(there & set(sweep.benchmarks or there)):
+                    yield from self._differences(sweep, reference, noisy, benchmark, chosen)
+            against |= {name: [run] for name, run in baselines.items()}
+            for benchmark in sweep.benchmarks or runs_benchmarks(elsewhere[reference]):
+                known = {one.name for one in elsewhere[reference][0].figures.measures(benchmark)}
+                if there := [name for name in sweep.measures.split(",") if name in known]:
+                    yield from self._differences(sweep, reference, against, benchmark, ["--measure", ",".join(there)])
 
     def _systems(self, name: str) -> dict[str, list[RunDirectory]]:
         """The finished runs of a sweep by their system."""
@@ -190,41 +197,36 @@ class Study:
         return found
 
     def _differences(
-        self, sweep: Sweep, reference: str, systems: dict[str, list[RunDirectory]], asked: Sequence[str] = ()
+        self, sweep: Sweep, reference: str, systems: dict[str, list[RunDirectory]], benchmark: str, asked: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
         """A reference against every other system, p after Holm's correction over these and measures, or perturbations."""
         from hybrid_retrieval import compare
 
-        for benchmark in sweep.benchmarks or runs_benchmarks(systems[reference]):
-            there = {name: runs for name, runs in systems.items() if benchmark in runs_benchmarks(runs)}
-            if len(there) < 2:
-                continue
-            paths = {name: ",".join(str(run.path) for run in runs) for name, runs in there.items()}
-            named = [f"{name}={path}" for name, path in sorted(paths.items(), key=lambda one: one[0] == reference)]
-            known = {one.name for one in systems[reference][0].figures.measures(benchmark)}
-            clean = ["--measure", ",".join(name for name in sweep.measures.split(",") if name in known)]
-            with tempfile.TemporaryDirectory() as work:
-                out = Path(work) / "differences.json"
-                chosen = ["--benchmark", benchmark, *(asked or clean), "--out", str(out)]
-                if compare.main([*named, *chosen]):
-                    raise InputError(f"sweep {sweep.name}: its systems could not be compared")
-                found = json.loads(out.read_text())
-            shown = [one for one in found["differences"] if one["system"] == reference and not one["seen"]]
-            for one, corrected in zip(shown, holm([one["p"] for one in shown]).tolist(), strict=True):
-                kept = ("benchmark", "setting", "measure", "system", "baseline", "low", "high", "p", "questions")
-                about: dict[str, Any] = {}
-                if one["perturbed"]:
-                    noise, severity = one["perturbed"].split("@")
-                    name = f"{degradation.PERTURBED}/{one['measure']}"
-                    about = {"noise": noise, "severity": float(severity), "measure": name}
-                yield {
-                    "sweep": sweep.name,
-                    "x": _value(systems[reference][0], sweep.x),
-                    "value": one["difference"],
-                    "corrected": corrected,
-                    **{key: one[key] for key in kept},
-                    **about,
-                }
+        there = {name: runs for name, runs in systems.items() if benchmark in runs_benchmarks(runs)}
+        if len(there) < 2:
+            return
+        paths = {name: ",".join(str(run.path) for run in runs) for name, runs in there.items()}
+        named = [f"{name}={path}" for name, path in sorted(paths.items(), key=lambda one: one[0] == reference)]
+        with tempfile.TemporaryDirectory() as work:
+            out = Path(work) / "differences.json"
+            if compare.main([*named, "--benchmark", benchmark, *asked, "--out", str(out)]):
+                raise InputError(f"sweep {sweep.name}: its systems could not be compared")
+            found = json.loads(out.read_text())
+        shown = [one for one in found["differences"] if one["system"] == reference and not one["seen"]]
+        for one, corrected in zip(shown, holm([one["p"] for one in shown]).tolist(), strict=True):
+            kept = ("benchmark", "setting", "measure", "system", "baseline", "low", "high", "p", "questions")
+            about: dict[str, Any] = {}
+            if one["perturbed"]:
+                noise, severity = one["perturbed"].split("@")
+                about = {"noise": noise, "severity": float(severity), "measure": f"{degradation.PERTURBED}/{one['measure']}"}
+            yield {
+                "sweep": sweep.name,
+                "x": _value(systems[reference][0], sweep.x),
+                "value": one["difference"],
+                "corrected": corrected,
+                **{key: one[key] for key in kept},
+                **about,
+            }
 
     def draw(self) -> None:
         """The tables into README.md, and the pictures."""
@@ -385,14 +387,17 @@ def _cell(values: Any, name: str) -> str:
     return mean if len(values) < 2 else f"{mean} ± {values.std():,.{digits}f}"
 
 
-def _differences_table(figures: pd.DataFrame, sweep: str, benchmark: str, reference: str) -> str:
+def _differences_table(
+    figures: pd.DataFrame, sweep: str, benchmark: str, reference: str, columns: dict[str, list[str]] | None = None
+) -> str:
     """Markdown: the reference minus every other system, with interval and corrected p."""
+    chosen = columns or PANELS
     mine = figures[(figures.sweep == sweep) & (figures.benchmark == benchmark) & figures.baseline.notna()]
     mine = mine[mine.system == reference]
-    lines = [f"| {reference} minus, on {benchmark} | {' | '.join(PANELS)} |", f"|---|{'---:|' * len(PANELS)}"]
+    lines = [f"| {reference} minus, on {benchmark} | {' | '.join(chosen)} |", f"|---|{'---:|' * len(chosen)}"]
     for name in dict.fromkeys(mine.baseline):
         cells = []
-        for setting, wanted in PANELS.values():
+        for setting, wanted in chosen.values():
             found = mine[(mine.baseline == name) & (mine.setting == setting) & (mine.measure == wanted)]
             cells.append("-" if found.empty else _difference(found.iloc[0], measure(wanted).digits))
         lines.append(f"| {name} | {' | '.join(cells)} |")
