@@ -11,7 +11,8 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from hybrid_retrieval.data.records import BeirFolder, read_lines
+from hybrid_retrieval.data.beir_folder import BeirFolder
+from hybrid_retrieval.data.records import read_lines
 from hybrid_retrieval.errors import InputError
 
 SET = "set.json"

@@ -10,8 +10,8 @@ import datasets
 import numpy as np
 
 from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.data.beir_folder import LANGUAGE
 from hybrid_retrieval.data.parallel import CHUNK, PairsWriter, text_key
-from hybrid_retrieval.data.records import LANGUAGE
 from hybrid_retrieval.data.source import BuiltSource
 from hybrid_retrieval.data.stored_texts import fingerprint
 from hybrid_retrieval.errors import InputError

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_retrieval.cache import file_state
+from hybrid_retrieval.data.beir_folder import BeirFolder, read_qrels
 from hybrid_retrieval.data.judgements import Judgements, PairsFromJudgements
 from hybrid_retrieval.data.mined import SET, mean_scores
 from hybrid_retrieval.data.parallel import SPLIT_NAMES, SPLITS, PairsWriter
-from hybrid_retrieval.data.records import BeirFolder, read_qrels
 from hybrid_retrieval.data.source import BuiltSource, choose_languages, find_folder
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.values import Name, Number, Share, check

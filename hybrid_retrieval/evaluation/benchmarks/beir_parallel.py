@@ -12,7 +12,7 @@ from typing import Any
 
 from hybrid_retrieval.cache import Cache, folder_state
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.records import BeirFolder, read_qrels
+from hybrid_retrieval.data.beir_folder import BeirFolder, read_qrels
 from hybrid_retrieval.data.source import choose_languages, find_folder
 from hybrid_retrieval.data.stored_texts import Passages
 from hybrid_retrieval.errors import InputError

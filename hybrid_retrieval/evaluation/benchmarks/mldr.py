@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.records import BeirFolder
+from hybrid_retrieval.data.beir_folder import BeirFolder
 from hybrid_retrieval.data.source import find_folder
 from hybrid_retrieval.evaluation.benchmarks.published_files import HubDataset, PublishedFile, PublishedFiles
 from hybrid_retrieval.evaluation.benchmarks.stored_corpus import StoredCorpus

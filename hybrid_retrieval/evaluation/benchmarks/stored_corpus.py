@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from hybrid_retrieval.cache import Cache, file_state
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.records import BeirFolder, read_rows
+from hybrid_retrieval.data.beir_folder import BeirFolder
+from hybrid_retrieval.data.records import read_rows
 from hybrid_retrieval.data.source import choose_languages
 from hybrid_retrieval.data.stored_texts import Passages, write_passages
 from hybrid_retrieval.errors import InputError

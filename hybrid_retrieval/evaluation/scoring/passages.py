@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hybrid_retrieval.cache import Cache, file_state
-from hybrid_retrieval.data.records import SUFFIXES, BeirFolder, only_one, read_lines, read_rows
+from hybrid_retrieval.data.beir_folder import SUFFIXES, BeirFolder
+from hybrid_retrieval.data.records import only_one, read_lines, read_rows
 from hybrid_retrieval.data.stored_texts import ROWS, StoredTexts, open_table, text_digest, write_rows
 from hybrid_retrieval.errors import InputError, choice, reading
 from hybrid_retrieval.evaluation.collection import Ints
