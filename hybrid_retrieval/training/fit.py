@@ -22,6 +22,7 @@ from torch import nn
 from hybrid_retrieval.config import JobConfig, TrainingConfig
 from hybrid_retrieval.data.source import Source
 from hybrid_retrieval.errors import InputError, first_line
+from hybrid_retrieval.evaluation.scoring.scorer import fast_bfloat16
 from hybrid_retrieval.losses.loss import EmbeddedPairs, InBatchLoss, Loss
 from hybrid_retrieval.models.checkpoint import scoring_device
 from hybrid_retrieval.models.encoder import CHUNK_TOKENS, BiEncoder, Model
@@ -204,7 +205,7 @@ def check_memory(encoder: BiEncoder, job: JobConfig) -> None:
 
 
 def check_devices(job: JobConfig) -> None:
-    """Refuse devices that are not there, and a precision that they lack."""
+    """Refuse devices that are not there, and a precision that they lack; warn of one that they are slow at."""
     accelerator = str(job.trainer.get("accelerator", "auto"))
     device = scoring_device(accelerator)
     if accelerator not in ("auto", "cpu") and device.type == "cpu":
@@ -213,6 +214,8 @@ def check_devices(job: JobConfig) -> None:
         raise InputError(f"trainer.devices={job.devices}, but this machine has {torch.cuda.device_count()}")
     if job.trainer.get("precision") == "16-mixed" and device.type == "cpu":
         raise InputError("trainer.precision=16-mixed needs a GPU; on a CPU choose bf16-mixed or 32-true")
+    if job.trainer.get("precision") == "bf16-mixed" and device.type == "cpu" and not fast_bfloat16():
+        log.warning("trainer.precision=bf16-mixed may be ten times as slow as 32-true: this processor has no arithmetic for it")
 
 
 def check_lost(data: HybridDataModule, strict: bool) -> None:

@@ -170,6 +170,17 @@ def test_what_depends_on_the_machine_is_settled_and_what_is_asked_for_is_kept(jo
     assert fit.settled(open_) == open_
 
 
+@pytest.mark.parametrize(
+    ("fast", "precision", "said"), [(False, "bf16-mixed", 1), (True, "bf16-mixed", 0), (False, "32-true", 0)]
+)
+def test_a_processor_that_is_slow_at_a_precision_is_warned_of(
+    job: Compose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fast: bool, precision: str, said: int
+) -> None:
+    monkeypatch.setattr(fit, "fast_bfloat16", lambda: fast)
+    fit.check_devices(job(f"trainer.precision={precision}", "trainer.accelerator=cpu"))
+    assert sum("trainer.precision=bf16-mixed may be ten times as slow" in one for one in caplog.messages) == said
+
+
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 @pytest.mark.parametrize("room", [10, 100_000])  # torch tells a late fault from a first one
 def test_whole_files_leave_nothing_behind_and_say_what_failed(

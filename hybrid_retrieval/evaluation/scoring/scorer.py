@@ -122,7 +122,7 @@ class DenseScorer:
         return pack(self.corpus, self.device)
 
 
-def rough_pays() -> bool:
+def fast_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 faster than float32."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 

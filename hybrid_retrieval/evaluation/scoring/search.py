@@ -28,7 +28,7 @@ from hybrid_retrieval.evaluation.scoring.ranks import (
     score_of,
     sort_key,
 )
-from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer, Scorer, rough_pays
+from hybrid_retrieval.evaluation.scoring.scorer import DenseScorer, Scorer, fast_bfloat16
 from hybrid_retrieval.progress import track
 
 ROUGH_QUERIES = 256
@@ -77,7 +77,7 @@ def search(
     order = np.arange(documents)[::-1].copy() if tie_order is None else tie_order
     best = Best(queries, min(depth, documents), torch.from_numpy(order))
     blocks = document_blocks(documents, block_documents)
-    rough = rough_pays() if rough is None else rough
+    rough = fast_bfloat16() if rough is None else rough
     if rough and len(blocks) > 1 and isinstance(scorer, DenseScorer) and scorer.device == "cpu":
         return rough_then_exact(scorer, queries, blocks, best, label)
     for part in track(blocks, label, len(blocks), show=bool(label)):
