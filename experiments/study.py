@@ -122,7 +122,7 @@ class Study:
     def collect(self) -> None:
         """``figures.parquet``: a row a figure of a run, or a difference of two systems.
 
-        A sweep of which the file holds more runs than are finished here keeps its figures: sweeps can be run in several places.
+        A sweep of which the file holds a run that is not finished here keeps its figures: sweeps can be run in several places.
         """
         path = self.folder / FIGURES
         before = pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=["sweep", "system", "seed"])
@@ -130,16 +130,17 @@ class Study:
         for sweep in self.sweeps:
             made = pd.DataFrame(self._rows(sweep))
             held = before[before.sweep == sweep.name]
-            if fewer := _runs(made) < _runs(held):
-                print(f"sweep {sweep.name}: kept as in {FIGURES}, of {_runs(held)} runs; {_runs(made)} are finished here")
-            tables.append(held if fewer else made)
+            if lacking := _runs(held) - _runs(made):
+                print(f"sweep {sweep.name}: kept; {len(lacking)} of its {len(_runs(held))} runs are not finished here")
+            tables.append(held if lacking else made)
         if not (filled := [one for one in tables if len(one)]):
             raise InputError(
                 f"{self.folder.name} has no finished run in {self.place(self.sweeps[0]).parent}; run the study first"
             )
         table = pd.concat(filled, ignore_index=True)
-        single = dict.fromkeys(table.select_dtypes("float64"), "float32")  # seven digits, in half the space
-        table.astype(single).to_parquet(path, index=False, compression="zstd")
+        exact = ["severity", "seed", "x"]  # that rows are chosen by; of the rest, seven digits in half the space
+        rest = table.select_dtypes("float64").columns.difference(exact)
+        table.astype(dict.fromkeys(rest, "float32")).to_parquet(path, index=False, compression="zstd")
         print(f"wrote {path}: {len(table):,} rows")
 
     def _rows(self, sweep: Sweep) -> Iterator[dict[str, Any]]:
@@ -175,7 +176,9 @@ class Study:
                 continue
             against |= {reference: elsewhere[reference]}
             noisy = {name: of for name, of in against.items() if all((run.path / degradation.CHANGES).is_file() for run in of)}
-            lost = degradation.read(elsewhere[reference][0].path) if len(noisy) > 1 else []
+            lost = degradation.read(elsewhere[reference][0].path) if reference in noisy and len(noisy) > 1 else []
+            if sweep.perturbed and (left := sorted(against.keys() - noisy.keys())):
+                print(f"sweep {sweep.name}: {', '.join(left)}: not compared under perturbations, as not every run has them")
             for setting, name in sweep.perturbed.items():
                 chosen = ["--perturbed", "all", "--setting", setting, "--measure", name]
                 there = {one.benchmark for one in lost if (one.setting, one.measure.name) == (setting, name)}
@@ -271,9 +274,9 @@ def _value(run: RunDirectory, key: str | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _runs(figures: pd.DataFrame) -> int:
-    """How many runs are behind figures."""
-    return 0 if figures.empty else len(figures[figures.seed.notna()][["system", "seed"]].drop_duplicates())
+def _runs(figures: pd.DataFrame) -> set[tuple[str, float]]:
+    """System and seed of the runs that figures are of."""
+    return set() if figures.empty else set(figures[figures.seed.notna()][["system", "seed"]].itertuples(index=False, name=None))
 
 
 def _origin(run: RunDirectory) -> dict[str, Any]:
@@ -363,7 +366,7 @@ def _noise_differences_table(
     setting: str = "monolingual",
     name: str = "map",
 ) -> str:
-    """Markdown: a row a perturbation, a column a system: the difference of what is lost, with interval and corrected p."""
+    """Markdown: a row a perturbation, a column a system: the difference of changes in percent, interval and corrected p."""
     mine = figures[(figures.sweep == sweep) & (figures.benchmark == benchmark) & (figures.severity == severity)]
     mine = mine[(mine.setting == setting) & (mine.measure == f"{degradation.PERTURBED}/{name}") & (mine.system == reference)]
     mine = mine[mine.baseline.notna()]
@@ -374,7 +377,7 @@ def _noise_differences_table(
     ]
     for noise in dict.fromkeys(mine.noise):
         there = [mine[(mine.noise == noise) & (mine.baseline == one)] for one in others]
-        cells = ["-" if found.empty else _difference(found.iloc[0], measure(name).digits) for found in there]
+        cells = ["-" if found.empty else _difference(found.iloc[0], 1) for found in there]
         lines.append(f"| {noise} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_retrieval.errors import InputError, choice, outlive_readers
-from hybrid_retrieval.evaluation.degradation import conditions
+from hybrid_retrieval.errors import InputError, outlive_readers
 from hybrid_retrieval.evaluation.measures import SETTINGS, Floats, measure
 from hybrid_retrieval.evaluation.statistics.significance import holm, paired_difference, significance_clusters, system_mean
 from hybrid_retrieval.files import write_text
+from hybrid_retrieval.reporting.comparable import Asked, Question, find_questions
 from hybrid_retrieval.reporting.contest import LEVEL, LEVELS, QUESTIONS, SEEDS_TOO
 from hybrid_retrieval.reporting.pairwise import (
     LEGEND,
@@ -30,7 +30,6 @@ from hybrid_retrieval.reporting.pairwise import (
     matrix_table,
     ranking_table,
 )
-from hybrid_retrieval.reporting.per_query import CommonQuestions, PerQuery
 from hybrid_retrieval.reporting.systems import System, find_systems
 from hybrid_retrieval.reporting.table import Table, console, p_value, show
 
@@ -69,25 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-@dataclass(frozen=True)
-class Question:
-    """The subject of one row: a benchmark, a setting, a measure, and the values of each system.
-
-    Attributes:
-        values: by system, float64 [seeds, questions, pairs].
-        seen: whether it leaves out the languages that an encoder was never trained on.
-        perturbed: a perturbation and its severity, where the values are what it changes.
-    """
-
-    benchmark: str
-    setting: str
-    measure: str
-    common: CommonQuestions
-    values: dict[str, Floats]
-    seen: bool = False
-    perturbed: str | None = None
-
-
 def compare(chosen: argparse.Namespace) -> int:
     """Print the comparison, and write it where ``--out`` says; 3 where ``--gate`` is shut, else 0.
 
@@ -102,7 +82,8 @@ def compare(chosen: argparse.Namespace) -> int:
     systems = find_systems(chosen.systems)
     if chosen.gate and len(systems) != 2:
         raise InputError(f"--gate compares two systems, got {len(systems)}: {', '.join(system.name for system in systems)}")
-    questions, notes = _questions(systems, chosen)
+    asked = Asked(chosen.benchmark, chosen.setting, chosen.measure, chosen.perturbed, chosen.gate)
+    questions, notes = find_questions(systems, asked)
     gated = [one for one in questions if not one.seen and measure(one.measure).better] if chosen.gate else []
     tests = sum(len(one.common.pairs) + 1 for one in gated)
     enough = max(REPLICATES, round(2 * tests / LEVEL))
@@ -117,6 +98,10 @@ def compare(chosen: argparse.Namespace) -> int:
     ]
     whole = _corrected([one for one in found if one.query_language is None], lambda one: one.benchmark)
     pairs = [one for one in found if one.query_language is not None]
+    largest = max(Counter(one.benchmark for one in whole).values(), default=0)
+    if not chosen.gate and (least := largest / (resampling["replicates"] + 1)) >= LEVEL:
+        enough = round(2 * largest / LEVEL)
+        notes.append(f"{largest} tests: no corrected p is below {p_value(least)}; --replicates={enough} tells smaller ones.")
     matrix = _corrected(pairs, lambda one: (one.benchmark, one.measure, one.perturbed, one.systems))
     several = [question for question in questions if not question.seen] if len(systems) > 2 else []
     ranked = [place for one in several for place in _ranking(one, whole, resampling)]
@@ -199,78 +184,6 @@ class Gate:
 
 def _gain(one: Difference) -> float:
     return one.difference if measure(one.measure).better == "higher" else -one.difference
-
-
-def _questions(systems: Sequence[System], chosen: argparse.Namespace) -> tuple[list[Question], list[str]]:
-    """All that can be compared, and what cannot.
-
-    Raises:
-        InputError: nothing can.
-    """
-    paths = [run.path for system in systems for run in system.runs]
-    questions, notes = [], []
-    for perturbed in _conditions(chosen.perturbed, paths) if chosen.perturbed else [None]:
-        results = PerQuery.read(paths, chosen.benchmark if perturbed else None, perturbed)
-        found = _questions_of(results, systems, chosen, perturbed)
-        questions += found[0]
-        notes += [note for note in found[1] if note not in notes]
-    if not questions:
-        names = ", ".join(system.name for system in systems)
-        raise InputError(f"{names} have no query in common; expected runs that were scored on the same benchmark")
-    return questions, notes
-
-
-def _conditions(asked: str, paths: Sequence[Path]) -> list[str]:
-    """The perturbations that are asked for, as all runs have them."""
-    first, *others = (conditions(path) for path in paths)
-    common = [one for one in first if all(one in other for other in others)]
-    if asked == "all":
-        return common
-    for one in asked.split(","):
-        choice("--perturbed", one, common)
-    return asked.split(",")
-
-
-def _questions_of(
-    results: PerQuery, systems: Sequence[System], chosen: argparse.Namespace, perturbed: str | None
-) -> tuple[list[Question], list[str]]:
-    scored = results.benchmarks()
-    if chosen.benchmark:
-        choice("--benchmark", chosen.benchmark, scored)
-    names = [system.name for system in systems]
-    ends = np.cumsum([len(system.runs) for system in systems])[:-1]
-    questions, notes = [], []
-    for benchmark in [chosen.benchmark] if chosen.benchmark else scored:
-        if scored[benchmark] < results.runs:
-            if chosen.gate:
-                raise InputError(f"--gate: {benchmark} is not scored by every run; score it, or choose with --benchmark=NAME")
-            notes.append(f"{benchmark}: not compared, for it is not scored by every run.")
-            continue
-        never = {language for system in systems for run in system.runs for language in run.figures.never_seen(benchmark)}
-        for name in _measures(results, benchmark, chosen.measure):
-            for setting in [chosen.setting] if chosen.setting else SETTINGS:
-                if chosen.gate and (pairs := results.lacking(benchmark, setting, name)):
-                    where = f"{benchmark}/{setting}/{name} of {', '.join(pairs)}"
-                    raise InputError(f"--gate: {where} is not in every run; score it, or choose what is with --setting=NAME")
-                common = results.common(benchmark, setting, name)
-                if common is None:
-                    continue
-                if common.left_out:
-                    where = f"{benchmark}/{setting}/{name}"
-                    notes.append(f"{where}: {common.left_out:,} queries are not in every run and are left out.")
-                for part in filter(None, [common, common.without(never) if never else None]):
-                    values = dict(zip(names, np.split(part.values, ends), strict=True))
-                    questions.append(Question(benchmark, setting, name, part, values, part is not common, perturbed))
-    return questions, notes
-
-
-def _measures(results: PerQuery, benchmark: str, asked: str | None) -> list[str]:
-    there = results.measures(benchmark)
-    if asked in (None, "all"):
-        return there if asked else there[:1]
-    for name in asked.split(","):
-        choice("--measure", name, there)
-    return asked.split(",")
 
 
 def _differences(question: Question, baseline: str, system: str, resampling: dict[str, int]) -> Iterator[Difference]:

@@ -147,6 +147,8 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if not self.severity:
             raise InputError("evaluation.severity=[] is empty; expected parts from 0 to 1, as in [0.1,0.2]")
+        if len(set(self.severity)) < len(self.severity):
+            raise InputError(f"evaluation.severity={self.severity} names a part twice; expected each once")
         for name in self.quantization:
             choice("evaluation.quantization", name, ["int8", "binary"])
         choice("evaluation.checkpoint", self.checkpoint, ["best", "last"])

@@ -41,13 +41,14 @@ LOCK = ".lock"
 BEFORE_A_RUN = (".hydra", "run.log", "evaluate.log", LOCK)
 """What Hydra and the lock put into a run directory before anything is known about it."""
 OF_AN_EVALUATION = {
-    "": ("robustness.parquet", "retrieved.parquet"),
+    "": ("robustness.parquet", "robustness_per_query.parquet", "retrieved.parquet"),
     "baselines/*": (
         CONFIG,
         METRICS,
         "figures.parquet",
         "per_query.parquet",
         "robustness.parquet",
+        "robustness_per_query.parquet",
         "retrieved.parquet",
         CHECKSUMS,
     ),

@@ -17,7 +17,9 @@ import pytest
 import yaml
 
 from hybrid_retrieval.compare import main
-from hybrid_retrieval.evaluation.degradation import write_changes
+from hybrid_retrieval.evaluation.degradation import Degradation, write_changes
+from hybrid_retrieval.evaluation.degradation import write as write_lost
+from hybrid_retrieval.evaluation.measures import measure
 from hybrid_retrieval.evaluation.statistics.significance import holm
 
 LANGUAGES = ("de", "en", "pt_br")
@@ -166,9 +168,9 @@ def test_language_matrix_is_corrected_as_one_family(
 def test_three_systems_are_ranked_in_clusters(write_run: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [write_run("a", 0.1), write_run("b"), write_run("c", 0.101)]
     content = compared(tmp_path, *paths, "--measure", "map,rank_distance", "--setting", "multilingual")
-    for measure in ("map", "rank_distance"):
-        ranked = [(place["cluster"], place["system"]) for place in content["ranking"] if place["measure"] == measure]
-        assert {name for number, name in ranked if number == 1} == {"a", "c"}
+    for name in ("map", "rank_distance"):
+        ranked = [(place["cluster"], place["system"]) for place in content["ranking"] if place["measure"] == name]
+        assert {system for number, system in ranked if number == 1} == {"a", "c"}
         assert ranked[2] == (2, "b")
     assert len(content["differences"]) == 6
     p = [row["p"] for row in content["differences"]]
@@ -342,6 +344,7 @@ def test_what_perturbed_queries_change_is_compared(
     write_run: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = {"a": write_run("a"), "b": write_run("b", gain=0.1), "c": write_run("c")}
+    means = {"a": 0.5, "b": 0.6}
     lost = {"a": {"drop@0.1": -0.2, "swap@0.1": -0.3}, "b": {"drop@0.1": -0.2, "swap@0.1": -0.22}}
     expected = {}
     for name, of in lost.items():
@@ -350,20 +353,22 @@ def test_what_perturbed_queries_change_is_compared(
         tables = []
         for condition, mean in of.items():
             change = mean + rng.normal(0, 0.02, len(clean))
-            kept = clean.drop_columns(["recall@1", "rank_distance"]).set_column(5, "map", pa.array(change, pa.float32()))
+            kept = clean.drop_columns(["recall@1", "rank_distance"]).set_column(5, "map", pa.array(change))
             tables.append(kept.append_column("perturbation", pa.array([condition] * len(clean))))
             alone = kept.to_pandas()[lambda rows: rows.setting == "monolingual"]
-            expected[name, condition] = alone.groupby("query_language").map.mean().mean()
+            expected[name, condition] = 100 * alone.groupby("query_language").map.mean().mean() / means[name]
         write_changes(tables, runs[name])
+        whole = ("monolingual", measure("map"), None, None, 180, 1.0, means[name], means[name])
+        write_lost([Degradation("toy", of.split("@")[0], 0.1, *whole) for of in lost[name]], runs[name])
     found = compared(tmp_path, runs["a"], runs["b"], "--perturbed", "all", "--setting", "monolingual")["differences"]
     assert [one["perturbed"] for one in found] == ["drop@0.1", "swap@0.1"]
     for one in found:
-        assert one["difference"] == pytest.approx(expected["b", one["perturbed"]] - expected["a", one["perturbed"]], abs=1e-6)
+        assert one["difference"] == pytest.approx(expected["b", one["perturbed"]] - expected["a", one["perturbed"]])
     assert found[0]["corrected"] == pytest.approx(holm([one["p"] for one in found])[0])
-    assert found[0]["low"] < 0 < found[0]["high"]
-    assert found[1]["low"] > 0.05
+    assert found[0]["low"] > 5, "a fifth of .5 is more than a fifth of .6"
+    assert found[1]["low"] > 20
     said = capsys.readouterr().out
-    assert "toy, perturbed minus clean: b minus a" in said
+    assert "toy, perturbed minus clean in percent of the clean mean: b minus a" in said
     assert "Mo. · swap@0.1" in said
     assert compared(tmp_path, runs["a"], runs["b"], "--setting", "monolingual")["differences"][0]["perturbed"] is None
     capsys.readouterr()

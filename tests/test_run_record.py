@@ -165,7 +165,8 @@ def test_a_run_directory_stays_one(job: Compose, tmp_path: Path) -> None:
 
 
 def test_what_an_evaluation_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    left = ["baselines/bm25/metrics.json", "baselines/bm25/runs/x.trec", "runs/x.trec", "runs/x.qrels.tsv"]
+    left = ["robustness.parquet", "robustness_per_query.parquet", "baselines/bm25/robustness_per_query.parquet"]
+    left += ["baselines/bm25/metrics.json", "baselines/bm25/runs/x.trec", "runs/x.trec", "runs/x.qrels.tsv"]
     left += ["embeddings/x/corpus.de.npy", "embeddings/x/corpus.de.ids.txt", "embeddings/x/qrels.tsv"]
     kept = ["runs/mine/metrics.json", "runs/mine/checkpoints/last.ckpt", "baselines/README", "embeddings/x/mine.txt"]
     for name in (*left, *kept):

@@ -66,11 +66,14 @@ class Degradation:
         return self.query_language or self.corpus_language
 
     @property
+    def condition(self) -> str:
+        """The perturbation and its severity."""
+        return condition(self.perturbation, self.severity)
+
+    @property
     def key(self) -> str:
         """Of a macro mean, the key in ``metrics.json``."""
-        return "/".join(
-            [PERTURBED, condition(self.perturbation, self.severity), self.benchmark, self.setting, self.measure.name]
-        )
+        return "/".join([PERTURBED, self.condition, self.benchmark, self.setting, self.measure.name])
 
 
 NUMBERS = ("severity", "changed", "clean", "perturbed", "low", "high")

@@ -47,7 +47,7 @@ class Difference:
     corrected: float = 1.0
     seen: bool = False
     perturbed: str | None = None
-    """A perturbation and its severity, where the means are of what it changes."""
+    """A perturbation and its severity, where the means are of what it changes, in percent of the clean mean."""
 
     @property
     def systems(self) -> str:
@@ -78,7 +78,7 @@ def difference_table(rows: Sequence[Difference], never: Mapping[str, Sequence[st
     columns = [*text, *map(Column, (*means, "Difference", "95% interval", "p", "Holm p")), Column("", None)]
     shown = []
     for row in rows:
-        label, digits = measure(row.measure).label, measure(row.measure).digits
+        label, digits = measure(row.measure).label, _digits(row)
         values = [
             *(label, *(() if alone else (row.systems,))),
             *(number(mean, digits) for mean in (row.baseline_mean, row.system_mean)),
@@ -94,12 +94,14 @@ def difference_table(rows: Sequence[Difference], never: Mapping[str, Sequence[st
 
 def drop_line(one: Difference) -> str:
     """One difference in a line, with the language, or the query language and the corpus language, where it is of one."""
-    label, digits = measure(one.measure).label, measure(one.measure).digits
+    label, digits = measure(one.measure).label, _digits(one)
     pair = [one.query_language, one.corpus_language] if one.setting == "crosslingual" else [one.query_language]
     where = f" {'-'.join(map(str, pair))}" if one.query_language else ""
     means = f"{number(one.baseline_mean, digits)} -> {number(one.system_mean, digits)}"
     difference = number(one.difference, digits, "+")
-    return f"{one.benchmark} {SETTINGS[one.setting]} {label}{where}: {means} ({difference}, Holm p {p_value(one.corrected)})"
+    under = f" {one.perturbed}, percent" if one.perturbed else ""
+    what = f"{one.benchmark} {SETTINGS[one.setting]} {label}{where}{under}"
+    return f"{what}: {means} ({difference}, Holm p {p_value(one.corrected)})"
 
 
 def ranking_table(rows: Sequence[Ranked]) -> Table:
@@ -107,7 +109,7 @@ def ranking_table(rows: Sequence[Ranked]) -> Table:
     columns = [Column("Measure", None), Column("Cluster"), Column("System", None), Column("Mean"), Column("95% interval")]
     shown = []
     for row in rows:
-        label, digits = measure(row.measure).label, measure(row.measure).digits
+        label, digits = measure(row.measure).label, _digits(row)
         values = [label, str(row.cluster), row.system, number(row.mean, digits), _interval(row.low, row.high, digits)]
         over = " · ".join([SETTINGS[row.setting], *([row.perturbed] if row.perturbed else [])])
         shown.append(Row(over, values, section=f"{row.setting} {row.measure} {row.perturbed}"))
@@ -124,7 +126,7 @@ def matrix_table(differences: Sequence[Difference], never: Mapping[str, Sequence
     cells = {(one.query_language, one.corpus_language): one for one in differences}
     asked = sorted({str(query) for query, _ in cells})
     answered = sorted({corpus for _, corpus in cells}, key=lambda name: (name is None, name))
-    digits = max(1, measure(first.measure).digits - 1)
+    digits = max(1, _digits(first) - 1)
     unseen = {language for languages in never.values() for language in languages}
     rows = [Row(marked(query, unseen), [_cell(cells.get((query, corpus)), digits) for corpus in answered]) for query in asked]
     columns = [Column(marked(corpus, unseen) if corpus else "pool", None) for corpus in answered]
@@ -135,7 +137,12 @@ def matrix_table(differences: Sequence[Difference], never: Mapping[str, Sequence
 
 def _subject(one: Difference | Ranked) -> str:
     """The benchmark, and what of it."""
-    return f"{one.benchmark}, perturbed minus clean" if one.perturbed else one.benchmark
+    return f"{one.benchmark}, perturbed minus clean in percent of the clean mean" if one.perturbed else one.benchmark
+
+
+def _digits(one: Difference | Ranked) -> int:
+    """Of a measure, or of percent."""
+    return 2 if one.perturbed else measure(one.measure).digits
 
 
 def stars(p: float) -> str:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.evaluation.degradation import CHANGES, CONDITION
+from hybrid_retrieval.evaluation.degradation import read as read_lost
 from hybrid_retrieval.evaluation.figures import CLUSTER, PER_QUERY, PER_QUERY_KEYS
 from hybrid_retrieval.evaluation.measures import PHENOMENON, Floats, Ints, measure
 from hybrid_retrieval.files import check_recorded
@@ -51,19 +52,21 @@ class PerQuery:
 
     table: pd.DataFrame
     runs: int
+    file: str = PER_QUERY
 
     @classmethod
     def read(cls, directories: Sequence[Path], benchmark: str | None = None, perturbed: str | None = None) -> PerQuery:
         """Read the file of each run directory; of one benchmark alone, or of all.
 
         Args:
-            perturbed: a name of `degradation.condition`, for perturbed minus clean in place of the values themselves.
+            perturbed: a name of `Degradation.condition`, for perturbed minus clean in place of the values themselves, in
+                percent of the run's own clean mean over the same languages.
 
         Raises:
             InputError: one has none, or it is not of that form.
         """
         parts = [_read(directory, benchmark, perturbed).assign(**{RUN: number}) for number, directory in enumerate(directories)]
-        return cls(pd.concat(parts, ignore_index=True), len(directories))
+        return cls(pd.concat(parts, ignore_index=True), len(directories), CHANGES if perturbed else PER_QUERY)
 
     def benchmarks(self) -> dict[str, int]:
         """The number of runs that have scored each benchmark."""
@@ -89,7 +92,7 @@ class PerQuery:
         try:
             wide = rows.pivot(index="query_id", columns=[RUN, *PAIR], values=name)
         except ValueError as error:
-            raise InputError(f"{PER_QUERY}: a query of {benchmark}/{setting} is there twice for the same languages") from error
+            raise InputError(f"{self.file}: a query of {benchmark}/{setting} is there twice for the same languages") from error
         pairs = sorted({key[1:] for key in wide.columns})
         every = pd.MultiIndex.from_tuples([(run, *pair) for run in range(self.runs) for pair in pairs])
         values = wide.reindex(columns=every).to_numpy().reshape(len(wide), self.runs, len(pairs)).transpose(1, 0, 2)
@@ -162,4 +165,16 @@ def _read(directory: Path, benchmark: str | None, perturbed: str | None) -> pd.D
         if missing := [name for name in names if name not in table]:
             raise InputError(f"{path} lacks a column: {missing[0]}")
         keys = table[names].fillna("").astype(str)
-        return keys.join(table.drop(columns=names).astype(np.float64))
+        values = table.drop(columns=names).astype(np.float64)
+        return keys.join(_in_percent(directory, perturbed, keys, values) if perturbed else values)
+
+
+def _in_percent(directory: Path, perturbed: str, keys: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
+    """Changes as percent of the clean macro mean of their benchmark, setting and measure; nan where that is 0."""
+    found = values.copy()
+    for one in read_lost(directory):
+        name = one.measure.name
+        if one.query_language is None and one.condition == perturbed and name in found:
+            mine = (keys.benchmark == one.benchmark) & (keys.setting == one.setting)
+            found.loc[mine, name] *= 100 / one.clean if one.clean else np.nan
+    return found

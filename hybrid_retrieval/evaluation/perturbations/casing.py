@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from hybrid_retrieval.data.languages import primary
+from hybrid_retrieval.data.languages import primary, script
 from hybrid_retrieval.evaluation.perturbations.perturbation import Edit, Perturbation
 
 TURKIC = ("tr", "az")
+CASED = ("Latn", "Cyrl", "Grek", "Armn")
+"""Scripts with capitals."""
 
 
 class Casing(Perturbation):
     """A word in small letters gets capitals, one or all; any other gets small letters alone."""
 
     name = "casing"
+    needs = "a script that has capitals"
+
+    def knows(self, language: str) -> bool:
+        return script(language) in (None, *CASED)  # None: in Latin letters
 
     def by_words(self, language: str) -> bool:
         return True

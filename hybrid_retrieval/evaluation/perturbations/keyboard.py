@@ -48,4 +48,6 @@ def _slips(unit: str, language: str) -> list[str]:
         made = [one for one in made if len(one) == len(unit)]
     else:
         made = list(whole or near[unit])
-    return [raised(one, language) for one in made] if low != unit else made
+    if low == unit:
+        return made
+    return [high for one in made if len(high := raised(one, language)) == len(one)]  # not ß, whose capital is two letters

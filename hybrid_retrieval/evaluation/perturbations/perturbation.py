@@ -7,7 +7,7 @@ A perturbation names the edits that are possible in a text; the engine draws as 
 - A text is a function of the query, its id and language, the seed, the perturbation and its severity, on every machine;
   severity 0 is the identity.
 - Grapheme clusters (UAX #29) stay whole, and what comes out is in NFC: an edit that would join its neighbours is not made.
-- What a severity changes, a higher one changes too, as far as edits have the same cost.
+- What a severity changes, a higher one changes too, as far as edits have the same cost and something is left.
 
 A perturbation is one file here and one entry of `hybrid_retrieval.evaluation.perturbations.suite.PERTURBATIONS`.
 """

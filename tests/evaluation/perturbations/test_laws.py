@@ -149,6 +149,32 @@ def test_a_budget_is_used_up_where_the_text_is_long_enough(every: list[Perturbat
             assert low.edits <= high.edits
 
 
+@pytest.mark.parametrize(
+    ("name", "language", "text"),
+    [
+        ("casing", "th", "ใครเขียน Super Bowl ในปี 2015"),
+        ("casing", "zh", "谁写了 Super Bowl"),
+        ("casing", "ar", "من كتب Super Bowl"),
+        ("homoglyphs", "zh", "一个 Berg"),
+        ("homoglyphs", "hi", "Berg कितनी"),
+    ],
+)
+def test_a_script_that_it_does_not_know_is_left_alone_with_foreign_names_in_it(
+    name: str, language: str, text: str, every: list[Perturbation]
+) -> None:
+    one = next(one for one in every if one.name == name)
+    assert not one.knows(language)
+    assert [made.text for made in perturb(one, text, language, [0.5, 1.0], 1, "q")] == [text, text]
+
+
+def test_a_slip_of_a_key_stays_one_letter(every: list[Perturbation]) -> None:
+    keyboard = next(one for one in every if one.name == "keyboard")
+    for query in range(300):
+        [made] = perturb(keyboard, "PÜ PÜ", "de", [1.0], 1, f"q{query}")
+        assert len(graphemes(made.text)) == 5
+        assert distance(list("PÜ PÜ"), graphemes(made.text), exchanges=False) == made.edits == 4
+
+
 def test_the_script_stays(every: list[Perturbation]) -> None:
     for one, language, text, _, made in results(every):
         if one.scripts_stay and made.edits:
