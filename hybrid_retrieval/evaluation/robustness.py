@@ -63,7 +63,7 @@ def degradations(
     count = len(perturbations) * len(severities)
     for one, severity, texts, emptied in track(work, f"{label}: perturbed queries", count, show=bool(label)):
         known, untouched = _applies(collection, texts)
-        if untouched and label:
+        if untouched and label and severity == max(severities):
             log.info("%s: %s does not apply to %s", label, one.name, ", ".join(untouched))
         if emptied and label:
             log.info("%s: %s at %g would have left nothing of %d queries, which are kept", label, one.name, severity, emptied)

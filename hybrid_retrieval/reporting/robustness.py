@@ -72,7 +72,8 @@ def _table(found: Sequence[Degradation], benchmark: str, name: str, whole: bool)
                 for one in mine
                 if one.languages and (one.setting, one.measure) == keys[0] and one.relative is not None
             }
-            worst = min(by_language, key=lambda language: by_language[language], default=None)
+            lost = {language: part for language, part in by_language.items() if part < 0}
+            worst = min(lost, key=lambda language: lost[language], default=None)
             said = None if worst is None else f"{worst} {100 * by_language[worst]:+.0f}%"
             values += [None if first.relative is None else 100 * first.relative, said]
             label = f"{perturbation} {severity:g}" if whole else perturbation
@@ -89,9 +90,9 @@ def robustness_matrix(run: RunDirectory, benchmark: str) -> alt.LayerChart | Non
     found = degradations(run, benchmark)
     if not found:
         return None
-    severities = sorted({one.severity for one in found})
-    severity = severities[len(severities) // 2]
     setting = "monolingual" if any(one.setting == "monolingual" for one in found) else found[0].setting
+    severities = sorted({one.severity for one in found if one.setting == setting})
+    severity = severities[len(severities) // 2]
     mine = [
         one
         for one in found

@@ -13,7 +13,7 @@ import regex
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.perturbations import perturbation as engine
-from hybrid_retrieval.evaluation.perturbations.perturbation import Perturbation, Perturbed, perturb
+from hybrid_retrieval.evaluation.perturbations.perturbation import Perturbation, Perturbed, perturb, split
 from hybrid_retrieval.evaluation.perturbations.suite import PERTURBATIONS, chosen, perturbations
 
 QUESTIONS = {
@@ -165,6 +165,25 @@ def test_a_script_that_it_does_not_know_is_left_alone_with_foreign_names_in_it(
     one = next(one for one in every if one.name == name)
     assert not one.knows(language)
     assert [made.text for made in perturb(one, text, language, [0.5, 1.0], 1, "q")] == [text, text]
+
+
+@pytest.mark.parametrize("name", ["keyboard", "repeat", "diacritics", "vowel_signs", "homoglyphs", "digits", "casing"])
+def test_what_a_severity_changes_a_higher_one_changes_too(name: str, every: list[Perturbation]) -> None:
+    """Of edits that keep their place: units that differ at a low severity are the same at a higher one, and differ, too."""
+    one, compared = next(one for one in every if one.name == name), 0
+    for language, text in QUESTIONS.items():
+        if name == "repeat":  # a repeated letter moves the others: what is kept of the longer text is the shorter one
+            low, high = (made.text for made in perturb(one, text, language, [0.1, 0.4], 1, "q"))
+            rest = iter(graphemes(high))
+            assert all(unit in rest for unit in graphemes(low))
+            compared += low != high
+            continue
+        clean = split(text, one.by_words(language))
+        low, high = (split(made.text, one.by_words(language)) for made in perturb(one, text, language, [0.1, 0.4], 1, "q"))
+        changed = [at for at, unit in enumerate(clean) if low[at] != unit]
+        assert [high[at] for at in changed] == [low[at] for at in changed]
+        compared += bool(changed)
+    assert compared
 
 
 def test_a_slip_of_a_key_stays_one_letter(every: list[Perturbation]) -> None:
