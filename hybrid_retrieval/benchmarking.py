@@ -21,7 +21,7 @@ from hybrid_retrieval.evaluation import degradation
 from hybrid_retrieval.evaluation.benchmarks.benchmark import Benchmark
 from hybrid_retrieval.evaluation.bias.suite import chosen as bias_measures
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
-from hybrid_retrieval.evaluation.degradation import Degradation
+from hybrid_retrieval.evaluation.degradation import PERTURBATIONS, Degradation
 from hybrid_retrieval.evaluation.figures import BASELINES, PER_QUERY, RETRIEVED, Figure, Figures
 from hybrid_retrieval.evaluation.measures import BYTES, POOLED, measure
 from hybrid_retrieval.evaluation.perturbations.suite import chosen as perturbed
@@ -71,6 +71,7 @@ def load_benchmarks(
         InputError: a benchmark that was asked for cannot be had, or none is left.
     """
     found: dict[str, LoadedBenchmark] = {}
+    read = {one.name: sets for one in perturbations(perturbed(config.perturb), paths) if (sets := one.provenance())}
     for name, benchmark in configured(nodes, config, paths).items():
         if not asked_by_name and not benchmark.at_hand():
             log.warning("benchmark %s is left out: its data is not at hand (benchmark=%s fetches it or says how)", name, name)
@@ -79,7 +80,8 @@ def load_benchmarks(
         if not len(collection.query):
             raise InputError(f"benchmark.{name}: no judgement is above 0, so nothing can be scored: correct its judgements")
         _check_perturbations(collection, config, paths)
-        found[name] = LoadedBenchmark(collection, {**benchmark.provenance(), "fingerprint": collection.fingerprint})
+        origin = {**benchmark.provenance(), "fingerprint": collection.fingerprint}
+        found[name] = LoadedBenchmark(collection, origin | ({PERTURBATIONS: read} if read else {}))
     if not found:
         raise InputError(
             f"no data is at hand for benchmark=[{','.join(nodes)}]; benchmark=held_out scores the training set's own test part"

@@ -374,6 +374,13 @@ def test_what_perturbed_queries_change_is_compared(
     capsys.readouterr()
     wrong = refused(capsys, runs["a"], runs["b"], "--perturbed", "swop@0.1")
     assert "--perturbed='swop@0.1' is unknown; did you mean 'swap@0.1'?" in wrong
+    for name, content in (("a", "1"), ("b", "2")):
+        read = {"code_switching": [{"name": "omw_lexicon", "fingerprint": content}]}
+        (runs[name] / "environment.json").write_text(json.dumps({"benchmarks": {"toy": {"perturbations": read}}}))
+    assert "code_switching of" in refused(capsys, runs["a"], runs["b"], "--perturbed", "all")
+    for name, seed in (("a", 0), ("b", 1)):
+        (runs[name] / "config.yaml").write_text(yaml.safe_dump({"evaluation": {"perturb_seed": seed}}))
+    assert "evaluation.perturb_seed=0, 1" in refused(capsys, runs["a"], runs["b"], "--perturbed", "all")
     assert "expected a run that was evaluated with evaluation.perturb" in refused(
         capsys, runs["a"], runs["c"], "--perturbed", "all"
     )

@@ -18,6 +18,8 @@ CHANGES = "robustness_per_query.parquet"
 """The columns of ``per_query.parquet``, `CONDITION`, and perturbed minus clean of the first measure and of rank distance."""
 CONDITION = "perturbation"
 """The column of a perturbation and its severity, as in `condition`."""
+PERTURBATIONS = "perturbations"
+"""In the provenance of a benchmark, the sets that perturbations of its queries read."""
 PERTURBED = "perturbed"
 """What the keys of perturbed measures in ``metrics.json`` begin with."""
 

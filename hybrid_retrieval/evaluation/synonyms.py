@@ -43,7 +43,7 @@ class Synonyms(OfALexicon):
 @cache
 def _lexicon(paths: PathsConfig, language: str) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
-    for pairs in lexica(paths, WORDNETS):
+    for pairs in (source.pairs() for source in lexica(paths, WORDNETS)):
         if language in pairs.languages:
             for group in meanings(pairs, language).values():
                 words = {VOCALISED.sub("", word) for word in group}

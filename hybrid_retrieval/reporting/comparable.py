@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybrid_retrieval.errors import InputError, choice
-from hybrid_retrieval.evaluation.degradation import conditions
+from hybrid_retrieval.evaluation.degradation import PERTURBATIONS, conditions
 from hybrid_retrieval.evaluation.measures import SETTINGS, Floats
 from hybrid_retrieval.reporting.per_query import CommonQuestions, PerQuery
+from hybrid_retrieval.reporting.run_directory import RunDirectory
 from hybrid_retrieval.reporting.systems import System
 
 
@@ -79,16 +80,28 @@ def _conditions(asked: str, systems: Sequence[System]) -> list[str]:
         InputError: a run has none, or other texts of the same queries.
     """
     runs = [run for system in systems for run in system.runs]
+    first, *others = (conditions(run.path) for run in runs)
     seeds = sorted({str((run.config.get("evaluation") or {}).get("perturb_seed")) for run in runs})
     if len(seeds) > 1:
         raise InputError(f"--perturbed: the runs were asked other texts: evaluation.perturb_seed={', '.join(seeds)}")
-    first, *others = (conditions(run.path) for run in runs)
+    lexica = {name: of for run in runs for name, of in _lexica(run).items()}
+    for run in runs:
+        if other := [name for name, of in _lexica(run).items() if of != lexica[name]]:
+            raise InputError(
+                f"--perturbed: {other[0]} of {run.path} is by another lexicon; evaluate the runs with the same data"
+            )
     common = [one for one in first if all(one in other for other in others)]
     if asked == "all":
         return common
     for one in asked.split(","):
         choice("--perturbed", one, common)
     return list(dict.fromkeys(asked.split(",")))
+
+
+def _lexica(run: RunDirectory) -> dict[str, list[str]]:
+    """By perturbation, the fingerprints of the sets that it read."""
+    every = [of.get(PERTURBATIONS) or {} for of in (run.environment.get("benchmarks") or {}).values()]
+    return {name: [one["fingerprint"] for one in sets] for of in every for name, sets in of.items()}
 
 
 def _questions_of(

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -61,6 +62,9 @@ class CodeSwitching(OfALexicon):
     def lexicon(self, language: str) -> Mapping[str, Sequence[str]]:
         return _lexicon(self.paths, primary(language))
 
+    def provenance(self) -> list[dict[str, Any]]:
+        return [one for source in lexica(self.paths) for one in source.provenance()]
+
 
 def entries(units: Sequence[str], language: str, known: Mapping[str, Sequence[str]]) -> Iterator[tuple[int, int, str]]:
     """Units start .. stop - 1 that are a word of a lexicon, in small letters; the longest one from each start."""
@@ -78,7 +82,7 @@ def _lexicon(paths: PathsConfig, language: str) -> dict[str, list[str]]:
     into = OF_ENGLISH if language == INTO else INTO
     common = table("function_words").get(language, [])
     found: dict[str, list[str]] = {}
-    for pairs in lexica(paths):
+    for pairs in (source.pairs() for source in lexica(paths)):
         if {language, into} <= {*pairs.languages}:
             for word, others in _translations(*(_short(meanings(pairs, one)) for one in (language, into))).items():
                 if word.lower() not in common:
@@ -114,12 +118,12 @@ def _translations(own: Mapping[int, Sequence[str]], other: Mapping[int, Sequence
 
 
 @cache
-def lexica(paths: PathsConfig, names: tuple[str, ...] = LEXICA) -> list[ParallelPairs]:
+def lexica(paths: PathsConfig, names: tuple[str, ...] = LEXICA) -> list[Source]:
     """Those that are at hand, with all of their words."""
     whole = {"validation_share": 0.0, "alternatives": 1000}
     nodes = ({str(key): value for key, value in choice_values("dataset", name).items()} | whole for name in names)
     sources = [build(node, Source, "dataset", paths=paths) for node in nodes]
-    return [source.pairs() for source in sources if source.at_hand()]
+    return [source for source in sources if source.at_hand()]
 
 
 def meanings(pairs: ParallelPairs, language: str) -> dict[int, list[str]]:

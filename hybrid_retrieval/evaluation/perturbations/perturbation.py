@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from random import Random
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import regex
 
@@ -66,6 +66,10 @@ class Perturbation(ABC):
     def knows(self, language: str) -> bool:
         """Whether it has what it needs for a language."""
         return True
+
+    def provenance(self) -> list[dict[str, Any]]:
+        """Of the sets below ``paths.data`` that it reads, as a source says it."""
+        return []
 
     def by_words(self, language: str) -> bool:
         """Whether its units are words; graphemes otherwise."""
