@@ -56,7 +56,7 @@ class Sweep:
         reference: a format, as `system`, of the system that each run's own is compared with.
         reference_sweep: the sweep that has the reference; by default the same.
         benchmarks: those in which they are compared; all by default.
-        perturbed: a measure by setting, of which the change under each perturbation is compared, too.
+        perturbed: a measure by setting, of which the change under each perturbation at `severity` is compared, too.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Sweep:
     reference_sweep: str | None = None
     measures: str = "map,rank_distance"
     perturbed: dict[str, str] = field(default_factory=dict)
+    severity: float = 0.1
     skip: list[str] = field(default_factory=list)
     """Baselines that the figures leave out."""
     baselines: str | None = None
@@ -179,8 +180,9 @@ class Study:
             lost = degradation.read(elsewhere[reference][0].path) if reference in noisy and len(noisy) > 1 else []
             if sweep.perturbed and (left := sorted(against.keys() - noisy.keys())):
                 print(f"sweep {sweep.name}: {', '.join(left)}: not compared under perturbations, as not every run has them")
-            for setting, name in sweep.perturbed.items():
-                chosen = ["--perturbed", "all", "--setting", setting, "--measure", name]
+            at = dict.fromkeys(one.condition for one in lost if one.severity == sweep.severity)
+            for setting, name in sweep.perturbed.items() if at else ():
+                chosen = ["--perturbed", ",".join(at), "--setting", setting, "--measure", name]
                 there = {one.benchmark for one in lost if (one.setting, one.measure.name) == (setting, name)}
                 for benchmark in sorted(there & set(sweep.benchmarks or there)):
                     yield from self._differences(sweep, reference, noisy, benchmark, chosen)

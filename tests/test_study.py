@@ -26,6 +26,7 @@ PLAN = {
             "reference": "hybrid",
             "after": ["lir"],
             "perturbed": {"monolingual": "map"},
+            "severity": 0.2,
         }
     ],
     "tables": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 
 from hybrid_retrieval.errors import InputError, reading
 from hybrid_retrieval.evaluation.degradation import CHANGES, CONDITION
+from hybrid_retrieval.evaluation.degradation import FILE as LOST
 from hybrid_retrieval.evaluation.degradation import read as read_lost
 from hybrid_retrieval.evaluation.figures import CLUSTER, PER_QUERY, PER_QUERY_KEYS
 from hybrid_retrieval.evaluation.measures import PHENOMENON, Floats, Ints, measure
@@ -171,10 +173,17 @@ def _read(directory: Path, benchmark: str | None, perturbed: str | None) -> pd.D
 
 def _in_percent(directory: Path, perturbed: str, keys: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
     """Changes as percent of the clean macro mean of their benchmark, setting and measure; nan where that is 0."""
+    path = directory / LOST
+    written = path.stat().st_mtime_ns if path.is_file() else 0
     found = values.copy()
-    for one in read_lost(directory):
-        name = one.measure.name
-        if one.query_language is None and one.condition == perturbed and name in found:
-            mine = (keys.benchmark == one.benchmark) & (keys.setting == one.setting)
-            found.loc[mine, name] *= 100 / one.clean if one.clean else np.nan
+    for (condition, benchmark, setting, name), clean in _clean_means(directory, written).items():
+        if condition == perturbed and name in found:
+            found.loc[(keys.benchmark == benchmark) & (keys.setting == setting), name] *= 100 / clean if clean else np.nan
     return found
+
+
+@lru_cache(64)
+def _clean_means(directory: Path, written: int) -> dict[tuple[str, str, str, str], float]:  # noqa: ARG001
+    """By perturbation, benchmark, setting and measure; read once of a file that was `written` at a time."""
+    macro = (one for one in read_lost(directory) if one.query_language is None)
+    return {(one.condition, one.benchmark, one.setting, one.measure.name): one.clean for one in macro}
