@@ -62,7 +62,8 @@ def find_questions(systems: Sequence[System], asked: Asked) -> tuple[list[Questi
     paths = [run.path for system in systems for run in system.runs]
     questions, notes = [], []
     for perturbed in _conditions(asked.perturbed, systems) if asked.perturbed else [None]:
-        found = _questions_of(PerQuery.read(paths, perturbed=perturbed), systems, asked, perturbed)
+        results = PerQuery.read(paths, asked.benchmark if perturbed else None, perturbed)
+        found = _questions_of(results, systems, asked, perturbed)
         questions += found[0]
         notes += [note for note in found[1] if note not in notes]
     if not questions:
