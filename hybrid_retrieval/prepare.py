@@ -13,8 +13,8 @@ import sys
 
 from hybrid_retrieval.command import hydra_command, with_exit_code
 from hybrid_retrieval.config import PathsConfig, choice_values
+from hybrid_retrieval.data.help_pages import refresh_package_lists
 from hybrid_retrieval.data.source import Source
-from hybrid_retrieval.data.sources.libreoffice_help import refresh_package_lists
 from hybrid_retrieval.errors import InputError, outlive_readers
 from hybrid_retrieval.values import build
 

@@ -18,6 +18,7 @@ from omegaconf import open_dict
 
 from hybrid_retrieval.command import hydra_command
 from hybrid_retrieval.config import JobConfig, config_directory, job_config
+from tests.forks import Forks
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
@@ -68,11 +69,20 @@ def job(cache: Path, tmp_path: Path) -> Callable[..., JobConfig]:
     return compose
 
 
+@pytest.fixture(scope="session")
+def forks(cache: Path) -> Iterator[Forks]:
+    """Runs commands with the environment of `command_environment`."""
+    with Forks(command_environment(cache)) as started:
+        yield started
+
+
 @pytest.fixture
-def command(cache: Path, tmp_path: Path) -> Command:
-    """Runs ``python -m hybrid_retrieval.NAME ARGUMENTS`` in a scratch folder."""
+def command(cache: Path, tmp_path: Path, forks: Forks) -> Command:
+    """Runs ``python -m hybrid_retrieval.NAME ARGUMENTS`` in a scratch folder; with more environment, in its own interpreter."""
 
     def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        if not environment:
+            return forks.run(f"hybrid_retrieval.{name}", *arguments, folder=tmp_path)
         return subprocess.run(
             [sys.executable, "-m", f"hybrid_retrieval.{name}", *arguments],
             cwd=tmp_path,

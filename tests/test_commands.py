@@ -19,20 +19,15 @@ from hybrid_retrieval.__main__ import COMMANDS
 from hybrid_retrieval.files import record_text
 from tests.command_output import assert_one_line, last_line
 from tests.conftest import SMALL, Command, command_environment
+from tests.forks import Forks
 
 
 @pytest.fixture(scope="module")
-def trained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small finished run with everything kept."""
     folder = tmp_path_factory.mktemp("trained")
     arguments = [*SMALL, "evaluation.save_runs=true", "evaluation.save_embeddings=true", "hydra.run.dir=run"]
-    done = subprocess.run(
-        [sys.executable, "-m", "hybrid_retrieval.run", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env=command_environment(cache),
-    )
+    done = forks.run("hybrid_retrieval.run", *arguments, folder=folder)
     assert done.returncode == 0, done.stderr
     assert last_line(done.stdout) == f"run directory: {folder / 'run'}"
     assert "Mo." in done.stdout
@@ -210,8 +205,9 @@ def test_help_and_config_import_nothing_heavy(command: Command) -> None:
         imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
         assert "hydra" in imported
         assert not imported & {"torch", "lightning", "transformers", "altair", "pyarrow", "numpy"}
+    shown = command("run", "--help").stdout
     for group in ("dataset", "sampler", "model", "loss", "optimizer", "trainer", "benchmark", "logger"):
-        assert re.search(rf"^\s+{group}\s", command("run", "--help").stdout, re.MULTILINE), group
+        assert re.search(rf"^\s+{group}\s", shown, re.MULTILINE), group
 
 
 @pytest.mark.slow
@@ -260,7 +256,8 @@ def test_every_command_is_behind_the_front_door(cache: Path, tmp_path: Path) -> 
 
     commands = {path.stem for path in Path(hybrid_retrieval.__file__).parent.glob("*.py") if "__main__" in path.read_text()}
     assert set(COMMANDS) == commands - {"__main__"}
-    assert all(name in ask().stdout for name in COMMANDS)
+    listed = ask().stdout
+    assert all(name in listed for name in COMMANDS)
     assert_one_line(ask("evalute"), "did you mean 'evaluate'?")
     assert_one_line(ask("evaluate", "checkpoint=absent"), "checkpoint=absent")
     done = ask("run", *SMALL, "trainer.devices=2", "hydra.run.dir=run")

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,9 @@ def write_page(path: Path, title: str, under: str, sections: Sequence[Section]) 
     return write_text(path, UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", page))
 
 
+@cache
 def _vega() -> str:
+    """The library that draws the charts: the same for every page, and seconds to put together."""
     import vl_convert
 
     return vl_convert.javascript_bundle(VEGA).replace("</script", "<\\/script")

@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ import yaml
 from hybrid_retrieval.files import CHECKSUMS, read_plain
 from hybrid_retrieval.models.tokenization import train_unigram
 from tests.command_output import assert_one_line
-from tests.conftest import SMALL, Command, command_environment
+from tests.conftest import SMALL, Command
+from tests.forks import Forks
 from tests.models.small_models import TEXTS, small_transformer, write_tokenizer
 
 SECONDS = 20
@@ -37,11 +37,11 @@ VALUES = [None, -1, 0, 3, "", "text", "a\x00b", [], {}, [[]], {"a": []}, 10**12,
 
 
 @pytest.fixture(scope="module")
-def run_directory(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_directory(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     folder = tmp_path_factory.mktemp("trained")
-    command = [sys.executable, "-m", "hybrid_retrieval.run", *SMALLER, "hydra.run.dir=run"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, env=command_environment(cache))
+    done = forks.run("hybrid_retrieval.run", *SMALLER, "hydra.run.dir=run", folder=folder)
+    assert done.returncode == 0, done.stderr
     return folder / "run"
 
 

@@ -12,18 +12,10 @@ from typing import Any
 import pytest
 
 from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.data.help_pages import folder_name, package_name, parse_page, read_all, read_pages
 from hybrid_retrieval.data.languages import spelt
 from hybrid_retrieval.data.parallel import SPLITS, ParallelPairs, text_key
-from hybrid_retrieval.data.sources.libreoffice_help import (
-    LibreOfficeHelp,
-    first_pages,
-    folder_name,
-    package_name,
-    parse_page,
-    read_all,
-    read_pages,
-    select_items,
-)
+from hybrid_retrieval.data.sources.libreoffice_help import LibreOfficeHelp, first_pages, select_items
 from hybrid_retrieval.errors import InputError
 
 Blocks = list[tuple[str, str]]

@@ -15,6 +15,7 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.training.ranks import joined_ranks, meeting_point, this_node
 from tests.command_output import assert_one_line
 from tests.conftest import SMALL, Command, command_environment
+from tests.forks import Forks
 from tests.training.runs import STATIC, assert_close_weights, assert_equal, environment, finish, start, weights
 
 SLURM = {"SLURM_NODEID": "2", "SLURM_JOB_NODELIST": "gpu[007-009,11]", "SLURM_JOB_ID": "10000123"}
@@ -132,20 +133,19 @@ def two_nodes(cache: Path, folder: Path, *arguments: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def alone(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run on one device, and then what the first way on two came to."""
     folder = tmp_path_factory.mktemp("ways")
-    process = start(cache, folder, *JOB, "hydra.run.dir=alone")
-    code, errors = finish(process)
-    assert code == 0, errors
+    done = forks.run("hybrid_retrieval.run", *JOB, "hydra.run.dir=alone", folder=folder)
+    assert done.returncode == 0, done.stderr
     return folder / "alone"
 
 
 @pytest.mark.parametrize(
     "way",
     [
-        *(sweep, torchrun, slurm),
-        *(pytest.param(way, marks=pytest.mark.slow) for way in (one_command, two_nodes)),
+        *(sweep, torchrun),
+        *(pytest.param(way, marks=pytest.mark.slow) for way in (slurm, one_command, two_nodes)),
     ],
 )
 def test_two_processes_come_to_the_same_weights_in_one_run_directory(

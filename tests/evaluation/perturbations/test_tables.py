@@ -148,6 +148,7 @@ def test_a_source_that_is_not_there_is_said_in_one_line(tmp_path: Path, capsys: 
     assert line.startswith(f"error: {tmp_path / 'xkb-symbols.tar.xz'} cannot be read")
 
 
+@pytest.mark.slow
 def test_the_page_of_examples_is_what_the_perturbations_do() -> None:
     if not (DATA / "omw-lexicon").is_dir():
         pytest.skip("omw-lexicon is not in HYBRID_RETRIEVAL_DATA")
