@@ -123,17 +123,15 @@ class Study:
     def collect(self) -> None:
         """``figures.parquet``: a row a figure of a run, or a difference of two systems.
 
-        A sweep of which the file holds a run that is not finished here keeps its figures: sweeps can be run in several places.
+        A sweep can be run in several places: the file keeps its runs that are not finished here. It then keeps what it has of
+        baselines and differences, too.
         """
         path = self.folder / FIGURES
         before = pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=["sweep", "system", "seed"])
         tables = []
         for sweep in self.sweeps:
             made = pd.DataFrame(self._rows(sweep))
-            held = before[before.sweep == sweep.name]
-            if lacking := _runs(held) - _runs(made):
-                print(f"sweep {sweep.name}: kept; {len(lacking)} of its {len(_runs(held))} runs are not finished here")
-            tables.append(held if lacking else made)
+            tables.append(_joined(before[before.sweep == sweep.name], made))
         if not (filled := [one for one in tables if len(one)]):
             raise InputError(
                 f"{self.folder.name} has no finished run in {self.place(self.sweeps[0]).parent}; run the study first"
@@ -274,6 +272,17 @@ def _value(run: RunDirectory, key: str | None) -> float | None:
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return None if value is None else float(value)
+
+
+def _joined(held: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
+    """The figures of a sweep that were made here, and what is held of its runs that are not finished here."""
+    lacking = _runs(held) - _runs(made)
+    if not lacking or made.empty:
+        return held if lacking else made
+    print(f"sweep {held.sweep.iloc[0]}: {len(lacking)} runs are not finished here; their figures are kept, and the tests")
+    kept = held[[run in lacking for run in zip(held.system, held.seed, strict=True)]]
+    tested, tested_here = (table[table.seed.isna()] for table in (held, made))
+    return pd.concat([kept, made[made.seed.notna()], tested if len(tested) else tested_here])
 
 
 def _runs(figures: pd.DataFrame) -> set[tuple[str, float]]:

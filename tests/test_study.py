@@ -152,16 +152,24 @@ def test_figures_of_runs_that_lie_elsewhere_are_kept(study: ModuleType, monkeypa
         one.collect()
     second = study.Sweep("second", ["seed=1,2"])
     both = study.Study(one.folder, [*one.sweeps, second], one.tables, one.pictures)
-    found = {"small": [row("x_y", 1, 0.25), row("x_y", 2, 0.5)], "second": []}
+    found = {"small": [row("x_y", 1, 0.25), row("x_y", 2, 0.5), row("bm25", None, 0.1)], "second": []}
     monkeypatch.setattr(study.Study, "_rows", lambda self, sweep: iter(found[sweep.name]))
-    both.collect()
-    found.update(small=[row("x_y", 1, 0.75)], second=[row("hybrid", 1, 0.125, sweep="second")])
-    both.collect()
-    figures = pd.read_parquet(one.folder / study.FIGURES)
-    assert list(zip(figures.sweep, figures.value, strict=True)) == [("small", 0.25), ("small", 0.5), ("second", 0.125)]
-    found.update(small=[row("x_y", seed, 0.75) for seed in (1, 2, 3)])
-    both.collect()
-    assert pd.read_parquet(one.folder / study.FIGURES).value.tolist() == [0.75] * 3 + [0.125]
+
+    def collected() -> list[tuple[str, str, float]]:
+        both.collect()
+        figures = pd.read_parquet(one.folder / study.FIGURES)
+        return list(zip(figures.sweep, figures.system, figures.value, strict=True))
+
+    assert collected() == [("small", "x_y", 0.25), ("small", "x_y", 0.5), ("small", "bm25", pytest.approx(0.1))]
+    found["second"] = [row("hybrid", 1, 0.125, sweep="second")]
+    # Another place: one run anew and one more; of the baseline and of differences what the file has.
+    found["small"] = [row("x_y", 2, 0.75), row("x_y", 3, 1.0), row("bm25", None, 0.2)]
+    there = [("small", "x_y", value) for value in (0.25, 0.75, 1.0)]
+    assert collected() == [*there, ("small", "bm25", pytest.approx(0.1)), ("second", "hybrid", 0.125)]
+    found["small"] = []
+    assert collected()[:3] == there
+    found["small"] = [row("x_y", seed, 0.75) for seed in (1, 2, 3)] + [row("bm25", None, 0.2)]
+    assert [value for *_, value in collected()] == [0.75] * 3 + [pytest.approx(0.2), 0.125]
 
 
 @pytest.mark.slow
