@@ -336,13 +336,17 @@ def test_requests_without_an_answer_count_as_paid(make: Make, server: EndpointSe
 
 def test_requests_and_tokens_are_spread_over_the_minute(make: Make, server: EndpointServer) -> None:
     texts = [f"a b c d {n}" for n in range(5)]
-    make(batch_size=1, requests_per_minute=600, concurrency=4).encode(texts, "query")
-    assert (np.diff(server.times) > 0.05).all()
-    assert server.times[-1] - server.times[0] > 0.3
-    server.times.clear()
-    # Five tokens a text, as the answers say: a twentieth of a minute's 6,000 each is 50 ms.
-    make(name="other", batch_size=1, tokens_per_minute=6000).encode(texts, "query")
-    assert (np.diff(server.times)[1:] > 0.04).all()
+
+    def arrivals(**limits: Any) -> Any:
+        """Seconds after the start; a busy machine makes them later, and never earlier."""
+        server.times.clear()
+        start = time.monotonic()
+        make(batch_size=1, **limits).encode(texts, "query")
+        return np.sort(server.times) - start
+
+    assert (arrivals(requests_per_minute=600, concurrency=4) >= 0.1 * np.arange(5)).all()
+    # Five tokens a text, as the first answer says: each is 50 ms of 6,000 in a minute.
+    assert (arrivals(name="other", tokens_per_minute=6000)[1:] >= 0.05 * np.arange(4)).all()
 
 
 def test_fingerprints_tell_settings_apart(make: Make) -> None:
