@@ -423,11 +423,11 @@ def _difference(row: Any, digits: int) -> str:
     return f"{row.value:+,.{digits}f} ({row.low:+,.{digits}f} to {row.high:+,.{digits}f}), {said}"
 
 
-def _fit_table(figures: pd.DataFrame, sweep: str, benchmark: str, gain: Sequence[str] = ()) -> str:
+def _fit_table(figures: pd.DataFrame, sweep: str, benchmark: str, gains: Sequence[tuple[str, str]] = ()) -> str:
     """Markdown: what a tenfold x adds to each series, by least squares over the runs, with 95% intervals.
 
     Args:
-        gain: two series; the last row is of the first minus the second, paired by x and seed.
+        gains: pairs of series; a row more for each, of the first minus the second, paired by x and seed.
     """
     mine = figures[(figures.sweep == sweep) & (figures.benchmark == benchmark) & figures.baseline.isna() & figures.x.notna()]
     mine = mine[mine.languages.isna()]
@@ -436,8 +436,8 @@ def _fit_table(figures: pd.DataFrame, sweep: str, benchmark: str, gain: Sequence
     for setting, wanted in PANELS.values():
         rows = mine[(mine.setting == setting) & (mine.measure == wanted)].pivot_table("value", ["x", "seed"], "series")
         rows = rows.reindex(columns=list(dict.fromkeys(mine.series)))
-        if gain:
-            rows[f"{gain[0]} minus {gain[1]}"] = rows[gain[0]] - rows[gain[1]]
+        for one, other in gains:
+            rows[f"{one} minus {other}"] = rows[one] - rows[other]
         for name, of in rows.items():
             cells.setdefault(str(name), []).append(_slope(of.dropna(), measure(wanted).digits))
     return "\n".join([*lines, *(f"| {name} | {' | '.join(row)} |" for name, row in cells.items())]) + "\n"

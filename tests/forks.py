@@ -43,7 +43,7 @@ class Forks:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._server.pid, signal.SIGKILL)
-        self._server.communicate()
+        self._server.wait()
 
     def run(self, module: str, *arguments: str, folder: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """``python -m MODULE ARGUMENTS`` in a folder, and what it printed."""
@@ -54,6 +54,8 @@ class Forks:
             request = {"module": module, "arguments": arguments, "folder": str(folder), "out": str(out), "err": str(err)}
             print(json.dumps(request), file=self._server.stdin, flush=True)
             if not select.select([self._server.stdout], [], [], timeout)[0]:
+                self.__exit__()
+                self.__enter__()  # what hangs is gone, and its answer is nobody else's
                 raise subprocess.TimeoutExpired([module, *arguments], timeout)
             code = int(self._server.stdout.readline())
             return subprocess.CompletedProcess([module, *arguments], code, out.read_text(), err.read_text())
@@ -61,8 +63,11 @@ class Forks:
 
 def serve() -> None:
     """Fork for each line of the input, and say how the fork ended; in a fork, run what the line asks for."""
+    environment = dict(os.environ)
     for name in LIBRARIES:
         importlib.import_module(name)
+    for name in os.environ.keys() - environment:  # a command starts without what the imports set
+        del os.environ[name]
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()

@@ -99,7 +99,7 @@ def test_a_fit_is_that_of_least_squares_over_the_runs(study: ModuleType) -> None
         for name in slopes
         for seed, size in enumerate(sizes)
     ]
-    made = study.TABLES["fit"](pd.DataFrame(rows), "small", "held_out", ["hybrid", "x_y"])
+    made = study.TABLES["fit"](pd.DataFrame(rows), "small", "held_out", [("hybrid", "x_y")])
     x, y = np.log10(sizes), np.array([found["value"] for found in rows[: len(sizes)]])
     slope, at_0 = np.polyfit(x, y, 1)
     spread = np.sqrt(((y - slope * x - at_0) ** 2).sum() / (len(x) - 2) / ((x - x.mean()) ** 2).sum())
