@@ -72,7 +72,7 @@ def job(cache: Path, tmp_path: Path) -> Callable[..., JobConfig]:
 @pytest.fixture(scope="session")
 def forks(cache: Path) -> Iterator[Forks]:
     """Runs commands with the environment of `command_environment`."""
-    with Forks(command_environment(cache)) as started:
+    with Forks(lambda: command_environment(cache)) as started:
         yield started
 
 

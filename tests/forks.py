@@ -17,16 +17,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 LIBRARIES = ("lightning.pytorch", "transformers", "pandas", "altair", "rich.table", "pyarrow.parquet", "hydra")
 """What most commands import."""
 
 
 class Forks:
-    """The process that is forked, started with the environment of a command; a context manager."""
+    """The process that is forked, a context manager; `environment` gives that of a command."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: Callable[[], dict[str, str]]) -> None:
         self._environment = environment
 
     def __enter__(self) -> Forks:
@@ -35,7 +37,7 @@ class Forks:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=self._environment,
+            env=self._environment(),
             start_new_session=True,
         )
         return self
@@ -52,7 +54,7 @@ class Forks:
         with tempfile.TemporaryDirectory() as work:
             out, err = Path(work) / "out", Path(work) / "err"
             request = {"module": module, "arguments": arguments, "folder": str(folder), "out": str(out), "err": str(err)}
-            print(json.dumps(request), file=self._server.stdin, flush=True)
+            print(json.dumps(request | {"environment": self._environment()}), file=self._server.stdin, flush=True)
             if not select.select([self._server.stdout], [], [], timeout)[0]:
                 self.__exit__()
                 self.__enter__()  # what hangs is gone, and its answer is nobody else's
@@ -63,11 +65,8 @@ class Forks:
 
 def serve() -> None:
     """Fork for each line of the input, and say how the fork ended; in a fork, run what the line asks for."""
-    environment = dict(os.environ)
     for name in LIBRARIES:
         importlib.import_module(name)
-    for name in os.environ.keys() - environment:  # a command starts without what the imports set
-        del os.environ[name]
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()
@@ -78,7 +77,9 @@ def serve() -> None:
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
-def _become(asked: dict[str, str]) -> None:
+def _become(asked: dict[str, Any]) -> None:
+    os.environ.clear()
+    os.environ.update(asked["environment"])
     os.chdir(asked["folder"])
     for number, place in enumerate((os.devnull, asked["out"], asked["err"])):
         opened = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)

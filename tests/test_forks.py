@@ -22,7 +22,10 @@ sys.exit(*map(int, sys.argv[1:]))
 
 
 @pytest.mark.parametrize("arguments", [[], ["3"]])
-def test_a_fork_prints_and_ends_as_an_interpreter_does(forks: Forks, cache: Path, tmp_path: Path, arguments: list[str]) -> None:
+def test_a_fork_prints_and_ends_as_an_interpreter_does(
+    forks: Forks, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("SET_SINCE", "the forks began")
     (tmp_path / "program.py").write_text(PROGRAM)
     alone = subprocess.run(
         [sys.executable, "-m", "program", *arguments],
