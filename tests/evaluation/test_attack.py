@@ -6,6 +6,7 @@ import hashlib
 import lzma
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -74,9 +75,13 @@ class Hashed:
         rows = [np.zeros(16)]
         for word in text.split():
             for part, weight in ((word, 1.0), *((letter, 0.2) for letter in word)):
-                seed = int(hashlib.md5((self.salt + part).encode()).hexdigest()[:8], 16)
-                rows.append(weight * np.random.default_rng(seed).normal(size=16))
+                rows.append(weight * drawn(self.salt + part))
         return np.sum(rows, axis=0)
+
+
+@cache
+def drawn(part: str) -> np.ndarray:
+    return np.random.default_rng(int(hashlib.md5(part.encode()).hexdigest()[:8], 16)).normal(size=16)
 
 
 @pytest.fixture(scope="module")
