@@ -165,7 +165,7 @@ class PublishedModel(Model):
         if self.layout.static:
             if self.options != TransformerOptions():
                 raise InputError(f"model.path={self.directory} is a static model; expected no option of transformers for it")
-            table = self.trained.backbone.table.weight if self.trained else read_table(self.layout.folder)
+            table = self._static_table()
             static = StaticBackbone(*table.shape)
             static.table.load_state_dict({"weight": table})
             return static, 0
@@ -173,6 +173,12 @@ class PublishedModel(Model):
         with reading(f"model.path={self.directory}", whole=True):
             backbone = TransformerBackbone(model, pad_id(tokenizer), self.options)
         return backbone, positions(backbone.model.config)
+
+    def _static_table(self) -> Tensor:
+        """float32 [tokens, dimensions]: the token embeddings of a static model."""
+        if not self.layout.static:
+            raise InputError(f"model.path={self.directory} is a transformer; expected a static model")
+        return self.trained.backbone.table.weight.detach() if self.trained else read_table(self.layout.folder)
 
     def _settings(self, limit: int) -> dict[str, Any]:
         """Values of `EncoderSettings`: those of the config, of the directory's files, or by default."""

@@ -1,0 +1,116 @@
+"""Layers above a static model: before training they change nothing, and they can be trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.random import default_rng
+from torch import nn
+
+from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.models.deepened import DeepenedModel, of_one_length
+from hybrid_retrieval.models.encoder import BiEncoder, Tokens
+from hybrid_retrieval.models.static import StaticModel
+from hybrid_retrieval.shipping.directory import write
+from tests.models.small_models import TEXTS, TrainingSample, write_run
+
+DIMENSIONS = 16
+LONG = " ".join(TEXTS)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> PathsConfig:
+    return PathsConfig(cache=str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def run(tmp_path: Path, paths: PathsConfig) -> Path:
+    """The run directory of a static model, whose rows are of very different lengths."""
+    model = StaticModel(paths, dimensions=DIMENSIONS, vocabulary=400)
+    torch.manual_seed(1)
+    encoder = model.build(model.tokenizer(TrainingSample()))
+    with torch.no_grad():
+        encoder.backbone.table.weight.mul_(torch.rand(encoder.backbone.table.num_embeddings, 1) * 10)
+    return write_run(encoder, tmp_path / "run")
+
+
+def deepened(run: Path, paths: PathsConfig, **options: object) -> BiEncoder:
+    torch.manual_seed(2)
+    return DeepenedModel(paths, path=str(run), token_embeddings="sparse", **options).load()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_before_training_it_embeds_as_the_static_model_does(run: Path, paths: PathsConfig, layers: int) -> None:
+    own = DeepenedModel(paths, path=str(run)).trained
+    assert own is not None
+    encoder = deepened(run, paths, layers=layers)
+    assert len(encoder.backbone.layers) == layers
+    for role in ("query", "passage"):
+        expected = own.encode([*TEXTS, LONG, "", "?"], role)
+        np.testing.assert_allclose(encoder.encode([*TEXTS, LONG, "", "?"], role), expected, rtol=0, atol=1e-6)
+
+
+def test_a_published_static_model_is_a_start_too(run: Path, paths: PathsConfig, tmp_path: Path) -> None:
+    own = DeepenedModel(paths, path=str(run)).trained
+    assert own is not None
+    (tmp_path / "published").mkdir()
+    write(own, tmp_path / "published")
+    found = deepened(tmp_path / "published", paths).encode(TEXTS, "passage")
+    np.testing.assert_allclose(found, own.encode(TEXTS, "passage"), rtol=0, atol=1e-6)
+
+
+def test_its_layers_learn_the_order_of_words(run: Path, paths: PathsConfig) -> None:
+    """A text and the same words the other way round are one to a static model; the layers learn to tell them apart."""
+    encoder = deepened(run, paths).train()
+    text = encoder.tokenise([TEXTS[5]], "passage").values
+    tokens = Tokens.of(encoder.tokenise([TEXTS[5]], "passage"))
+    other = Tokens(torch.from_numpy(text[::-1].copy()), tokens.offsets, tokens.longest)
+    target = nn.functional.normalize(torch.randn(DIMENSIONS), dim=0)
+    assert (encoder(tokens) * encoder(other)).sum().item() == pytest.approx(1, abs=1e-5)
+    optimizer = torch.optim.Adam(encoder.backbone.layers[0].parameters(), lr=0.01)
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = ((encoder(other) - encoder(tokens)) @ target).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert loss.item() < -0.5
+
+
+def test_rows_of_one_length_and_a_mean_of_0() -> None:
+    rows = default_rng(3).standard_normal((200, 7)) * default_rng(4).exponential(size=(200, 1)) + 1
+    found = of_one_length(torch.from_numpy(rows)).numpy()
+    np.testing.assert_array_equal(found[:, :7], rows)
+    np.testing.assert_allclose(found.mean(1), 0, atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.linalg.norm(found[0]), rtol=1e-12)
+
+
+def test_its_shape_is_known_before_it_has_weights(run: Path, paths: PathsConfig) -> None:
+    with torch.device("meta"):
+        encoder = deepened(run, paths)
+    assert encoder.dimensions == DIMENSIONS
+    assert encoder.backbone.table.weight.device.type == "meta"
+
+
+def test_saved_and_read_again_it_is_the_same(run: Path, paths: PathsConfig, tmp_path: Path) -> None:
+    encoder = deepened(run, paths)
+    with torch.no_grad():
+        for parameter in encoder.backbone.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    again = DeepenedModel(paths, path=str(write_run(encoder, tmp_path / "again"))).trained
+    assert again is not None
+    np.testing.assert_array_equal(again.encode(TEXTS, "query"), encoder.encode(TEXTS, "query"))
+
+
+def test_bad_options(run: Path, bert_like: Path, paths: PathsConfig) -> None:
+    with pytest.raises(InputError, match="is a transformer; expected a static model"):
+        deepened(bert_like, paths)
+    with pytest.raises(InputError, match=r"model.dimensions=17 is more than the static model's 16"):
+        deepened(run, paths, dimensions=17)
+    with pytest.raises(InputError, match=r"expected model.lora=null"):
+        DeepenedModel(paths, path=str(run), lora={}).load()
+    with pytest.raises(InputError, match=r"model.layers=0"):
+        DeepenedModel(paths, path=str(run), layers=0)
