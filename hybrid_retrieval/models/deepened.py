@@ -4,9 +4,9 @@ Layers begin at 0: what they add to the residual stream is multiplied by weights
 training starts from the static encoder and not from noise (growth that keeps a function, arXiv 1511.05641). The architecture is
 ModernBERT's (arXiv 2412.13663), whose norms stand before each part and not on the stream.
 
-Its first and last norm would take from each token its length, which weighs it in the mean of a text. Two dimensions more keep it:
-they bring every row to one length and to a mean of 0, so that the norms multiply all rows by the same, and are left out of the
-embedding.
+Its first and last norm would take from each token its length, which weighs it in the mean of a text. Two dimensions more keep
+it: they bring every row to one length and to a mean of 0, so that the norms multiply all rows by the same, and are left out of
+the embedding.
 """
 
 from __future__ import annotations
