@@ -423,17 +423,24 @@ def _difference(row: Any, digits: int) -> str:
     return f"{row.value:+,.{digits}f} ({row.low:+,.{digits}f} to {row.high:+,.{digits}f}), {said}"
 
 
-def _fit_table(figures: pd.DataFrame, sweep: str, benchmark: str, gains: Sequence[tuple[str, str]] = ()) -> str:
+def _fit_table(
+    figures: pd.DataFrame,
+    sweep: str,
+    benchmark: str,
+    gains: Sequence[tuple[str, str]] = (),
+    columns: dict[str, list[str]] | None = None,
+) -> str:
     """Markdown: what a tenfold x adds to each series, by least squares over the runs, with 95% intervals.
 
     Args:
         gains: pairs of series; a row more for each, of the first minus the second, paired by x and seed.
     """
+    chosen = columns or PANELS
     mine = figures[(figures.sweep == sweep) & (figures.benchmark == benchmark) & figures.baseline.isna() & figures.x.notna()]
     mine = mine[mine.languages.isna()]
-    lines = [f"| {benchmark}, for a tenfold size | {' | '.join(PANELS)} |", f"|---|{'---:|' * len(PANELS)}"]
+    lines = [f"| {benchmark}, for a tenfold size | {' | '.join(chosen)} |", f"|---|{'---:|' * len(chosen)}"]
     cells: dict[str, list[str]] = {}
-    for setting, wanted in PANELS.values():
+    for setting, wanted in chosen.values():
         rows = mine[(mine.setting == setting) & (mine.measure == wanted)].pivot_table("value", ["x", "seed"], "series")
         rows = rows.reindex(columns=list(dict.fromkeys(mine.series)))
         for one, other in gains:
