@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.figures import Figure
@@ -56,6 +58,26 @@ def test_the_same_run_gives_the_same_bytes_and_each_format_is_what_it_says(make_
     assert {form: charts.save(chart, tmp_path / f"one.{form}").read_bytes()[:4] for form in starts} == starts
     with pytest.raises(InputError, match="jpeg"):
         charts.save(chart, tmp_path / "one.jpeg")
+
+
+def test_a_png_has_the_pixels_that_were_drawn_in_fewer_bytes(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vl_convert
+
+    drawn: list[bytes] = []
+
+    def kept(*arguments: Any, own: Any = vl_convert.svg_to_png, **options: Any) -> bytes:
+        drawn.append(own(*arguments, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(vl_convert, "svg_to_png", kept)
+    packed = charts.save(pictures(RunDirectory.open(make_run("run")))["training"], tmp_path / "one.png")
+    ours, theirs = Image.open(packed), Image.open(BytesIO(drawn[0]))
+    assert ours.size == theirs.size
+    assert ours.info == theirs.info
+    assert ours.tobytes() == theirs.tobytes()
+    assert packed.stat().st_size < len(drawn[0]) / 2
 
 
 def test_a_page_gives_a_picture_its_own_ink(make_run: Make) -> None:
