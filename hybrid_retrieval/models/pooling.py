@@ -11,8 +11,8 @@ Pooling = Callable[[Tensor, Tensor], Tensor]
 
 
 def mean(states: Tensor, offsets: Tensor) -> Tensor:
-    """[texts, dimensions]: the mean over each text's tokens (special tokens included, as sentence-transformers does)."""
-    return torch.segment_reduce(states, "mean", offsets=offsets, axis=0, unsafe=True)
+    """[texts, dimensions]: the mean over each text's tokens, special ones included, as sentence-transformers does; or 0."""
+    return torch.segment_reduce(states, "mean", offsets=offsets, axis=0, unsafe=True, initial=0)
 
 
 def cls(states: Tensor, offsets: Tensor) -> Tensor:

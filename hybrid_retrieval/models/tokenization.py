@@ -23,6 +23,8 @@ from hybrid_retrieval.ragged import Ragged
 Ints = npt.NDArray[np.int64]
 
 BEGIN, PAD, END, UNKNOWN, MASK = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
+PADS = (PAD, "[PAD]")
+"""What a token that fills a padded batch is called."""
 MARGIN = 2
 """Tokens that are kept free in a piece of a text."""
 LONGEST_UNIT = 4
@@ -277,7 +279,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
 
 def pad_id(tokenizer: Tokenizer) -> int:
     """The id that fills a padded batch."""
-    for token in (PAD, "[PAD]"):
+    for token in PADS:
         found = tokenizer.token_to_id(token)
         if found is not None:
             return int(found)

@@ -100,12 +100,12 @@ class TransformerBackbone(Backbone):
     def padded(self, tokens: Tokens) -> Tensor:
         """States [tokens, dimensions] by way of texts padded to the longest: 2 to 6% more work in chunks of similar length."""
         lengths = tokens.offsets[1:] - tokens.offsets[:-1]
-        longest = tokens.longest or int(lengths.max())
+        longest = max(1, tokens.longest or int(lengths.max()))
         text, within = _places(tokens, lengths)
         places = text * longest + within
         ids = torch.full((len(tokens) * longest,), self.padding, dtype=torch.long, device=tokens.ids.device)
         ids = ids.index_copy(0, places, tokens.ids).view(-1, longest)  # [tokens] -> [texts, longest]
-        mask = torch.arange(longest, device=ids.device) < lengths[:, None]
+        mask = torch.arange(longest, device=ids.device) < lengths[:, None].clamp(min=1)  # a softmax over nothing is no number
         states: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         return states.flatten(0, 1).index_select(0, places).float()  # [texts, longest, dimensions] -> [tokens, dimensions]
 

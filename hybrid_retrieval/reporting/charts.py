@@ -117,18 +117,22 @@ def save(picture: Any, path: Path) -> Path:
 
 
 def _packed(png: bytes) -> bytes:
-    """The same pixels in a third to a seventh of the bytes: vl-convert packs them for speed."""
-    chunks: dict[bytes, bytes] = {}
-    rest = png[8:]
+    """The same pixels in a third to a sixth of the bytes: vl-convert packs them for speed."""
+    packed, pixels, rest = png[:8], b"", png[8:]
     while rest:
         length, kind = struct.unpack(">I4s", rest[:8])
-        chunks[kind] = chunks.get(kind, b"") + rest[8 : 8 + length]  # pixels may be in several
-        rest = rest[12 + length :]
-    chunks[b"IDAT"] = zlib.compress(zlib.decompress(chunks[b"IDAT"]), 9)
-    packed = (
-        struct.pack(">I", len(held)) + kind + held + struct.pack(">I", zlib.crc32(kind + held)) for kind, held in chunks.items()
-    )
-    return png[:8] + b"".join(packed)
+        held, rest = rest[8 : 8 + length], rest[12 + length :]
+        if kind == b"IDAT":
+            pixels += held
+            continue
+        if kind == b"IEND":
+            packed += _chunk(b"IDAT", zlib.compress(zlib.decompress(pixels), 9))
+        packed += _chunk(kind, held)
+    return packed
+
+
+def _chunk(kind: bytes, held: bytes) -> bytes:
+    return struct.pack(">I", len(held)) + kind + held + struct.pack(">I", zlib.crc32(kind + held))
 
 
 def _numbered(svg: str) -> str:

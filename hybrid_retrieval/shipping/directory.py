@@ -152,7 +152,8 @@ def _write_transformer(encoder: BiEncoder, backbone: TransformerBackbone, folder
     tokenizer = Tokenizer.from_str(encoder.tokenizer.to_str())
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    known = {name: token for token, names in SPECIAL.items() if tokenizer.token_to_id(token) is not None for name in names}
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}  # a word of this name is no such token
+    known = {name: token for token, names in SPECIAL.items() if token in special for name in names}
     named = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=_padding(tokenizer, backbone.padding),

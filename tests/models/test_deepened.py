@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from torch import nn
 
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.models.deepened import DeepenedModel, of_one_length
+from hybrid_retrieval.models.deepened import DeepenedModel, of_equal_norm
 from hybrid_retrieval.models.encoder import BiEncoder, Tokens
+from hybrid_retrieval.models.published import PublishedModel
 from hybrid_retrieval.models.static import StaticModel
-from hybrid_retrieval.shipping.directory import write
+from hybrid_retrieval.shipping.directory import check, ready, write
 from tests.models.small_models import TEXTS, TrainingSample, write_run
 
 DIMENSIONS = 16
@@ -29,7 +31,7 @@ def paths(tmp_path: Path) -> PathsConfig:
 
 @pytest.fixture
 def run(tmp_path: Path, paths: PathsConfig) -> Path:
-    """The run directory of a static model, whose rows are of very different lengths."""
+    """The run directory of a static model, whose rows have very different norms."""
     model = StaticModel(paths, dimensions=DIMENSIONS, vocabulary=400)
     torch.manual_seed(1)
     encoder = model.build(model.tokenizer(TrainingSample()))
@@ -55,12 +57,28 @@ def test_before_training_it_embeds_as_the_static_model_does(run: Path, paths: Pa
 
 
 def test_a_published_static_model_is_a_start_too(run: Path, paths: PathsConfig, tmp_path: Path) -> None:
-    own = DeepenedModel(paths, path=str(run)).trained
-    assert own is not None
+    """It has no special tokens, so that a text may have no token at all."""
+    texts = [*TEXTS, "", "?"]
     (tmp_path / "published").mkdir()
-    write(own, tmp_path / "published")
-    found = deepened(tmp_path / "published", paths).encode(TEXTS, "passage")
-    np.testing.assert_allclose(found, own.encode(TEXTS, "passage"), rtol=0, atol=1e-6)
+    static = PublishedModel(paths, path=str(run)).load()
+    write(ready(static), tmp_path / "published")
+    expected = PublishedModel(paths, path=str(tmp_path / "published")).load().encode(texts, "passage")
+    encoder = deepened(tmp_path / "published", paths)
+    np.testing.assert_allclose(encoder.encode(texts, "passage"), expected, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(encoder.encode([""], "passage"), 0)
+
+
+@pytest.mark.parametrize("start", ["run", "published"])
+def test_sentence_transformers_reads_it_when_it_is_trained(start: str, run: Path, paths: PathsConfig, tmp_path: Path) -> None:
+    for name in ("published", "exported"):
+        (tmp_path / name).mkdir()
+    write(ready(PublishedModel(paths, path=str(run)).load()), tmp_path / "published")
+    encoder = deepened(tmp_path / start, paths)
+    with torch.no_grad():
+        for parameter in encoder.backbone.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    write(ready(encoder), tmp_path / "exported")
+    assert " is " in check(encoder, tmp_path / "exported")
 
 
 def test_its_layers_learn_the_order_of_words(run: Path, paths: PathsConfig) -> None:
@@ -80,9 +98,9 @@ def test_its_layers_learn_the_order_of_words(run: Path, paths: PathsConfig) -> N
     assert loss.item() < -0.5
 
 
-def test_rows_of_one_length_and_a_mean_of_0() -> None:
+def test_rows_of_equal_norm_and_a_mean_of_0() -> None:
     rows = default_rng(3).standard_normal((200, 7)) * default_rng(4).exponential(size=(200, 1)) + 1
-    found = of_one_length(torch.from_numpy(rows)).numpy()
+    found = of_equal_norm(torch.from_numpy(rows)).numpy()
     np.testing.assert_array_equal(found[:, :7], rows)
     np.testing.assert_allclose(found.mean(1), 0, atol=1e-12)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.linalg.norm(found[0]), rtol=1e-12)
@@ -105,12 +123,22 @@ def test_saved_and_read_again_it_is_the_same(run: Path, paths: PathsConfig, tmp_
     np.testing.assert_array_equal(again.encode(TEXTS, "query"), encoder.encode(TEXTS, "query"))
 
 
-def test_bad_options(run: Path, bert_like: Path, paths: PathsConfig) -> None:
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"dimensions": 17}, r"model.dimensions=17 is more than the static model's 16"),
+        ({"normalize": False}, r"model.normalize=false: .* expected true"),
+        ({"lora": {"rank": 4}}, r"model.lora=\{'rank': 4\}: .* leave it out"),
+        ({"bidirectional": True}, r"model.bidirectional=True: .* leave it out"),
+        ({"projection": 8}, r"model.projection=8: .* leave it out"),
+        ({"layers": 0}, r"model.layers=0"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], said: str, run: Path, paths: PathsConfig) -> None:
+    with pytest.raises(InputError, match=said):
+        DeepenedModel(paths, path=str(run), **options).load()
+
+
+def test_a_transformer_is_no_start(bert_like: Path, paths: PathsConfig) -> None:
     with pytest.raises(InputError, match="is a transformer; expected a static model"):
         deepened(bert_like, paths)
-    with pytest.raises(InputError, match=r"model.dimensions=17 is more than the static model's 16"):
-        deepened(run, paths, dimensions=17)
-    with pytest.raises(InputError, match=r"expected model.lora=null"):
-        DeepenedModel(paths, path=str(run), lora={}).load()
-    with pytest.raises(InputError, match=r"model.layers=0"):
-        DeepenedModel(paths, path=str(run), layers=0)
