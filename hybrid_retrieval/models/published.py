@@ -163,16 +163,20 @@ class PublishedModel(Model):
     def _backbone(self, tokenizer: Tokenizer) -> tuple[Backbone, int]:
         """The backbone, and the tokens that it can read; 0 where there is no limit."""
         if self.layout.static:
-            if self.options != TransformerOptions():
-                raise InputError(f"model.path={self.directory} is a static model; expected no option of transformers for it")
-            table = self._static_table()
-            static = StaticBackbone(*table.shape)
-            static.table.load_state_dict({"weight": table})
-            return static, 0
+            return self._static(), 0
         model = _copied(self.trained.backbone) if self.trained else published_weights(self.layout.folder)
         with reading(f"model.path={self.directory}", whole=True):
             backbone = TransformerBackbone(model, pad_id(tokenizer), self.options)
         return backbone, positions(backbone.model.config)
+
+    def _static(self) -> StaticBackbone:
+        """The backbone of a static model."""
+        table = self._static_table()
+        if self.options != TransformerOptions():
+            raise InputError(f"model.path={self.directory} is a static model; expected no option of transformers for it")
+        static = StaticBackbone(*table.shape)
+        static.table.load_state_dict({"weight": table})
+        return static
 
     def _static_table(self) -> Tensor:
         """float32 [tokens, dimensions]: the token embeddings of a static model."""

@@ -31,18 +31,15 @@ class WidenedModel(PublishedModel):
     of all others."""
 
     def _backbone(self, tokenizer: Tokenizer) -> tuple[Backbone, int]:
-        backbone, limit = super()._backbone(tokenizer)
-        if not isinstance(backbone, StaticBackbone):
-            raise InputError(f"model.path={self.directory} is a transformer; expected a static model to widen")
+        own = self._static().table.weight.detach()
         if json.loads(tokenizer.to_str())["model"].get("type") != "Unigram":
             raise InputError(f"model.path={self.directory}: expected a unigram tokenizer, which says how rare tokens are")
-        own = backbone.table.weight.detach()
         wide = StaticBackbone(len(own), own.shape[1] + self.random_dimensions)
         if own.device.type == "meta":
-            return wide, limit
+            return wide, 0
         beside = StaticBackbone(len(own), self.random_dimensions)
         says = torch.tensor(information(tokenizer))
         beside.weigh(says)
         length = self.random_scale * own.norm(dim=1)[says > 0].median() / (INITIAL_SCALE * self.random_dimensions**0.5)
         wide.table.load_state_dict({"weight": torch.cat([own, beside.table.weight.detach() * length], dim=1)})
-        return wide, limit
+        return wide, 0

@@ -10,10 +10,20 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.models.encoder import Backbone, BiEncoder, EncoderSettings
-from hybrid_retrieval.models.static import StaticBackbone
+from hybrid_retrieval.models.static import StaticBackbone, StaticModel
 from hybrid_retrieval.models.tokenization import train_unigram
-from tests.models.small_models import TEXTS, small_transformer, wordpiece, write_tokenizer, xlmr
+from tests.models.small_models import (
+    DIMENSIONS,
+    TEXTS,
+    TrainingSample,
+    small_transformer,
+    wordpiece,
+    write_run,
+    write_tokenizer,
+    xlmr,
+)
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +41,19 @@ def make_encoder(tokenizer: Tokenizer) -> Callable[..., BiEncoder]:
         return BiEncoder(backbone, tokenizer, EncoderSettings(**chosen)).eval()
 
     return make
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> PathsConfig:
+    return PathsConfig(cache=str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def static_run(tmp_path: Path, paths: PathsConfig) -> Path:
+    """The run directory of a static model, whose rows are as long as a token is rare."""
+    model = StaticModel(paths, dimensions=DIMENSIONS, vocabulary=400)
+    torch.manual_seed(1)
+    return write_run(model.encoder(TrainingSample()), tmp_path / "run")
 
 
 @pytest.fixture(scope="session")

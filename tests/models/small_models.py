@@ -26,6 +26,8 @@ SENTENCES = [
     "Выберите стиль абзаца, чтобы отформатировать текст.",
 ]
 INSTRUCTION = "Instruct: Given a question, retrieve passages that answer it\nQuery: "
+DIMENSIONS = 16
+"""Of a small static model."""
 TEXTS = [f"{one} {other}" for one in SENTENCES for other in SENTENCES]
 
 

@@ -16,51 +16,33 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.models.deepened import DeepenedModel, of_equal_norm
 from hybrid_retrieval.models.encoder import BiEncoder, Tokens
 from hybrid_retrieval.models.published import PublishedModel
-from hybrid_retrieval.models.static import StaticModel
 from hybrid_retrieval.shipping.directory import check, ready, write
-from tests.models.small_models import TEXTS, TrainingSample, write_run
+from tests.models.small_models import DIMENSIONS, TEXTS, write_run
 
-DIMENSIONS = 16
 LONG = " ".join(TEXTS)
 
 
-@pytest.fixture
-def paths(tmp_path: Path) -> PathsConfig:
-    return PathsConfig(cache=str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def run(tmp_path: Path, paths: PathsConfig) -> Path:
-    """The run directory of a static model, whose rows have very different norms."""
-    model = StaticModel(paths, dimensions=DIMENSIONS, vocabulary=400)
-    torch.manual_seed(1)
-    encoder = model.build(model.tokenizer(TrainingSample()))
-    with torch.no_grad():
-        encoder.backbone.table.weight.mul_(torch.rand(encoder.backbone.table.num_embeddings, 1) * 10)
-    return write_run(encoder, tmp_path / "run")
-
-
-def deepened(run: Path, paths: PathsConfig, **options: object) -> BiEncoder:
+def deepened(static_run: Path, paths: PathsConfig, **options: object) -> BiEncoder:
     torch.manual_seed(2)
-    return DeepenedModel(paths, path=str(run), token_embeddings="sparse", **options).load()  # type: ignore[arg-type]
+    return DeepenedModel(paths, path=str(static_run), token_embeddings="sparse", **options).load()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_before_training_it_embeds_as_the_static_model_does(run: Path, paths: PathsConfig, layers: int) -> None:
-    own = DeepenedModel(paths, path=str(run)).trained
+def test_before_training_it_embeds_as_the_static_model_does(static_run: Path, paths: PathsConfig, layers: int) -> None:
+    own = DeepenedModel(paths, path=str(static_run)).trained
     assert own is not None
-    encoder = deepened(run, paths, layers=layers)
+    encoder = deepened(static_run, paths, layers=layers)
     assert len(encoder.backbone.layers) == layers
     for role in ("query", "passage"):
         expected = own.encode([*TEXTS, LONG, "", "?"], role)
         np.testing.assert_allclose(encoder.encode([*TEXTS, LONG, "", "?"], role), expected, rtol=0, atol=1e-6)
 
 
-def test_a_published_static_model_is_a_start_too(run: Path, paths: PathsConfig, tmp_path: Path) -> None:
+def test_a_published_static_model_is_a_start_too(static_run: Path, paths: PathsConfig, tmp_path: Path) -> None:
     """It has no special tokens, so that a text may have no token at all."""
     texts = [*TEXTS, "", "?"]
     (tmp_path / "published").mkdir()
-    static = PublishedModel(paths, path=str(run)).load()
+    static = PublishedModel(paths, path=str(static_run)).load()
     write(ready(static), tmp_path / "published")
     expected = PublishedModel(paths, path=str(tmp_path / "published")).load().encode(texts, "passage")
     encoder = deepened(tmp_path / "published", paths)
@@ -69,10 +51,12 @@ def test_a_published_static_model_is_a_start_too(run: Path, paths: PathsConfig, 
 
 
 @pytest.mark.parametrize("start", ["run", "published"])
-def test_sentence_transformers_reads_it_when_it_is_trained(start: str, run: Path, paths: PathsConfig, tmp_path: Path) -> None:
+def test_sentence_transformers_reads_it_when_it_is_trained(
+    start: str, static_run: Path, paths: PathsConfig, tmp_path: Path
+) -> None:
     for name in ("published", "exported"):
         (tmp_path / name).mkdir()
-    write(ready(PublishedModel(paths, path=str(run)).load()), tmp_path / "published")
+    write(ready(PublishedModel(paths, path=str(static_run)).load()), tmp_path / "published")
     encoder = deepened(tmp_path / start, paths)
     with torch.no_grad():
         for parameter in encoder.backbone.parameters():
@@ -81,9 +65,9 @@ def test_sentence_transformers_reads_it_when_it_is_trained(start: str, run: Path
     assert " is " in check(encoder, tmp_path / "exported")
 
 
-def test_its_layers_learn_the_order_of_words(run: Path, paths: PathsConfig) -> None:
+def test_its_layers_learn_the_order_of_words(static_run: Path, paths: PathsConfig) -> None:
     """A text and the same words the other way round are one to a static model; the layers learn to tell them apart."""
-    encoder = deepened(run, paths).train()
+    encoder = deepened(static_run, paths).train()
     text = encoder.tokenise([TEXTS[5]], "passage").values
     tokens = Tokens.of(encoder.tokenise([TEXTS[5]], "passage"))
     other = Tokens(torch.from_numpy(text[::-1].copy()), tokens.offsets, tokens.longest)
@@ -106,15 +90,15 @@ def test_rows_of_equal_norm_and_a_mean_of_0() -> None:
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.linalg.norm(found[0]), rtol=1e-12)
 
 
-def test_its_shape_is_known_before_it_has_weights(run: Path, paths: PathsConfig) -> None:
+def test_its_shape_is_known_before_it_has_weights(static_run: Path, paths: PathsConfig) -> None:
     with torch.device("meta"):
-        encoder = deepened(run, paths)
+        encoder = deepened(static_run, paths)
     assert encoder.dimensions == DIMENSIONS
     assert encoder.backbone.table.weight.device.type == "meta"
 
 
-def test_saved_and_read_again_it_is_the_same(run: Path, paths: PathsConfig, tmp_path: Path) -> None:
-    encoder = deepened(run, paths)
+def test_saved_and_read_again_it_is_the_same(static_run: Path, paths: PathsConfig, tmp_path: Path) -> None:
+    encoder = deepened(static_run, paths)
     with torch.no_grad():
         for parameter in encoder.backbone.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
@@ -134,9 +118,9 @@ def test_saved_and_read_again_it_is_the_same(run: Path, paths: PathsConfig, tmp_
         ({"layers": 0}, r"model.layers=0"),
     ],
 )
-def test_bad_options(options: dict[str, Any], said: str, run: Path, paths: PathsConfig) -> None:
+def test_bad_options(options: dict[str, Any], said: str, static_run: Path, paths: PathsConfig) -> None:
     with pytest.raises(InputError, match=said):
-        DeepenedModel(paths, path=str(run), **options).load()
+        DeepenedModel(paths, path=str(static_run), **options).load()
 
 
 def test_a_transformer_is_no_start(bert_like: Path, paths: PathsConfig) -> None:
