@@ -37,7 +37,7 @@ AT_ONCE = 256
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer the questions of the command line, of a pipe, or of the person at the terminal."""
     parser = argparse.ArgumentParser("hybrid-retrieval search", description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("model", metavar="RUN|MODEL", help="a run directory, or a published encoder by directory or name")
+    parser.add_argument("model", metavar="RUN|MODEL", help="a run, an evaluation, or a published encoder by directory or name")
     parser.add_argument("corpus", metavar="CORPUS", type=Path, help="a file, or a folder in BEIR's form")
     parser.add_argument("--query", metavar="TEXT", nargs="+", action="extend", help="a question, or several")
     parser.add_argument("--top", metavar="N", type=int, default=10, help="passages of a question (default: 10)")
@@ -134,7 +134,10 @@ class Searcher:
 
 
 def load_encoder(model: str, paths: Any) -> Encoder:
-    """The encoder of a run directory, or a published one by its directory or name, as `hybrid_retrieval.evaluate` loads it."""
+    """The encoder of a run directory, that of an evaluation, or a published one by its directory or name.
+
+    It is loaded as `hybrid_retrieval.evaluate` loads it.
+    """
     import hydra
     from omegaconf import OmegaConf
 
@@ -143,8 +146,10 @@ def load_encoder(model: str, paths: Any) -> Encoder:
     from hybrid_retrieval.run_record import CONFIG
 
     path, trained, node = Path(model).expanduser(), None, None
-    if (path / CONFIG).exists() or (path / "checkpoints").exists():
+    if (path / "checkpoints").exists():
         trained = path
+    elif (path / CONFIG).exists():
+        trained, node = _evaluated(path)
     elif path.is_dir() and not (path / "config.json").exists() and not (path / "modules.json").exists():
         raise InputError(
             f"{path} is neither a run directory (config.yaml, checkpoints) nor a model's (config.json, modules.json)"
@@ -158,6 +163,21 @@ def load_encoder(model: str, paths: Any) -> Encoder:
     encoder = encoder_to_score(trained, EvaluateConfig(EvaluationConfig(), paths, {}, {}, {}, node))
     assert encoder is not None
     return encoder
+
+
+def _evaluated(directory: Path) -> tuple[Path | None, Any]:
+    """The run that an evaluation scored, or else the config of its model."""
+    from hybrid_retrieval.models.encoder import Encoder, Model
+    from hybrid_retrieval.run_record import CONFIG, read_config
+    from hybrid_retrieval.values import check_read
+
+    saved = read_config(directory)
+    if isinstance(run := saved.get("checkpoint"), str):
+        return Path(run), None
+    if not isinstance(node := saved.get("model"), dict):
+        raise InputError(f"{directory} holds no checkpoint, and names no model that was evaluated")
+    check_read(node, (Model, Encoder), f"{directory / CONFIG}: model")
+    return None, node
 
 
 def _questions(given: Sequence[str] | None) -> Iterator[Sequence[str]]:

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from hybrid_retrieval import search
+from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.models.tokenization import train_unigram
 from tests.command_output import assert_one_line, last_line
@@ -200,6 +201,8 @@ def test_empty_prompts_say_nothing(in_process: Command, save: Save, benchmark: s
         (["model=api", "evaluation.devices=2"], ["evaluation.devices=2", "model.concurrency"]),
         (["model=api", "model.batch_size=0"], ["model.batch_size=0"]),
         (["model=api", "model.key_variable=NOT_SET_ANYWHERE"], ["NOT_SET_ANYWHERE"]),
+        (["model=concatenated"], ["model.parts"]),
+        (["model=concatenated", "model.parts=[{path:nowhere},{path:nowhere}]"], ["model.path=nowhere"]),
         (["model=e5_small", "checkpoint=somewhere"], ["checkpoint=somewhere", "model="]),
         (["retriever=[bm52]"], ["retriever", "'bm25'"]),
         (["retriever=bm25", "retriever.bm25.b=2"], ["retriever.bm25.b=2"]),
@@ -212,9 +215,23 @@ def test_what_cannot_be_scored_is_one_line(in_process: Command, benchmark: str, 
     assert_one_line(in_process("evaluate", "benchmark=beir_parallel", benchmark, *arguments), *parts)
 
 
-def test_an_endpoint_is_not_trained(in_process: Command) -> None:
-    done = in_process("run", "model=api", "dataset=synthetic", "benchmark=held_out")
+@pytest.mark.parametrize("model", [["model=api"], ["model=concatenated", "model.parts=[{path:a},{path:b}]"]])
+def test_what_is_only_evaluated_is_not_trained(in_process: Command, model: list[str]) -> None:
+    done = in_process("run", *model, "dataset=synthetic", "benchmark=held_out")
     assert_one_line(done, "model=", "not trained", "hybrid_retrieval.evaluate")
+
+
+def test_encoders_end_to_end_are_scored_and_searched_with(
+    in_process: Command, save: Save, weights: Path, benchmark: str, tmp_path: Path
+) -> None:
+    parts = f"model.parts=[{{path:{save()}}},{{path:{weights},max_query_length:40,max_passage_length:40}}]"
+    done = in_process("evaluate", "model=concatenated", parts, benchmark, *FLAGS)
+    assert done.returncode == 0, done.stderr
+    kept = np.load(tmp_path / "scored/embeddings/beir_parallel/queries.en.npy")
+    assert kept.shape[1] == 2 * 32
+    encoder = search.load_encoder(str(tmp_path / "scored"), PathsConfig())
+    asked = [" ".join(text.split()[2:5]) for text in SENTENCES]
+    np.testing.assert_allclose(kept, encoder.encode(asked, "query"), rtol=0, atol=1e-6)
 
 
 def test_baselines_alone_and_beside_an_encoder_have_the_same_figures(

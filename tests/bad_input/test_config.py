@@ -24,6 +24,7 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluate import EvaluateConfig
 from hybrid_retrieval.models.adapters import Lora
 from hybrid_retrieval.models.api import ApiEncoder
+from hybrid_retrieval.models.concatenated import ConcatenatedEncoder
 from hybrid_retrieval.plan import PlanConfig
 from hybrid_retrieval.run import check_config
 from hybrid_retrieval.sampling.ratio import ScheduleConfig
@@ -194,7 +195,7 @@ def test_every_numeric_key_states_its_range() -> None:
 
     assert len(keys()) > 150
     assert not [key.name for key in keys() if key.ours and bare(key.hint) and key.name != "trainer.val_check_interval"]
-    others = [EvaluateConfig, PlanConfig, ApiEncoder]
+    others = [EvaluateConfig, PlanConfig, ApiEncoder, ConcatenatedEncoder]
     assert not [f"{kind.__name__}.{name}" for kind in others for name, hint in annotated(kind).items() if bare(hint)]
 
 

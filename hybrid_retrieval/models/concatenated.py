@@ -1,0 +1,78 @@
+"""Several encoders as one: embeddings end to end, so that a score is the weighted mean of what each of them says.
+
+Concatenation is the simplest of meta-embeddings, and hard to beat (arXiv 1911.03700). Encoders of different kinds err on
+different texts, and need share neither tokenizer nor architecture. What comes out is one vector a text: one index, one search.
+Only evaluated: the parts are trained, each by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from hybrid_retrieval.cache import digest
+from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.models.encoder import Encoder, Role
+from hybrid_retrieval.models.published import PublishedModel
+from hybrid_retrieval.values import NotNegative, construct
+
+
+class ConcatenatedEncoder(nn.Module, Encoder):
+    """Encoders of run directories and published ones; ``conf/model/concatenated.yaml`` explains the arguments.
+
+    Attributes:
+        dimensions: of all parts together.
+    """
+
+    def __init__(self, paths: PathsConfig, parts: list[dict[str, Any]], weights: list[NotNegative] | None = None) -> None:
+        super().__init__()
+        if len(parts) < 2:
+            raise InputError(f"model.parts={parts}; expected two or more, as in model.parts=[{{path:RUN_DIR}},{{name:NAME}}]")
+        weights = [1.0] * len(parts) if weights is None else weights
+        if len(weights) != len(parts) or not sum(weights):
+            raise InputError(f"model.weights={weights}; expected {len(parts)} numbers, one for each of model.parts, not all 0")
+        named = [construct(PublishedModel, part, f"model.parts[{at}]", paths=paths) for at, part in enumerate(parts)]
+        self.weights = [weight / sum(weights) for weight in weights]
+        self.parts = nn.ModuleList(one.load() for one in named)
+        self.dimensions = sum(part.dimensions for part in self._encoders)
+        self.eval()
+
+    @property
+    def _encoders(self) -> list[Any]:
+        return [*self.parts]
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        found: torch.device = self._encoders[0].device
+        return found
+
+    @property
+    def strict(self) -> bool:
+        """Make an error of texts that a part cuts and of tokens that it does not know, instead of a line in the log."""
+        return all(part.strict for part in self._encoders)
+
+    @strict.setter
+    def strict(self, value: bool) -> None:
+        for part in self._encoders:
+            part.strict = value
+
+    def encode(self, texts: Sequence[str], role: Role, label: str = "") -> npt.NDArray[np.float32]:
+        """float32 [texts, dimensions]: each part's embeddings at unit length, times the root of its share of the weights."""
+        found = []
+        for at, (part, weight) in enumerate(zip(self._encoders, self.weights, strict=True)):
+            vectors = part.encode(texts, role, f"{label} ({at + 1} of {len(self.parts)})" if label else "")
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            found.append(vectors * (weight**0.5 / np.where(lengths == 0, 1, lengths)))
+        joined: npt.NDArray[np.float32] = np.concatenate(found, axis=1, dtype=np.float32)
+        return joined
+
+    def fingerprint(self, role: Role) -> str:
+        """A digest of all that the embeddings of a text in this role depend on; what is `strict` is read again (law 7)."""
+        return digest([[part.fingerprint(role) for part in self._encoders], self.weights, self.strict])
