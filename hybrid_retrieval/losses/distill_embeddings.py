@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hybrid_retrieval.losses.candidates import passages_of, ranking
-from hybrid_retrieval.losses.loss import EmbeddedPairs, Loss, Scored, Side
+from hybrid_retrieval.losses.loss import Divisor, EmbeddedPairs, Loss, Scored, Side
+from hybrid_retrieval.values import NotNegative
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -21,9 +22,14 @@ class DistillEmbeddings(Loss):
     L_i = ( |h(x_i) - u_i|^2 + |h(y_i) - v_i|^2 ) / 2, where h is the identity when the dimensions agree and a learned linear
     layer when they do not. In the paper the sides are a text and its translation (``sampler=x_y``), and the teacher reads both
     in its own language: ``loss.teacher.source_language``. Each of the `dimensions` has its own layer h.
+
+    With `translation_ranking` w, w times the softmax cross-entropy of y_i among the batch's y_j (Eq. 1 of arXiv 2408.10536, its
+    translations left out) at `temperature` is added: the two sides find each other, too.
     """
 
     teacher: dict[str, Any]
+    translation_ranking: NotNegative = 0.0
+    temperature: Divisor = 0.05
     sides: tuple[Side, Side] = ("passage", "passage")
 
     def __post_init__(self) -> None:
@@ -39,9 +45,12 @@ class DistillEmbeddings(Loss):
     def score(self, pairs: EmbeddedPairs, rows: slice) -> Scored:
         asked, answered = pairs.taught
         distance = self._distance(pairs.queries[rows], asked[rows]) + self._distance(pairs.passages[rows], answered[rows])
-        with torch.no_grad():
-            hit = ranking(passages_of(pairs, rows), distance.new_ones(())).hit
-        return Scored(distance / 2, hit)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.translation_ranking > 0):
+            ranked = ranking(passages_of(pairs, rows), distance.new_tensor(self.temperature))
+        if not self.translation_ranking:
+            return Scored(distance / 2, ranked.hit)
+        figures = {"distance": distance.detach() / 2, "translation_ranking": ranked.loss.detach()}
+        return Scored(distance / 2 + self.translation_ranking * ranked.loss, ranked.hit, figures)
 
     def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Squared Euclidean distance, [r]."""

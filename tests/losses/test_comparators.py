@@ -15,7 +15,7 @@ from hybrid_retrieval.losses.distill_embeddings import DistillEmbeddings
 from hybrid_retrieval.losses.distill_scores import DistillScores
 from hybrid_retrieval.losses.infonce import InfoNCE
 from hybrid_retrieval.losses.language_adversarial import LanguageAdversarial
-from hybrid_retrieval.losses.loss import EmbeddedPairs, PassageIds, QueryIds
+from hybrid_retrieval.losses.loss import EmbeddedPairs, PassageIds, QueryIds, Scored
 from hybrid_retrieval.losses.supcon import SupCon
 from tests.losses.oracles import (
     ALL,
@@ -136,6 +136,21 @@ def test_distilled_embeddings_are_drawn_to_the_teachers() -> None:
     assert torch.equal(found.hit, InfoNCE()(pairs, ALL).hit)
     same = replace(pairs, taught=(pairs.queries, pairs.passages))
     assert (loss(same, ALL).loss == 0).all()
+
+
+@pytest.mark.parametrize("weight", [0.3, 2.0])
+def test_translation_ranking_beside_a_teacher_is_infonce_between_the_sides(weight: float) -> None:
+    pairs, *_ = taught(DIMENSIONS)
+
+    def scored(weight: float) -> Scored:
+        loss = DistillEmbeddings(teacher={}, translation_ranking=weight, temperature=0.2)
+        loss.bind(DIMENSIONS, ["aa"], DIMENSIONS)
+        return loss(pairs, ALL)
+
+    found, ranked = scored(weight), exact(InfoNCE(), 0.2)(pairs, ALL)
+    torch.testing.assert_close(found.loss, scored(0).loss + weight * ranked.loss)
+    torch.testing.assert_close(found.figures["distance"] + weight * found.figures["translation_ranking"], found.loss)
+    assert torch.equal(found.hit, ranked.hit)
 
 
 def test_a_teacher_of_other_dimensions_is_met_through_a_learned_layer_of_each_width() -> None:

@@ -29,6 +29,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "translation_ranking": lambda **more: InfoNCE(learn_temperature=True, directions="both", margin=0.3, **more),
     "supcon": lambda **more: SupCon(learn_temperature=True, **more),
     "distill_embeddings": lambda **more: DistillEmbeddings(teacher={}, **more),
+    "distill_embeddings_and_rank": lambda **more: DistillEmbeddings(teacher={}, translation_ranking=0.7, **more),
     "distill_scores": lambda **more: DistillScores(teacher={}, weight=0.7, learn_temperature=True, **more),
     "distill_scores_of_data": lambda **more: DistillScores(
         **{"teacher": {}, "targets": "data", "weight": 0.7, "learn_temperature": True, "hard_negatives": 2, **more}
@@ -77,7 +78,9 @@ def test_every_loss_is_in_the_tests_of_blocks() -> None:
     assert {path.stem for path in (config_directory() / "loss").glob("*.yaml")} <= LOSSES.keys() | {"simcse", "msimcse"}
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name not in ("distill_embeddings", "language_adversarial")])
+@pytest.mark.parametrize(
+    "name", [name for name in LOSSES if not name.startswith(("distill_embeddings", "language_adversarial"))]
+)
 def test_matryoshka_is_the_weighted_mean_over_leading_dimensions(name: str) -> None:
     pairs = random_pairs(4, teacher=TEACHER)
 
