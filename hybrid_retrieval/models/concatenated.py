@@ -39,40 +39,46 @@ class ConcatenatedEncoder(nn.Module, Encoder):
             raise InputError(f"model.weights={weights}; expected {len(parts)} numbers, one for each of model.parts, not all 0")
         named = [construct(PublishedModel, part, f"model.parts[{at}]", paths=paths) for at, part in enumerate(parts)]
         self.weights = [weight / sum(weights) for weight in weights]
-        self.parts = nn.ModuleList(one.load() for one in named)
-        self.dimensions = sum(part.dimensions for part in self._encoders)
+        self.encoders = nn.ModuleList(one.load() for one in named)
+        self.dimensions = sum(part.dimensions for part in self._parts)
         self.eval()
 
     @property
-    def _encoders(self) -> list[Any]:
-        return [*self.parts]
+    def _parts(self) -> list[Any]:
+        return [*self.encoders]
 
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
-        found: torch.device = self._encoders[0].device
+        found: torch.device = self._parts[0].device
         return found
 
     @property
     def strict(self) -> bool:
         """Make an error of texts that a part cuts and of tokens that it does not know, instead of a line in the log."""
-        return all(part.strict for part in self._encoders)
+        return all(part.strict for part in self._parts)
 
     @strict.setter
     def strict(self, value: bool) -> None:
-        for part in self._encoders:
+        for part in self._parts:
             part.strict = value
 
-    def encode(self, texts: Sequence[str], role: Role, label: str = "") -> npt.NDArray[np.float32]:
+    def parts(self, label: str) -> list[tuple[Encoder, str]]:
+        """The encoders, and what each calls its texts in the log where they are called `label`."""
+        return [(part, f"{label} ({at} of {len(self._parts)})" if label else "") for at, part in enumerate(self._parts, 1)]
+
+    def join(self, vectors: Sequence[npt.NDArray[np.floating[Any]]]) -> npt.NDArray[np.float32]:
         """float32 [texts, dimensions]: each part's embeddings at unit length, times the root of its share of the weights."""
-        found = []
-        for at, (part, weight) in enumerate(zip(self._encoders, self.weights, strict=True)):
-            vectors = part.encode(texts, role, f"{label} ({at + 1} of {len(self.parts)})" if label else "")
-            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-            found.append(vectors * (weight**0.5 / np.where(lengths == 0, 1, lengths)))
-        joined: npt.NDArray[np.float32] = np.concatenate(found, axis=1, dtype=np.float32)
+        lengths = [np.linalg.norm(each.astype(np.float32), axis=1, keepdims=True) for each in vectors]
+        scales = [weight**0.5 / np.where(length == 0, 1, length) for weight, length in zip(self.weights, lengths, strict=True)]
+        scaled = [each * scale for each, scale in zip(vectors, scales, strict=True)]
+        joined: npt.NDArray[np.float32] = np.concatenate(scaled, axis=1, dtype=np.float32)
         return joined
+
+    def encode(self, texts: Sequence[str], role: Role, label: str = "") -> npt.NDArray[np.float32]:
+        """float32 [texts, dimensions]."""
+        return self.join([part.encode(texts, role, said) for part, said in self.parts(label)])
 
     def fingerprint(self, role: Role) -> str:
         """A digest of all that the embeddings of a text in this role depend on; what is `strict` is read again (law 7)."""
-        return digest([[part.fingerprint(role) for part in self._encoders], self.weights, self.strict])
+        return digest([[part.fingerprint(role) for part in self._parts], self.weights, self.strict])

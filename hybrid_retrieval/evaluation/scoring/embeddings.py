@@ -12,12 +12,12 @@ import json
 import multiprocessing
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,17 @@ class Accountable(Protocol):
         """Log it, or raise where that is asked for."""
 
 
+@runtime_checkable
+class Composite(Protocol):
+    """An encoder that makes its embeddings of those of others, which are kept by themselves."""
+
+    def parts(self, label: str) -> list[tuple[Encoder, str]]:
+        """The others, and the label of each."""
+
+    def join(self, vectors: Sequence[npt.NDArray[np.floating[Any]]]) -> npt.NDArray[np.float32]:
+        """[texts, dimensions], of what each of the others says of the same texts."""
+
+
 @dataclass(frozen=True)
 class EmbeddingStore:
     """Kept embeddings, by encoder and texts.
@@ -82,14 +93,19 @@ class EmbeddingStore:
         """
         if not len(texts):
             return np.empty((0, 0), self.dtype)
-        key = [VERSION, self._identity(encoder, role), role, self.dtype, len(texts), digest or text_digest(texts)]
+        digest = digest or text_digest(texts)
+        key = [VERSION, self._identity(encoder, role), role, self.dtype, len(texts), digest]
         job = EncodingJob(encoder, texts, role, label, self.rows)
-        known = self.cache.directory("embeddings", key).exists()
+        folder = self.cache.directory("embeddings", key)
+        known = folder.exists()
+        if isinstance(encoder, Composite) and not (known and not job.missing(folder)):
+            parts = [self.embed(part, texts, role, name, digest) for part, name in encoder.parts(label)]
+            job = replace(job, join=encoder.join, parts=parts)
         folder = self.cache.build("embeddings", key, partial(job.start, self.dtype))
         try:
             blocks = job.missing(folder)
             unsaid = sorted(set(range(job.blocks)) - set(blocks)) if known else []
-            if self.devices > 1 and len(blocks) > 1:
+            if self.devices > 1 and len(blocks) > 1 and not job.parts:
                 encode_together(self.devices, job, folder, blocks)
                 unsaid += blocks
             else:
@@ -114,13 +130,18 @@ class EmbeddingStore:
 
 @dataclass(frozen=True)
 class EncodingJob:
-    """Texts to encode, `rows` at a time. A block is marked as done by a file that says what was lost of its texts."""
+    """Texts to encode, `rows` at a time. A block is marked as done by a file that says what was lost of its texts.
+
+    With `parts`, embeddings of the same texts by other encoders, it is these that are joined.
+    """
 
     encoder: Encoder
     texts: Sequence[str]
     role: Role
     label: str
     rows: int
+    parts: Sequence[Vectors] = ()
+    join: Callable[[Sequence[npt.NDArray[Any]]], npt.NDArray[np.float32]] | None = None
 
     @property
     def blocks(self) -> int:
@@ -152,8 +173,11 @@ class EncodingJob:
 
     def _encode(self, block: int) -> npt.NDArray[np.float32]:
         """[rows of the block, dimensions]."""
+        rows = slice(block * self.rows, (block + 1) * self.rows)
+        if self.join:
+            return self.join([part[rows] for part in self.parts])
         place = f" ({block + 1}/{self.blocks})" if self.blocks > 1 and self.label else ""
-        return self.encoder.encode(self.texts[block * self.rows : (block + 1) * self.rows], self.role, f"{self.label}{place}")
+        return self.encoder.encode(self.texts[rows], self.role, f"{self.label}{place}")
 
     def _write(self, folder: Path, block: int, vectors: npt.NDArray[np.float32]) -> None:
         """Store a block, then mark it."""

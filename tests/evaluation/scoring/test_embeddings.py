@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,6 +67,44 @@ def test_another_key_is_encoded_anew(tmp_path: Path, change: str) -> None:
     store = store_at(tmp_path, "float32" if change == "dtype" else "float16")
     store.embed(encoder, texts, "passage" if change == "role" else "query")
     assert encoder.encoded == len(TEXTS)
+
+
+class Side:
+    """Two encoders' embeddings side by side."""
+
+    def __init__(self, *encoders: Hashing, scale: float = 1) -> None:
+        self.encoders, self.scale = encoders, scale
+
+    def fingerprint(self, role: str) -> str:
+        return f"{[one.fingerprint(role) for one in self.encoders]} {self.scale}"
+
+    def parts(self, label: str) -> list[tuple[Hashing, str]]:
+        return [(one, label) for one in self.encoders]
+
+    def join(self, vectors: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate([vectors[0], vectors[1] * self.scale], 1, dtype=np.float32)
+
+    def encode(self, texts: Sequence[str], role: str, label: str = "") -> np.ndarray:
+        raise AssertionError("each part is kept by itself")
+
+
+def test_what_is_made_of_others_takes_what_is_kept_of_them(tmp_path: Path) -> None:
+    store, parts = store_at(tmp_path), (Hashing("a"), Hashing("b", scale=2))
+    store.embed(parts[0], TEXTS, "query")
+    for scale in (1, 3, 3):
+        found = store.embed(Side(*parts, scale=scale), TEXTS, "query")
+        whole = [Hashing("a").encode(TEXTS, "query"), Hashing("b", scale=2).encode(TEXTS, "query") * scale]
+        np.testing.assert_array_equal(found, np.concatenate(whole, 1).astype(np.float16))
+        assert [one.encoded for one in parts] == [len(TEXTS)] * 2
+
+
+def test_what_is_made_of_others_and_known_needs_them_no_more(tmp_path: Path) -> None:
+    known = store_at(tmp_path).embed(Side(Hashing(), Hashing("b")), TEXTS, "query")
+    for folder in (tmp_path / "embeddings").iterdir():
+        if np.load(folder / "vectors.npy", mmap_mode="r").shape[1] < known.shape[1]:
+            shutil.rmtree(folder)
+    found = store_at(tmp_path).embed(Side(Hashing(limit=0), Hashing("b", limit=0)), TEXTS, "query")
+    np.testing.assert_array_equal(found, known)
 
 
 def test_a_killed_process_goes_on_where_it_was(tmp_path: Path) -> None:
