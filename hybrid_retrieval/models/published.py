@@ -158,7 +158,10 @@ class PublishedModel(Model):
         """
         if isinstance(self.projection, int):
             raise InputError(f"model.projection={self.projection} is a layer that only training gives weights; choose null")
-        return self.build(self.own_tokenizer()).eval()
+        encoder = self.build(self.own_tokenizer()).eval()
+        if self.trained is not None:
+            encoder.set_extra_state(self.trained.get_extra_state())  # a run multiplies as it did, as `load_encoder` has it
+        return encoder
 
     def _backbone(self, tokenizer: Tokenizer) -> tuple[Backbone, int]:
         """The backbone, and the tokens that it can read; 0 where there is no limit."""

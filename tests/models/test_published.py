@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from tokenizers import Tokenizer
 
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
+from hybrid_retrieval.models import kernels
+from hybrid_retrieval.models.checkpoint import load_encoder
+from hybrid_retrieval.models.encoder import BiEncoder
 from hybrid_retrieval.models.published import PublishedModel
 from hybrid_retrieval.models.tokenization import load_tokenizer
-from tests.models.small_models import SENTENCES, TEXTS, load, saved_and_read
+from tests.models.small_models import SENTENCES, TEXTS, load, saved_and_read, write_run
 
 MIXED = [*SENTENCES, "a", " ".join(TEXTS), "สวัสดี 🎉", "Unbekanntes Wort: Quetzalcoatlus"]
 
@@ -150,3 +154,15 @@ def test_a_model_that_cannot_be_fetched_names_model_path(monkeypatch: pytest.Mon
     model = PublishedModel(PathsConfig(), name="nobody/nothing")
     with pytest.raises(InputError, match=r"^nobody/nothing cannot be had .*HF_HUB_OFFLINE.*model\.path=$"):
         _ = model.directory
+
+
+@pytest.mark.parametrize("linear", kernels.LINEARS)
+def test_a_run_as_it_was_saved_is_the_runs_own_encoder(
+    linear: str, make_encoder: Callable[..., BiEncoder], paths: PathsConfig, tmp_path: Path
+) -> None:
+    """Also where the machine that trained it multiplied otherwise than this one would: what is kept of one serves the other."""
+    encoder = make_encoder("transformer")
+    encoder.set_extra_state(torch.tensor(list(kernels.LINEARS).index(linear)))
+    run = write_run(encoder, tmp_path / "run")
+    found = PublishedModel(paths, path=str(run)).load()
+    assert found.fingerprint("query") == load_encoder(run, "best").fingerprint("query") == encoder.fingerprint("query")
