@@ -49,7 +49,9 @@ class Sweep:
     """A Hydra sweep, and what its runs are called.
 
     Attributes:
-        overrides: of ``hybrid_retrieval.run -m``; every override with a comma outside of brackets is swept over.
+        overrides: of ``hybrid_retrieval.run -m``, or of another command; every override with a comma outside of brackets is
+            swept over.
+        command: run, or evaluate.
         system: a format over the config of a run, such as ``{choices[sampler]}``; runs of one name are seeds of one system.
         x: a number that pictures are drawn over: a config key, or a figure of training such as ``train/parameters/layers``.
         series: a format, as `system`, of what one curve of a picture is.
@@ -61,7 +63,10 @@ class Sweep:
 
     name: str
     overrides: list[str]
+    command: str = "run"
     system: str = "{choices[sampler]}"
+    seed: int = 1
+    """Of runs whose config has none: evaluations of several encoders."""
     x: str | None = None
     series: str | None = None
     reference: str | None = None
@@ -111,12 +116,10 @@ class Study:
         """Every sweep; what is finished is passed over, what was stopped goes on."""
         for number, sweep in enumerate(self.sweeps, 1):
             print(f"sweep {number} of {len(self.sweeps)}: {sweep.name}", flush=True)
-            command = [sys.executable, "-m", "hybrid_retrieval.run", "-m", *sweep.overrides, "resume=auto"]
-            command += [
-                f"hydra.sweep.dir={self.place(sweep)}",
-                f"hydra.sweep.subdir={_folder(sweep)}",
-                "~hydra.callbacks.compare",
-            ]
+            command = [sys.executable, "-m", f"hybrid_retrieval.{sweep.command}", "-m", *sweep.overrides, "resume=auto"]
+            command += [f"hydra.sweep.dir={self.place(sweep)}"]
+            if sweep.command == "run":
+                command += [f"hydra.sweep.subdir={_folder(sweep)}", "~hydra.callbacks.compare"]
             if subprocess.run(command, check=False).returncode:
                 raise InputError(f"sweep {sweep.name} of {self.folder.name} did not end well; the same command goes on with it")
 
@@ -154,7 +157,7 @@ class Study:
         compared: dict[str, dict[str, list[RunDirectory]]] = {}
         for run in runs:
             name = _named(sweep.system, run)
-            own = {"sweep": sweep.name, "seed": run.config["seed"], **_origin(run)}
+            own = {"sweep": sweep.name, "seed": run.config.get("seed", sweep.seed), **_origin(run)}
             own |= {"x": _value(run, sweep.x), "series": _named(sweep.series, run) if sweep.series else None}
             scored = {name: run} | {f"{name}, {after}": run.baselines[after] for after in sweep.after}
             for system, of in scored.items():

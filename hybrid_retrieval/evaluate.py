@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from hybrid_retrieval import run_record
 from hybrid_retrieval.command import asked_by_name, hydra_command
 from hybrid_retrieval.config import EvaluationConfig, PathsConfig
-from hybrid_retrieval.errors import InputError, reading
+from hybrid_retrieval.errors import InputError, choice, reading
 from hybrid_retrieval.values import build, check_read, construct
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class EvaluateConfig:
     model: dict[str, Any] | None = None
     checkpoint: str | None = None
     strict: bool = False
+    resume: str = "never"
 
 
 def main(composed: DictConfig) -> None:
@@ -49,8 +50,10 @@ def main(composed: DictConfig) -> None:
         raise InputError("nothing to score: give checkpoint=RUN_DIR, model=NAME or retriever=[bm25]")
     directory = Path(HydraConfig.get().runtime.output_dir)
     with run_record.claimed(directory):
-        _check_unused(directory)
-        _evaluate(config, trained, saved, directory)
+        if _finished(directory, config, _record(config, trained, saved)):
+            print(f"finished before: {directory}")
+        else:
+            _evaluate(config, trained, saved, directory)
 
 
 def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, Any], directory: Path) -> None:
@@ -67,7 +70,7 @@ def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, 
     source = build(config.dataset, Source, "dataset", paths=paths) if learns else None
     benchmarking.check_retrievers(retrievers, benchmarks, evaluation, source, encoder)
     run_record.remove_evaluation(directory)
-    _write_record(directory, config, trained, saved)
+    run_record.record_config(directory, _record(config, trained, saved))
     seen = None
     facts: dict[str, Any] = {"benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()}}
     if trained:
@@ -127,12 +130,21 @@ def _as_trained(evaluation: EvaluationConfig, saved: Mapping[str, Any]) -> Evalu
         return construct(EvaluationConfig, {**asdict(evaluation), **changed}, "evaluation")
 
 
-def _check_unused(directory: Path) -> None:
-    """Refuse a directory that holds results, or a training run."""
-    if (directory / run_record.METRICS).exists():
-        raise InputError(f"{directory} holds results already: choose another hydra.run.dir")
-    if (directory / "checkpoints").exists():
-        raise InputError(f"{directory} holds a training run that is not finished: choose another hydra.run.dir")
+def _finished(directory: Path, config: EvaluateConfig, record: Mapping[str, Any]) -> bool:
+    """Whether a directory holds this evaluation; one that was killed begins again, with the embeddings that are kept.
+
+    Raises:
+        InputError: it holds results and ``resume=never``, or those of another config, or a training run.
+    """
+    choice("resume", config.resume, ["never", "auto"])
+    if not (directory / run_record.METRICS).exists():
+        if (directory / "checkpoints").exists():
+            raise InputError(f"{directory} holds a training run that is not finished: choose another hydra.run.dir")
+        return False
+    if config.resume == "never":
+        raise InputError(f"{directory} holds results already: choose another hydra.run.dir, or pass them over by resume=auto")
+    run_record.check_same(directory, record, vars(config))
+    return True
 
 
 def encoder_to_score(trained: Path | None, config: EvaluateConfig) -> Encoder | None:
@@ -171,7 +183,7 @@ def published_encoder(node: Mapping[str, Any], paths: PathsConfig, strict: bool)
     return cast("Encoder", encoder)
 
 
-def _write_record(directory: Path, config: EvaluateConfig, trained: Path | None, saved: Mapping[str, Any]) -> None:
+def _record(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, Any]) -> dict[str, Any]:
     """``config.yaml``: that of a trained run, with what was chosen here."""
     if trained:
         what: dict[str, Any] = {"checkpoint": str(trained.resolve())}
@@ -179,8 +191,7 @@ def _write_record(directory: Path, config: EvaluateConfig, trained: Path | None,
         model = HydraConfig.get().runtime.choices.get("model") or "baselines"
         what = {"model": config.model, "choices": {"model": str(model)}}
     here = {"benchmark": config.benchmark, "paths": asdict(config.paths), "evaluation": asdict(config.evaluation)}
-    record = {**saved, **here, "retriever": config.retriever, **what}
-    run_record.record_config(directory, record)
+    return {**saved, **here, "retriever": config.retriever, **what}
 
 
 if __name__ == "__main__":

@@ -119,25 +119,35 @@ def run_state(run_dir: Path, job: JobConfig) -> State:
         return state
     if job.resume == "never":
         raise InputError(f"{run_dir} holds a run already: choose another hydra.run.dir, or go on with it by resume=auto")
-    saved, mine = _flat(read_config(run_dir)), _flat(asdict(job))
+    check_same(run_dir, asdict(job), vars(job))
+    return state
+
+
+def check_same(run_dir: Path, record: Mapping[str, Any], of: Mapping[str, Any]) -> None:
+    """Refuse to go on with, or to pass over, what has another config.
+
+    Args:
+        record: what ``config.yaml`` would hold.
+        of: the configs of its groups, which know their defaults.
+    """
+    saved, mine = _flat(read_config(run_dir)), _flat(record)
     changed = sorted(
         key
         for key in saved.keys() | mine.keys()
         if saved.get(key) != mine.get(key)
         and not any(key == free or key.startswith(f"{free}.") for free in FREE_TO_CHANGE)
-        and not (key not in saved and _is_default(key, mine[key], job))
+        and not (key not in saved and _is_default(key, mine[key], of))
     )
     if changed:
         raise InputError(f"resume=auto: the config of the run in {run_dir} differs in {', '.join(changed)}")
-    return state
 
 
-def _is_default(key: str, value: Any, job: JobConfig) -> bool:
+def _is_default(key: str, value: Any, of: Mapping[str, Any]) -> bool:
     """Whether a value is what a key is that is not given: of a key that is newer than a run, it changes nothing."""
     group, _, name = key.partition(".")
-    node: Any = getattr(job, group, None)
+    node: Any = of.get(group)
     if group == "dataset" and name.startswith("augment."):
-        node, name = job.augment, name.partition(".")[2]
+        node, name = of.get("augment"), name.partition(".")[2]
     if is_dataclass(node):
         made: Any = type(node)
         defaults = vars(made())

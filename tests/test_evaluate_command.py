@@ -221,6 +221,25 @@ def test_what_is_only_evaluated_is_not_trained(in_process: Command, model: list[
     assert_one_line(done, "model=", "not trained", "hybrid_retrieval.evaluate")
 
 
+def test_what_is_finished_is_passed_over_where_that_is_asked_for(in_process: Command, benchmark: str, tmp_path: Path) -> None:
+    arguments = ["evaluate", "retriever=[random]", "benchmark=beir_parallel", benchmark, "hydra.run.dir=scored"]
+    done = in_process(*arguments, "resume=auto")
+    assert done.returncode == 0, done.stderr
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "scored").iterdir()}
+    assert_one_line(in_process(*arguments), "scored holds results already", "resume=auto")
+    again = in_process(*arguments, "resume=auto")
+    assert again.returncode == 0, again.stderr
+    assert "finished before: " in again.stdout
+    kept = ("metrics.json", "config.yaml", "per_query.parquet")
+    assert {path: path.stat().st_mtime_ns for path in files if path.name in kept}.items() <= files.items()
+    other = in_process(*arguments, "resume=auto", "evaluation.replicates=7")
+    assert_one_line(other, "resume=auto", "differs in evaluation.replicates")
+    assert_one_line(in_process(*arguments, "resume=always"), "resume='always'", "auto")
+    (tmp_path / "scored" / "metrics.json").unlink()
+    assert "finished before" not in in_process(*arguments, "resume=auto").stdout
+    assert (tmp_path / "scored" / "metrics.json").exists()
+
+
 def test_encoders_end_to_end_are_scored_and_searched_with(
     in_process: Command, save: Save, weights: Path, benchmark: str, tmp_path: Path
 ) -> None:

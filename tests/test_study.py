@@ -181,8 +181,24 @@ def test_a_study_that_ran_is_not_run_again(study: ModuleType) -> None:
     written = {run.path: (run.path / "metrics.json").stat().st_mtime_ns for run in runs}
     one.run()
     assert {path: (path / "metrics.json").stat().st_mtime_ns for path in written} == written
+    paths = ",".join(str(run.path) for run in runs if run.config["seed"] == 1)
+    again = study.Sweep("again", [f"checkpoint={paths}", "benchmark=held_out"], command="evaluate", reference="hybrid")
+    evaluated = study.Study(one.folder, [again], {}, {})
+    for _ in range(2):
+        evaluated.run()
+    one = study.Study(one.folder, [*one.sweeps, again], one.tables, one.pictures)
     one.collect()
     figures = pd.read_parquet(one.folder / study.FIGURES)
+    whole = figures[
+        figures.baseline.isna() & figures.noise.isna() & (figures.seed == 1) & figures.system.isin(["hybrid", "x_y"])
+    ]
+    keys = ["system", "benchmark", "setting", "measure", "languages"]
+    first, second = (whole[whole.sweep == name].set_index(keys).value.sort_index() for name in ("small", "again"))
+    assert len(second) > 20
+    pd.testing.assert_series_equal(second, first[first.index.isin(second.index)])
+    tested = figures[(figures.sweep == "again") & figures.baseline.notna()]
+    assert set(zip(tested.system, tested.baseline, strict=True)) == {("hybrid", "x_y")}
+    figures = figures[figures.sweep == "small"]
     for run in runs:
         for system, of in {run.choices["sampler"]: run, f"{run.choices['sampler']}, lir": run.baselines["lir"]}.items():
             kept = figures[(figures.system == system) & (figures.seed == run.config["seed"])]
