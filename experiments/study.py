@@ -106,6 +106,8 @@ class Study:
             raise InputError(f"{name} is no study; expected one of: {', '.join(known)}")
         plan = yaml.safe_load((folder / "study.yaml").read_text())
         sweeps = [Sweep(**one) for one in plan["sweeps"]]
+        for sweep in sweeps:
+            choice(f"{folder}: command of {sweep.name}", sweep.command, ["run", "evaluate"])
         return cls(folder, sweeps, plan.get("tables", {}), plan.get("pictures", {}))
 
     def place(self, sweep: Sweep) -> Path:

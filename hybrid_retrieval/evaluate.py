@@ -50,10 +50,8 @@ def main(composed: DictConfig) -> None:
         raise InputError("nothing to score: give checkpoint=RUN_DIR, model=NAME or retriever=[bm25]")
     directory = Path(HydraConfig.get().runtime.output_dir)
     with run_record.claimed(directory):
-        if _finished(directory, config, _record(config, trained, saved)):
-            print(f"finished before: {directory}")
-        else:
-            _evaluate(config, trained, saved, directory)
+        _check_unused(directory, config.resume)
+        _evaluate(config, trained, saved, directory)
 
 
 def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, Any], directory: Path) -> None:
@@ -69,10 +67,16 @@ def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, 
     learns = config.dataset and benchmarking.learn_from_text(retrievers)
     source = build(config.dataset, Source, "dataset", paths=paths) if learns else None
     benchmarking.check_retrievers(retrievers, benchmarks, evaluation, source, encoder)
-    run_record.remove_evaluation(directory)
-    run_record.record_config(directory, _record(config, trained, saved))
-    seen = None
+    record = _record(config, trained, saved, encoder)
     facts: dict[str, Any] = {"benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()}}
+    if (directory / run_record.METRICS).exists():
+        run_record.check_same(directory, record, vars(config))
+        run_record.check_data(directory, facts)
+        print(f"finished before: {directory}")
+        return
+    run_record.remove_evaluation(directory)
+    run_record.record_config(directory, record)
+    seen = None
     if trained:
         from hybrid_retrieval.models.checkpoint import checkpoint_path
         from hybrid_retrieval.training.augmentation import trained_and_tested
@@ -130,21 +134,16 @@ def _as_trained(evaluation: EvaluationConfig, saved: Mapping[str, Any]) -> Evalu
         return construct(EvaluationConfig, {**asdict(evaluation), **changed}, "evaluation")
 
 
-def _finished(directory: Path, config: EvaluateConfig, record: Mapping[str, Any]) -> bool:
-    """Whether a directory holds this evaluation; one that was killed begins again, with the embeddings that are kept.
-
-    Raises:
-        InputError: it holds results and ``resume=never``, or those of another config, or a training run.
-    """
-    choice("resume", config.resume, ["never", "auto"])
-    if not (directory / run_record.METRICS).exists():
-        if (directory / "checkpoints").exists():
-            raise InputError(f"{directory} holds a training run that is not finished: choose another hydra.run.dir")
-        return False
-    if config.resume == "never":
-        raise InputError(f"{directory} holds results already: choose another hydra.run.dir, or pass them over by resume=auto")
-    run_record.check_same(directory, record, vars(config))
-    return True
+def _check_unused(directory: Path, resume: str) -> None:
+    """Refuse a directory that holds results, unless they may be passed over, or a training run."""
+    choice("resume", resume, ["never", "auto"])
+    if (directory / run_record.METRICS).exists():
+        if resume == "never":
+            raise InputError(
+                f"{directory} holds results already: choose another hydra.run.dir, or pass them over by resume=auto"
+            )
+    elif (directory / "checkpoints").exists():
+        raise InputError(f"{directory} holds a training run that is not finished: choose another hydra.run.dir")
 
 
 def encoder_to_score(trained: Path | None, config: EvaluateConfig) -> Encoder | None:
@@ -183,15 +182,40 @@ def published_encoder(node: Mapping[str, Any], paths: PathsConfig, strict: bool)
     return cast("Encoder", encoder)
 
 
-def _record(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, Any]) -> dict[str, Any]:
-    """``config.yaml``: that of a trained run, with what was chosen here."""
+def _record(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, Any], encoder: object) -> dict[str, Any]:
+    """``config.yaml``: that of a trained run, with what was chosen here, and a digest of the encoder."""
+    from hybrid_retrieval.evaluation.scoring.embeddings import Fingerprinted
+
     if trained:
         what: dict[str, Any] = {"checkpoint": str(trained.resolve())}
     else:
-        model = HydraConfig.get().runtime.choices.get("model") or "baselines"
-        what = {"model": config.model, "choices": {"model": str(model)}}
-    here = {"benchmark": config.benchmark, "paths": asdict(config.paths), "evaluation": asdict(config.evaluation)}
-    return {**saved, **here, "retriever": config.retriever, **what}
+        choices = {"model": HydraConfig.get().runtime.choices.get("model") or "baselines"}
+        what = {"model": _with_whole_paths(config.model), "choices": choices}
+    weights: Any = None
+    if isinstance(encoder, Fingerprinted):
+        weights = [encoder.fingerprint("query"), encoder.fingerprint("passage")]
+    here = {
+        "benchmark": config.benchmark,
+        "retriever": config.retriever,
+        "dataset": config.dataset,
+        "strict": config.strict,
+        "paths": asdict(config.paths),
+        "evaluation": asdict(config.evaluation),
+        "weights": weights,
+    }
+    return {**saved, **here, **what}
+
+
+def _with_whole_paths(node: Any) -> Any:
+    """A model's config, in which local directories can be found from everywhere."""
+    if isinstance(node, list):
+        return [_with_whole_paths(one) for one in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: str(Path(value).expanduser().resolve()) if key == "path" and isinstance(value, str) else _with_whole_paths(value)
+        for key, value in node.items()
+    }
 
 
 if __name__ == "__main__":

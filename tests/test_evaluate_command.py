@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -232,22 +233,36 @@ def test_what_is_finished_is_passed_over_where_that_is_asked_for(in_process: Com
     assert "finished before: " in again.stdout
     kept = ("metrics.json", "config.yaml", "per_query.parquet")
     assert {path: path.stat().st_mtime_ns for path in files if path.name in kept}.items() <= files.items()
-    other = in_process(*arguments, "resume=auto", "evaluation.replicates=7")
-    assert_one_line(other, "resume=auto", "differs in evaluation.replicates")
+    for change in ("evaluation.replicates=7", "strict=true"):
+        other = in_process(*arguments, "resume=auto", change)
+        assert_one_line(other, "resume=auto", f"differs in {change.split('=')[0]}")
     assert_one_line(in_process(*arguments, "resume=always"), "resume='always'", "auto")
     (tmp_path / "scored" / "metrics.json").unlink()
     assert "finished before" not in in_process(*arguments, "resume=auto").stdout
     assert (tmp_path / "scored" / "metrics.json").exists()
 
 
+def test_other_weights_are_not_passed_over(in_process: Command, weights: Path, benchmark: str, tmp_path: Path) -> None:
+    copy = shutil.copytree(weights, tmp_path / "copy")
+    arguments = ["evaluate", "model=published", f"model.path={copy}", *LENGTHS, benchmark, *FLAGS, "resume=auto"]
+    for said in (False, True):
+        done = in_process(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert ("finished before" in done.stdout) == said
+    small_transformer(train_unigram(TEXTS, 500).get_vocab_size(), seed=6).model.save_pretrained(copy)
+    assert_one_line(in_process(*arguments), "differs in weights")
+
+
 def test_encoders_end_to_end_are_scored_and_searched_with(
-    in_process: Command, save: Save, weights: Path, benchmark: str, tmp_path: Path
+    in_process: Command, save: Save, weights: Path, benchmark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = f"model.parts=[{{path:{save()}}},{{path:{weights},max_query_length:40,max_passage_length:40}}]"
+    near = [os.path.relpath(path, tmp_path) for path in (save(), weights)]
+    parts = f"model.parts=[{{path:{near[0]}}},{{path:{near[1]},max_query_length:40,max_passage_length:40}}]"
     done = in_process("evaluate", "model=concatenated", parts, benchmark, *FLAGS)
     assert done.returncode == 0, done.stderr
     kept = np.load(tmp_path / "scored/embeddings/beir_parallel/queries.en.npy")
     assert kept.shape[1] == 2 * 32
+    monkeypatch.chdir(tmp_path / "scored")  # the parts were named by relative paths
     encoder = search.load_encoder(str(tmp_path / "scored"), PathsConfig())
     asked = [" ".join(text.split()[2:5]) for text in SENTENCES]
     np.testing.assert_allclose(kept, encoder.encode(asked, "query"), rtol=0, atol=1e-6)

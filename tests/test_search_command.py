@@ -296,7 +296,17 @@ def test_what_is_no_model_is_one_line(ask: Ask, tmp_path: Path) -> None:
     nothing.mkdir()
     run.mkdir()
     (run / "config.yaml").write_text("seed: 1\n")
-    assert "run holds no checkpoint" in refused(ask(good, "--query", "a", model=str(run)))
+    for config, said in {
+        "seed: 1": "run holds no checkpoint, and is no evaluation of a model",
+        "{training: {}, model: {_target_: hybrid_retrieval.models.widened.WidenedModel, path: x}}": "run holds no checkpoint",
+        "{choices: {model: bm25}}": "run holds no checkpoint",
+        "{choices: {retriever: lir}, checkpoint: elsewhere}": "run holds the figures of a retriever, no encoder",
+        "model: {_target_: hybrid_retrieval.models.api.ApiEncoder, base_url: 'http://a', key_variable: HOME}": "is not run",
+        "model: {_target_: hybrid_retrieval.models.deepened.DeepenedModel, path: x}": "is not loaded; expected a published",
+        "model: {_target_: subprocess.Popen, args: x}": "is not run",
+    }.items():
+        (run / "config.yaml").write_text(f"{config}\n")
+        assert said in refused(ask(good, "--query", "a", model=str(run)))
     assert "nowhere is not there; expected a run directory" in refused(
         ask(good, "--query", "a", model=str(tmp_path / "nowhere"))
     )

@@ -23,8 +23,8 @@ class DistillEmbeddings(Loss):
     layer when they do not. In the paper the sides are a text and its translation (``sampler=x_y``), and the teacher reads both
     in its own language: ``loss.teacher.source_language``. Each of the `dimensions` has its own layer h.
 
-    With `translation_ranking` w, w times the softmax cross-entropy of y_i among the batch's y_j (Eq. 1 of arXiv 2408.10536, its
-    translations left out) at `temperature` is added: the two sides find each other, too.
+    With `translation_ranking` w, w times the softmax cross-entropy of y_i among the batch's y_j at `temperature` is added
+    (arXiv 2408.10536, Eq. 1, other translations left out): x_i is to find its y_i. There is no margin, and one direction.
     """
 
     teacher: dict[str, Any]

@@ -1,8 +1,7 @@
 """Several encoders as one: embeddings end to end, so that a score is the weighted mean of what each of them says.
 
-Concatenation is the simplest of meta-embeddings, and hard to beat (arXiv 1911.03700). Encoders of different kinds err on
-different texts, and need share neither tokenizer nor architecture. What comes out is one vector a text: one index, one search.
-Only evaluated: the parts are trained, each by itself.
+Concatenation is the simplest of meta-embeddings (arXiv 1911.03700). The parts need share neither tokenizer nor architecture,
+and each is trained by itself. What comes out is one vector a text: one index, one search.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch import nn
 from hybrid_retrieval.cache import digest
 from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.errors import InputError
-from hybrid_retrieval.models.encoder import Encoder, Role
+from hybrid_retrieval.models.encoder import BiEncoder, Encoder, Role
 from hybrid_retrieval.models.published import PublishedModel
 from hybrid_retrieval.values import NotNegative, construct
 
@@ -37,9 +36,8 @@ class ConcatenatedEncoder(nn.Module, Encoder):
         weights = [1.0] * len(parts) if weights is None else weights
         if len(weights) != len(parts) or not sum(weights):
             raise InputError(f"model.weights={weights}; expected {len(parts)} numbers, one for each of model.parts, not all 0")
-        named = [construct(PublishedModel, part, f"model.parts[{at}]", paths=paths) for at, part in enumerate(parts)]
         self.weights = [weight / sum(weights) for weight in weights]
-        self.encoders = nn.ModuleList(one.load() for one in named)
+        self.encoders = nn.ModuleList(_loaded(part, at, paths) for at, part in enumerate(parts))
         self.dimensions = sum(part.dimensions for part in self._parts)
         self.eval()
 
@@ -82,3 +80,11 @@ class ConcatenatedEncoder(nn.Module, Encoder):
     def fingerprint(self, role: Role) -> str:
         """A digest of all that the embeddings of a text in this role depend on; what is `strict` is read again (law 7)."""
         return digest([[part.fingerprint(role) for part in self._parts], self.weights, self.strict])
+
+
+def _loaded(part: dict[str, Any], at: int, paths: PathsConfig) -> BiEncoder:
+    """The encoder that a part names, the part with its number in what is wrong with it."""
+    try:
+        return construct(PublishedModel, part, "model", paths=paths).load()
+    except InputError as error:
+        raise InputError(f"model.parts[{at}]: {error}") from error

@@ -10,7 +10,7 @@ from typing import Any
 from hybrid_retrieval.reporting.run_directory import RunDirectory
 
 GROUP_ORDER = ("sampler", "model", "dataset", "loss", "optimizer", "trainer")
-NOT_TELLING = ("choices", "paths", "name", "logger", "benchmark", "resume", "checkpoint", "hydra")
+NOT_TELLING = ("choices", "paths", "name", "logger", "benchmark", "resume", "checkpoint", "weights", "hydra")
 """Config keys and groups that differ between jobs without making them different experiments."""
 
 

@@ -76,9 +76,9 @@ def test_what_names_no_encoders_is_refused(parts: list[dict[str, Any]], paths: P
         ((parts[:1],), r"model\.parts=.*expected two or more"),
         ((parts, [1.0]), r"model\.weights=\[1\.0\]; expected 2 numbers"),
         ((parts, [0.0, 0.0]), r"model\.weights=\[0\.0, 0\.0\].*not all 0"),
-        (([parts[0], {"path": "nowhere"}],), r"model\.path=nowhere"),
-        (([parts[0], {"pth": "nowhere"}],), r"unknown config key model\.parts\[1\]\.pth.*'path'"),
-        (([parts[0], {}],), r"model\.name=null and model\.path=null"),
+        (([parts[0], {"path": "nowhere"}],), r"^model\.parts\[1\]: model\.path=nowhere"),
+        (([parts[0], {"pth": "nowhere"}],), r"^model\.parts\[1\]: unknown config key model\.pth.*'path'"),
+        (([{}, parts[0]],), r"^model\.parts\[0\]: model\.name=null and model\.path=null"),
     ):
         with pytest.raises(InputError, match=said):
             ConcatenatedEncoder(paths, *given)

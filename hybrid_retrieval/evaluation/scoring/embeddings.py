@@ -74,7 +74,7 @@ class EmbeddingStore:
         dtype: float16 or float32, of what is stored.
         devices: processes that encode together.
         rows: texts that are encoded, flushed and marked together.
-        identities: fingerprints that were worked out, by encoder and role.
+        identities: encoders and their fingerprints, as they were worked out, by the encoder's id and role.
         said: folders whose losses were said: not again for each method that reads them.
     """
 
@@ -82,7 +82,7 @@ class EmbeddingStore:
     dtype: str = "float16"
     devices: int = 1
     rows: int = ROWS
-    identities: dict[tuple[int, str], str] = field(default_factory=dict, compare=False)
+    identities: dict[tuple[int, str], tuple[Encoder, str]] = field(default_factory=dict, compare=False)
     said: set[Path] = field(default_factory=set, compare=False)
 
     def embed(self, encoder: Encoder, texts: Sequence[str], role: Role, label: str = "", digest: str | None = None) -> Vectors:
@@ -94,13 +94,18 @@ class EmbeddingStore:
         if not len(texts):
             return np.empty((0, 0), self.dtype)
         digest = digest or text_digest(texts)
-        key = [VERSION, self._identity(encoder, role), role, self.dtype, len(texts), digest]
+        key = self._key(encoder, texts, role, digest)
         job = EncodingJob(encoder, texts, role, label, self.rows)
         folder = self.cache.directory("embeddings", key)
         known = folder.exists()
-        if isinstance(encoder, Composite) and not (known and not job.missing(folder)):
-            parts = [self.embed(part, texts, role, name, digest) for part, name in encoder.parts(label)]
-            job = replace(job, join=encoder.join, parts=parts)
+        if isinstance(encoder, Composite):
+            whole = known and not job.missing(folder)  # then parts that are still there say what they lost, and no more
+            parts = [
+                self.embed(part, texts, role, name, digest)
+                for part, name in encoder.parts(label)
+                if not whole or self.cache.directory("embeddings", self._key(part, texts, role, digest)).exists()
+            ]
+            job = job if whole else replace(job, join=encoder.join, parts=parts)
         folder = self.cache.build("embeddings", key, partial(job.start, self.dtype))
         try:
             blocks = job.missing(folder)
@@ -119,13 +124,16 @@ class EmbeddingStore:
             raise InputError(f"{folder} is damaged ({error}): remove it") from error
         return vectors
 
+    def _key(self, encoder: Encoder, texts: Sequence[str], role: Role, digest: str) -> list[Any]:
+        return [VERSION, self._identity(encoder, role), role, self.dtype, len(texts), digest]
+
     def _identity(self, encoder: Encoder, role: Role) -> str:
         """The encoder's fingerprint, computed once: nothing is trained while a store is in use."""
         if not isinstance(encoder, Fingerprinted):
             return uuid.uuid4().hex
         if (id(encoder), role) not in self.identities:
-            self.identities[id(encoder), role] = encoder.fingerprint(role)
-        return self.identities[id(encoder), role]
+            self.identities[id(encoder), role] = encoder, encoder.fingerprint(role)
+        return self.identities[id(encoder), role][1]
 
 
 @dataclass(frozen=True)

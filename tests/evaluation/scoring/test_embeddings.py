@@ -107,6 +107,23 @@ def test_what_is_made_of_others_and_known_needs_them_no_more(tmp_path: Path) -> 
     np.testing.assert_array_equal(found, known)
 
 
+def test_what_the_parts_lose_is_said_again_where_they_are_kept(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Losing(Hashing):
+        lost = Lost(1, 1)
+
+        def say(self, label: str, role: str, lost: Lost) -> None:
+            said.append(f"{label}: {lost.cut}")
+
+    store_at(tmp_path).embed(Side(Losing("a"), Losing("b")), TEXTS, "query")
+    for _ in range(2):
+        said.clear()
+        store_at(tmp_path).embed(Side(Losing("a"), Losing("b")), TEXTS, "query", "texts")
+    blocks = -(-len(TEXTS) // 8)
+    assert said == [f"texts (encoded before): {blocks}"] * 2
+
+
 def test_a_killed_process_goes_on_where_it_was(tmp_path: Path) -> None:
     store = store_at(tmp_path)
     with pytest.raises(KeyboardInterrupt):
