@@ -70,7 +70,7 @@ def _evaluate(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, 
     record = _record(config, trained, saved, encoder)
     facts: dict[str, Any] = {"benchmarks": {name: benchmark.provenance for name, benchmark in benchmarks.items()}}
     if (directory / run_record.METRICS).exists():
-        run_record.check_same(directory, record, vars(config))
+        run_record.check_same(directory, record, config)
         run_record.check_data(directory, facts)
         print(f"finished before: {directory}")
         return

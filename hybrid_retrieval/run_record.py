@@ -119,16 +119,16 @@ def run_state(run_dir: Path, job: JobConfig) -> State:
         return state
     if job.resume == "never":
         raise InputError(f"{run_dir} holds a run already: choose another hydra.run.dir, or go on with it by resume=auto")
-    check_same(run_dir, asdict(job), vars(job))
+    check_same(run_dir, asdict(job), job)
     return state
 
 
-def check_same(run_dir: Path, record: Mapping[str, Any], of: Mapping[str, Any]) -> None:
+def check_same(run_dir: Path, record: Mapping[str, Any], of: object) -> None:
     """Refuse to go on with, or to pass over, what has another config.
 
     Args:
         record: what ``config.yaml`` would hold.
-        of: the configs of its groups, which know their defaults.
+        of: the config whose groups know their defaults.
     """
     saved, mine = _flat(read_config(run_dir)), _flat(record)
     changed = sorted(
@@ -142,12 +142,12 @@ def check_same(run_dir: Path, record: Mapping[str, Any], of: Mapping[str, Any]) 
         raise InputError(f"resume=auto: the config of the run in {run_dir} differs in {', '.join(changed)}")
 
 
-def _is_default(key: str, value: Any, of: Mapping[str, Any]) -> bool:
+def _is_default(key: str, value: Any, of: object) -> bool:
     """Whether a value is what a key is that is not given: of a key that is newer than a run, it changes nothing."""
     group, _, name = key.partition(".")
-    node: Any = of.get(group)
+    node: Any = getattr(of, group, None)
     if group == "dataset" and name.startswith("augment."):
-        node, name = of.get("augment"), name.partition(".")[2]
+        node, name = getattr(of, "augment", None), name.partition(".")[2]
     if is_dataclass(node):
         made: Any = type(node)
         defaults = vars(made())

