@@ -172,14 +172,37 @@ def _read(directory: Path, benchmark: str | None, perturbed: str | None) -> pd.D
 
 
 def _in_percent(directory: Path, perturbed: str, keys: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
-    """Changes as percent of the clean macro mean of their benchmark, setting and measure; nan where that is 0."""
-    path = directory / LOST
-    written = path.stat().st_mtime_ns if path.is_file() else 0
+    """Changes as percent of the clean macro mean of their benchmark, setting and measure; nan where that is 0.
+
+    That mean is estimated from the same queries. With d_i the change of query i, c_i its clean value, c the mean of these over
+    its pair of languages, C and D the macro means of clean values and of changes, query i has (d_i - D / C (c_i - c)) / C:
+    means over a pair and over all pairs are those of d_i / C, and the variance is that of the ratio D / C (delta method).
+    """
+    own = keys.columns.difference([CLUSTER]).tolist()
+    clean = keys[own].merge(_clean_values(directory, _written(directory / PER_QUERY)), on=own, how="left")
     found = values.copy()
-    for (condition, benchmark, setting, name), clean in _clean_means(directory, written).items():
-        if condition == perturbed and name in found:
-            found.loc[(keys.benchmark == benchmark) & (keys.setting == setting), name] *= 100 / clean if clean else np.nan
+    for (condition, benchmark, setting, name), mean in _clean_means(directory, _written(directory / LOST)).items():
+        if condition != perturbed or name not in found:
+            continue
+        rows = (keys.benchmark == benchmark) & (keys.setting == setting)
+        pairs = [keys.loc[rows, one] for one in PAIR]
+        change, before = values.loc[rows, name], pd.Series(clean[name].to_numpy(), keys.index)[rows]
+        if (change.notna() & before.isna()).any():
+            raise InputError(f"{directory}: {CHANGES} has queries that {PER_QUERY} lacks; evaluate the run again")
+        rate = change.groupby(pairs).mean().mean() / mean if mean else np.nan
+        above = before - before.groupby(pairs).transform("mean")
+        found.loc[rows, name] = 100 * (change - rate * above) / (mean or np.nan)
     return found
+
+
+def _written(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.is_file() else 0
+
+
+@lru_cache(8)
+def _clean_values(directory: Path, written: int) -> pd.DataFrame:  # noqa: ARG001
+    """A run's own values, by their keys; read once of a file that was `written` at a time."""
+    return _read(directory, None, None).drop(columns=CLUSTER)
 
 
 @lru_cache(64)

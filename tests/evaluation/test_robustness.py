@@ -6,8 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hybrid_retrieval.config import PathsConfig
@@ -15,6 +18,7 @@ from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation import degradation
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.degradation import Degradation
+from hybrid_retrieval.evaluation.measures import measure
 from hybrid_retrieval.evaluation.perturbations.suite import perturbations
 from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, evaluate
 from hybrid_retrieval.evaluation.retrievers.bm25 import BM25
@@ -144,7 +148,9 @@ def test_a_retriever_that_cannot_be_asked_again_is_left_out(collection: Retrieva
 def test_query_by_query_it_has_the_means_of_the_figures(tmp_path: Path, collection: RetrievalCollection) -> None:
     retriever = Dense(Hashed())
     noise = perturbations(["drop", "casing"], PathsConfig())
-    found, changes = degradations(retriever, evaluate(retriever, collection, wanted=WANTED), noise, [0.2, 0.5], 1, WANTED)
+    clean_run = evaluate(retriever, collection, wanted=WANTED)
+    pq.write_table(clean_run.per_query(), tmp_path / "per_query.parquet")
+    found, changes = degradations(retriever, clean_run, noise, [0.2, 0.5], 1, WANTED)
     degradation.write_changes(changes, tmp_path)
     degradation.write(found, tmp_path)
     names = degradation.conditions(tmp_path)
@@ -163,6 +169,41 @@ def test_query_by_query_it_has_the_means_of_the_figures(tmp_path: Path, collecti
     assert compared == 50
     with pytest.raises(InputError, match=r"expected a run that was evaluated with evaluation\.perturb"):
         degradation.conditions(tmp_path / "nowhere")
+
+
+def test_a_change_in_percent_varies_as_the_ratio_does(tmp_path: Path) -> None:
+    """Where every query loses two fifths of what it had, the clean mean varies over questions, and the ratio hardly does."""
+    rng = np.random.default_rng(3)
+    count, pairs = 300, [("de", "de"), ("en", "en")]
+    clean = {pair: rng.uniform(0, at + 0.5, count) for at, pair in enumerate(pairs)}
+    change = {pair: -0.4 * of + rng.normal(0, 0.05, count) for pair, of in clean.items()}
+    ids = [f"q{number}" for number in range(count)]
+
+    def table(values: dict[tuple[str, str], np.ndarray]) -> pa.Table:
+        parts = []
+        for (query, corpus), of in values.items():
+            keys = {"benchmark": "made", "setting": "monolingual", "query_language": query, "corpus_language": corpus}
+            parts.append(pa.table({**{key: [one] * count for key, one in keys.items()}, "query_id": ids, "map": of}))
+        return pa.concat_tables(parts)
+
+    def ratio(of: Any) -> float:
+        changes, cleans = (np.mean([values[pair][of].mean() for pair in pairs]) for values in (change, clean))
+        return float(100 * changes / cleans)
+
+    pq.write_table(table(clean), tmp_path / "per_query.parquet")
+    noisy = table(change)
+    degradation.write_changes([noisy.append_column("perturbation", pa.array(["drop@0.1"] * len(noisy)))], tmp_path)
+    means = [float(np.mean([values[pair].mean() for pair in pairs])) for values in (clean, change)]
+    whole = ("monolingual", measure("map"), None, None, count, 1.0, means[0], sum(means))
+    degradation.write([Degradation("made", "drop", 0.1, *whole)], tmp_path)
+    found = PerQuery.read([tmp_path], "made", "drop@0.1").table
+    by_question = found.groupby("query_id", sort=False).map.mean().loc[ids].to_numpy()
+    assert by_question.mean() == pytest.approx(ratio(slice(None)), abs=1e-9)
+    drawn = [rng.integers(0, count, count) for _ in range(2000)]
+    expected, spread = np.std([ratio(one) for one in drawn]), np.std([by_question[one].mean() for one in drawn])
+    assert spread == pytest.approx(expected, rel=0.05)
+    naive = 100 * np.mean([change[pair] for pair in pairs], axis=0) / means[0]
+    assert np.std([naive[one].mean() for one in drawn]) > 2 * expected
 
 
 def test_the_file_comes_back(tmp_path: Path, collection: RetrievalCollection) -> None:
