@@ -6,6 +6,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -178,8 +179,7 @@ def _in_percent(directory: Path, perturbed: str, keys: pd.DataFrame, values: pd.
     its pair of languages, C and D the macro means of clean values and of changes, query i has (d_i - D / C (c_i - c)) / C:
     means over a pair and over all pairs are those of d_i / C, and the variance is that of the ratio D / C (delta method).
     """
-    own = keys.columns.difference([CLUSTER]).tolist()
-    clean = keys[own].merge(_clean_values(directory, _written(directory / PER_QUERY)), on=own, how="left")
+    clean = _clean_values(directory, _written(directory / PER_QUERY)).reindex(_numbers(keys))
     found = values.copy()
     for (condition, benchmark, setting, name), mean in _clean_means(directory, _written(directory / LOST)).items():
         if condition != perturbed or name not in found:
@@ -199,10 +199,19 @@ def _written(path: Path) -> int:
     return path.stat().st_mtime_ns if path.is_file() else 0
 
 
-@lru_cache(8)
+@lru_cache(64)
 def _clean_values(directory: Path, written: int) -> pd.DataFrame:  # noqa: ARG001
-    """A run's own values, by their keys; read once of a file that was `written` at a time."""
-    return _read(directory, None, None).drop(columns=CLUSTER)
+    """A run's own values, by the numbers of their keys; read once of a file that was `written` at a time."""
+    table = _read(directory, None, None)
+    found = table.drop(columns=[*PER_QUERY_KEYS, CLUSTER]).set_axis(_numbers(table))
+    if not found.index.is_unique:
+        raise InputError(f"{directory / PER_QUERY} has a query twice")
+    return found
+
+
+def _numbers(keys: pd.DataFrame) -> Any:
+    """uint64 of the keys of each row, the same in every table."""
+    return pd.util.hash_pandas_object(keys[list(PER_QUERY_KEYS)], index=False).to_numpy()
 
 
 @lru_cache(64)
