@@ -33,7 +33,7 @@ from hybrid_retrieval.evaluation.retrievers.post_hoc import PostHoc
 from hybrid_retrieval.evaluation.retrievers.reduced import Reduced, reductions
 from hybrid_retrieval.evaluation.retrievers.retriever import Index, LearnsFromText, Retriever
 from hybrid_retrieval.evaluation.robustness import degradations
-from hybrid_retrieval.evaluation.scoring.embeddings import embedding_store
+from hybrid_retrieval.evaluation.scoring.embeddings import Fingerprinted, embedding_store
 from hybrid_retrieval.evaluation.scoring.search import search
 from hybrid_retrieval.evaluation.trec import write_embeddings, write_qrels, write_run
 from hybrid_retrieval.files import recorded
@@ -183,6 +183,13 @@ def training_passages(source: Source, count: int) -> dict[str, list[str]]:
             drawn = np.random.default_rng(0).permutation(mine)[: count - len(found.get(language, ()))]
             found.setdefault(language, []).extend(pairs.passages.texts(np.sort(drawn)))
     return {language: texts for language, texts in found.items() if texts}
+
+
+def identity(encoder: object) -> list[str] | None:
+    """Digests of all that an encoder's embeddings depend on, of queries and of passages; None where it does not say."""
+    if not isinstance(encoder, Fingerprinted):
+        return None
+    return [encoder.fingerprint("query"), encoder.fingerprint("passage")]
 
 
 def score_benchmarks(

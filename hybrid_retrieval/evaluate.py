@@ -184,16 +184,13 @@ def published_encoder(node: Mapping[str, Any], paths: PathsConfig, strict: bool)
 
 def _record(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, Any], encoder: object) -> dict[str, Any]:
     """``config.yaml``: that of a trained run, with what was chosen here, and a digest of the encoder."""
-    from hybrid_retrieval.evaluation.scoring.embeddings import Fingerprinted
+    from hybrid_retrieval.benchmarking import identity
 
     if trained:
         what: dict[str, Any] = {"checkpoint": str(trained.resolve())}
     else:
         choices = {"model": HydraConfig.get().runtime.choices.get("model") or "baselines"}
         what = {"model": _with_whole_paths(config.model), "choices": choices}
-    weights: Any = None
-    if isinstance(encoder, Fingerprinted):
-        weights = [encoder.fingerprint("query"), encoder.fingerprint("passage")]
     here = {
         "benchmark": config.benchmark,
         "retriever": config.retriever,
@@ -201,7 +198,7 @@ def _record(config: EvaluateConfig, trained: Path | None, saved: Mapping[str, An
         "strict": config.strict,
         "paths": asdict(config.paths),
         "evaluation": asdict(config.evaluation),
-        "weights": weights,
+        "weights": identity(encoder),
     }
     return {**saved, **here, **what}
 
