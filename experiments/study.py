@@ -65,8 +65,6 @@ class Sweep:
     overrides: list[str]
     command: str = "run"
     system: str = "{choices[sampler]}"
-    seed: int = 1
-    """Of runs whose config has none: evaluations of several encoders."""
     x: str | None = None
     series: str | None = None
     reference: str | None = None
@@ -159,7 +157,8 @@ class Study:
         compared: dict[str, dict[str, list[RunDirectory]]] = {}
         for run in runs:
             name = _named(sweep.system, run)
-            own = {"sweep": sweep.name, "seed": run.config.get("seed", sweep.seed), **_origin(run)}
+            # an evaluation of several encoders has no seed
+            own = {"sweep": sweep.name, "seed": run.config.get("seed", 1), **_origin(run)}
             own |= {"x": _value(run, sweep.x), "series": _named(sweep.series, run) if sweep.series else None}
             scored = {name: run} | {f"{name}, {after}": run.baselines[after] for after in sweep.after}
             for system, of in scored.items():

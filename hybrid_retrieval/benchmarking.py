@@ -185,11 +185,9 @@ def training_passages(source: Source, count: int) -> dict[str, list[str]]:
     return {language: texts for language, texts in found.items() if texts}
 
 
-def identity(encoder: object) -> list[str] | None:
-    """Digests of all that an encoder's embeddings depend on, of queries and of passages; None where it does not say."""
-    if not isinstance(encoder, Fingerprinted):
-        return None
-    return [encoder.fingerprint("query"), encoder.fingerprint("passage")]
+def identity(encoder: object) -> str | None:
+    """A digest of an encoder's weights and settings; None where it does not say."""
+    return encoder.fingerprint("passage") if isinstance(encoder, Fingerprinted) else None
 
 
 def score_benchmarks(

@@ -12,12 +12,12 @@ import json
 import multiprocessing
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -105,7 +105,7 @@ class EmbeddingStore:
                 for part, name in encoder.parts(label)
                 if not whole or self.cache.directory("embeddings", self._key(part, texts, role, digest)).exists()
             ]
-            job = job if whole else replace(job, join=encoder.join, parts=parts)
+            job = job if whole else replace(job, parts=parts)
         folder = self.cache.build("embeddings", key, partial(job.start, self.dtype))
         try:
             blocks = job.missing(folder)
@@ -149,7 +149,6 @@ class EncodingJob:
     label: str
     rows: int
     parts: Sequence[Vectors] = ()
-    join: Callable[[Sequence[npt.NDArray[Any]]], npt.NDArray[np.float32]] | None = None
 
     @property
     def blocks(self) -> int:
@@ -182,8 +181,8 @@ class EncodingJob:
     def _encode(self, block: int) -> npt.NDArray[np.float32]:
         """[rows of the block, dimensions]."""
         rows = slice(block * self.rows, (block + 1) * self.rows)
-        if self.join:
-            return self.join([part[rows] for part in self.parts])
+        if self.parts:
+            return cast(Composite, self.encoder).join([part[rows] for part in self.parts])
         place = f" ({block + 1}/{self.blocks})" if self.blocks > 1 and self.label else ""
         return self.encoder.encode(self.texts[rows], self.role, f"{self.label}{place}")
 
