@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "losses": FOUNDATION,
     "evaluation": FOUNDATION | {"data", "models"},
     "training": FOUNDATION | {"data", "sampling", "models", "losses", "evaluation", "reporting"},
-    "reporting": {"errors", "values", "files", "data.languages"} | FIGURES | STATISTICS,
+    "reporting": {"errors", "values", "config", "cache", "files", "data.languages"} | FIGURES | STATISTICS,
     "audit": FOUNDATION | {"data", "evaluation"},
     "benchmarking": FOUNDATION | {"run_record", "data", "evaluation", "models"},
     "planning": FOUNDATION | {"data", "sampling", "models", "losses", "training", "reporting"},

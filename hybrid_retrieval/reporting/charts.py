@@ -92,6 +92,15 @@ def specification(chart: Any) -> dict[str, Any]:
     return drawn | {"config": style(PAGE)}
 
 
+def svg(drawn: Mapping[str, Any]) -> str:
+    """A specification as SVG, the names of gradients and clips numbered from 0, whatever was drawn before."""
+    import vl_convert
+
+    vector = vl_convert.vegalite_to_svg(dict(drawn))
+    names = {name: f"part{number}" for number, name in enumerate(dict.fromkeys(PART.findall(vector)))}
+    return PART.sub(lambda found: names[found[1]], vector)
+
+
 def save(picture: Any, path: Path) -> Path:
     """Write a chart, or its specification, as the name of the file ends: PNG, SVG or PDF, black on white.
 
@@ -104,15 +113,15 @@ def save(picture: Any, path: Path) -> Path:
     choice("format of a picture", form, FORMATS)
     drawn = picture if isinstance(picture, dict) else specification(picture)
     on_white = {**drawn, "config": style(INK), "background": "white", "padding": 10}
-    svg = _numbered(vl_convert.vegalite_to_svg(on_white))
+    vector = svg(on_white)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as part:
         if form == "svg":
-            part.write_text(svg, encoding="utf-8")
+            part.write_text(vector, encoding="utf-8")
         elif form == "pdf":
-            part.write_bytes(vl_convert.svg_to_pdf(svg))
+            part.write_bytes(vl_convert.svg_to_pdf(vector))
         else:
-            part.write_bytes(_packed(vl_convert.svg_to_png(svg, scale=SCALE, ppi=PPI / SCALE)))
+            part.write_bytes(_packed(vl_convert.svg_to_png(vector, scale=SCALE, ppi=PPI / SCALE)))
     return path
 
 
@@ -133,12 +142,6 @@ def _packed(png: bytes) -> bytes:
 
 def _chunk(kind: bytes, held: bytes) -> bytes:
     return struct.pack(">I", len(held)) + kind + held + struct.pack(">I", zlib.crc32(kind + held))
-
-
-def _numbered(svg: str) -> str:
-    """With the names of gradients and clips numbered from 0, whatever was drawn before."""
-    names = {name: f"part{number}" for number, name in enumerate(dict.fromkeys(PART.findall(svg)))}
-    return PART.sub(lambda found: names[found[1]], svg)
 
 
 def data(rows: Iterable[Mapping[str, Any]]) -> alt.InlineData:

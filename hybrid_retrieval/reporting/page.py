@@ -8,16 +8,22 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hybrid_retrieval.cache import Cache
+from hybrid_retrieval.config import PathsConfig
+from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.files import write_text
+from hybrid_retrieval.reporting.charts import svg
 from hybrid_retrieval.reporting.table import Table
 
 UNPRINTABLE = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\u202d\\u202e\\ud800-\\udfff]")
 """Control characters, among them those that turn the direction of text around, and halves of characters."""
 VEGA = "window.vegaEmbed = vegaEmbed;"
 """What scripts of a page see of the bundle."""
+BUNDLE = "vega.js"
 FOLD_ABOVE = 8
 """Nested facts of more rows than this open on a click."""
 
@@ -40,10 +46,7 @@ class Chart:
     @property
     def still(self) -> str:
         """The chart as a picture, as a URL, for a reader without JavaScript."""
-        import vl_convert
-
-        drawn = vl_convert.vegalite_to_svg(dict(self.spec))
-        return f"data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode('ascii')}"
+        return f"data:image/svg+xml;base64,{base64.b64encode(svg(self.spec).encode()).decode('ascii')}"
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,20 @@ def write_page(path: Path, title: str, under: str, sections: Sequence[Section]) 
 
 @cache
 def _vega() -> str:
-    """The library that draws the charts: the same for every page, and seconds to put together."""
+    """The library that draws the charts: the same for every page, and seconds to put together, so that a machine keeps it."""
     import vl_convert
 
-    return vl_convert.javascript_bundle(VEGA).replace("</script", "<\\/script")
+    def put_together() -> str:
+        return vl_convert.javascript_bundle(VEGA).replace("</script", "<\\/script")
+
+    def keep(folder: Path) -> None:
+        write_text(folder / BUNDLE, put_together())
+
+    key = {"vl-convert-python": version("vl-convert-python"), "snippet": VEGA}
+    try:
+        return (Cache.at(PathsConfig().cache).build("charts", key, keep) / BUNDLE).read_text(encoding="utf-8")
+    except (InputError, OSError):  # nothing can be kept there: a report does without
+        return put_together()
 
 
 def _own(name: str) -> str:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,13 +19,13 @@ from omegaconf import OmegaConf
 
 from hybrid_retrieval.evaluation.figures import Figures
 from hybrid_retrieval.report import main
+from hybrid_retrieval.reporting import page
 from hybrid_retrieval.reporting.comparison import leaders
 from hybrid_retrieval.reporting.run_report import report_run
 from hybrid_retrieval.reporting.sweep import CompareSweep
 from hybrid_retrieval.reporting.table import Column, Row, Table
 from tests.reporting.fake_runs import write_figures
 
-VEGA_BEGINS = vl_convert.javascript_bundle("")[:40]
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., Path]
 
@@ -42,10 +43,15 @@ def assert_self_contained(page: Path) -> html.HtmlElement:
             assert str(element.get(name, "data:")).startswith("data:")
     ours = {(ROOT / "hybrid_retrieval" / "reporting" / name).read_text().strip() for name in ("page.js", "browser.js")}
     bundle = next(page_scripts(document), "") if charts_of(document) else ""
-    assert bundle.startswith(VEGA_BEGINS) == bool(charts_of(document))
+    assert bundle.startswith(vega_begins()) == bool(charts_of(document))
     assert {script.strip() for script in page_scripts(document)} - {bundle.strip()} <= ours
     assert "url(" not in "".join(style.text for style in document.findall(".//style"))
     return document
+
+
+@cache
+def vega_begins() -> str:
+    return vl_convert.javascript_bundle("")[:40]
 
 
 def page_scripts(document: html.HtmlElement) -> Iterator[str]:
@@ -237,6 +243,21 @@ def test_the_callback_loads_nothing_heavy(tmp_path: Path) -> None:
     heavy = ("numpy", "altair", "pyarrow", "jinja2", "rich")
     code = f"import sys, hybrid_retrieval.reporting.sweep; print([name for name in {heavy} if name in sys.modules])"
     assert python("-c", code, cwd=tmp_path).stdout.strip() == "[]"
+
+
+def test_a_machine_puts_the_library_of_charts_together_once(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, bundle, asked, pages = make_run("run"), vl_convert.javascript_bundle, [], []
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda snippet: asked.append(snippet) or bundle(snippet))
+    (tmp_path / "a file").write_text("")
+    for number, folder in enumerate(("new", "new", "a file/below"), 1):
+        monkeypatch.setenv("HYBRID_RETRIEVAL_CACHE", str(tmp_path / folder))
+        page._vega.cache_clear()
+        report_run(run)
+        pages.append((run / "report.html").read_bytes())
+        assert len(asked) == (1 if number < 3 else 2), "kept; where nothing can be kept, made again"
+    assert len(set(pages)) == 1
 
 
 def test_help_is_quick_and_names_the_arguments(tmp_path: Path) -> None:
