@@ -62,8 +62,8 @@ STATIC_CASE, DROPOUT_CASE, EVERY_CASE = CASES
     [
         ("kill", STATIC_CASE),
         ("terminate", STATIC_CASE),
-        ("terminate", DROPOUT_CASE),
         ("kill", EVERY_CASE),
+        pytest.param("terminate", DROPOUT_CASE, marks=pytest.mark.slow),
         pytest.param("kill", DROPOUT_CASE, marks=pytest.mark.slow),
         pytest.param("terminate", EVERY_CASE, marks=pytest.mark.slow),
     ],

@@ -39,7 +39,7 @@ def test_times_are_said_in_two_units() -> None:
 
 
 def test_without_a_terminal_a_log_has_the_telemetry_in_words(command: Command, tmp_path: Path) -> None:
-    done = command("run", "-m", *JOB, "seed=1,2", "hydra.sweep.dir=sweep", NO_COLOR="1")
+    done = command("run", "-m", *JOB, "seed=1,2", "hydra.sweep.dir=sweep")
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stderr.splitlines() if " step " in line]
     telemetry = [json.loads(line) for line in (tmp_path / "sweep/1/telemetry.jsonl").read_text().splitlines()]

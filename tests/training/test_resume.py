@@ -35,8 +35,9 @@ from tests.training.runs import (
 
 
 def test_same_seed_same_weights_and_another_seed_others(command: Command, job: Compose, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        assert command("run", *SMALL, *DROPOUT, f"hydra.run.dir={name}").returncode == 0
+    """As a command and as a function, in processes with other histories."""
+    assert command("run", *SMALL, *DROPOUT, "hydra.run.dir=a").returncode == 0
+    train(job(*DROPOUT), tmp_path / "b")
     assert_equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
     train(job(*DROPOUT, "seed=2"), tmp_path / "c")
     words = "encoder.backbone.model.embeddings.word_embeddings.weight"
@@ -76,7 +77,7 @@ def test_killed_and_resumed_equals_unkilled_bit_for_bit(
     assert_same_run(whole, killed)
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)])
 def test_a_signal_ends_in_one_line_and_no_success(
     command: Command, cache: Path, tmp_path: Path, sent: signal.Signals, code: int
 ) -> None:

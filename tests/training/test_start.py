@@ -144,8 +144,8 @@ def alone(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "way",
     [
-        *(sweep, torchrun),
-        *(pytest.param(way, marks=pytest.mark.slow) for way in (slurm, one_command, two_nodes)),
+        torchrun,
+        *(pytest.param(way, marks=pytest.mark.slow) for way in (sweep, slurm, one_command, two_nodes)),
     ],
 )
 def test_two_processes_come_to_the_same_weights_in_one_run_directory(
