@@ -1,14 +1,14 @@
 """How much a retriever loses when queries are perturbed: every measure against that of the clean query, in pairs.
 
 The corpus is read once, for the clean queries; of a perturbation only the queries that it changes are asked again, and all
-others keep their values. A language in which fewer than `LEAST` of the queries change is left out of that perturbation: no mean
-is taken over languages that it does not touch, as case does not touch Thai.
+others keep their values. A language in which fewer than `LEAST` of the queries change at the largest severity is left out of
+that perturbation: no mean is taken over languages that it does not touch, as case does not touch Thai.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -59,24 +59,26 @@ def degradations(
     bias = [name for name in wanted.bias if name in PER_QUERY_BIAS]
     found: list[Degradation] = []
     changes: list[pa.Table] = []
-    work = ((one, *made) for one in perturbations for made in perturbed_texts(collection, one, severities, seed))
+    every = ((one, perturbed_texts(collection, one, severities, seed)) for one in perturbations)
+    work = ((one, *_applies(collection, made), *at) for one, made in every for at in made)
     count = len(perturbations) * len(severities)
-    for one, severity, texts, emptied in track(work, f"{label}: perturbed queries", count, show=bool(label)):
-        known, untouched = _applies(collection, texts)
+    for one, known, untouched, severity, texts, emptied in track(work, f"{label}: perturbed queries", count, show=bool(label)):
         if untouched and label and severity == max(severities):
             log.info("%s: %s does not apply to %s", label, one.name, ", ".join(untouched))
         if emptied and label:
             log.info("%s: %s at %g would have left nothing of %d queries, which are kept", label, one.name, severity, emptied)
         rows = np.array([row for row in texts if collection.languages[collection.queries.language[row]] in known], np.int64)
-        if not len(rows):
+        if not known:
             continue
-        asked = asking(collection, rows, [texts[int(row)] for row in rows])
-        index = retriever.asking(clean.asked, asked)
-        scored, ranks = ranked(asked, index)
-        pairs = list(language_pairs(asked, ranks))
-        if bias:
-            columns = bias_suite(Evidence(asked, scored.pool, ranks, None), bias).per_query
-            pairs = [pair if pair.corpus_language else pair.adding(columns) for pair in pairs]
+        pairs = []
+        if len(rows):
+            asked = asking(collection, rows, [texts[int(row)] for row in rows])
+            index = retriever.asking(clean.asked, asked)
+            scored, ranks = ranked(asked, index)
+            pairs = list(language_pairs(asked, ranks))
+            if bias:
+                columns = bias_suite(Evidence(asked, scored.pool, ranks, None), bias).per_query
+                pairs = [pair if pair.corpus_language else pair.adding(columns) for pair in pairs]
         both = list(_beside(clean.pairs, pairs, rows, known))
         found += paired(collection, one.name, severity, both, set(rows.tolist()), wanted)
         changes.append(_by_query(collection, condition(one.name, severity), both))
@@ -134,8 +136,9 @@ def asking(collection: RetrievalCollection, rows: Ints, texts: Sequence[str]) ->
     )
 
 
-def _applies(collection: RetrievalCollection, texts: Mapping[int, str]) -> tuple[list[str], list[str]]:
-    """The languages in which enough queries change, and the others that ask."""
+def _applies(collection: RetrievalCollection, made: Sequence[tuple[float, dict[int, str], int]]) -> tuple[list[str], list[str]]:
+    """The languages in which enough queries change at the largest severity, for all of them, and the others that ask."""
+    _, texts, _ = max(made, key=lambda one: one[0])
     judged = np.unique(collection.query)
     counts = np.bincount(collection.queries.language[judged], minlength=len(collection.languages))
     changed = np.bincount(collection.queries.language[np.array(list(texts), np.int64)], minlength=len(counts))

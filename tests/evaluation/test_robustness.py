@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from hybrid_retrieval.evaluation import degradation
 from hybrid_retrieval.evaluation.collection import RetrievalCollection
 from hybrid_retrieval.evaluation.degradation import Degradation
 from hybrid_retrieval.evaluation.measures import measure
+from hybrid_retrieval.evaluation.perturbations.perturbation import Edit, Perturbation
 from hybrid_retrieval.evaluation.perturbations.suite import perturbations
 from hybrid_retrieval.evaluation.protocol import Evaluation, Wanted, evaluate
 from hybrid_retrieval.evaluation.retrievers.bm25 import BM25
@@ -137,6 +139,28 @@ def test_severity_0_loses_nothing_and_a_language_without_case_is_left_out(collec
     other = replace(collection, queries=replace(collection.queries, texts=han))
     found, _ = degradations(retriever, evaluate(retriever, other), perturbations(["casing"], PathsConfig()), [0.5], 1, Wanted())
     assert {row.query_language for row in found} == {None, "de", "ru"}
+
+
+class Costly(Perturbation):
+    """The first two words become another, at the cost of both: more than a small budget has."""
+
+    name = "costly"
+
+    def by_words(self, language: str) -> bool:
+        return True
+
+    def edits(self, units: Sequence[str], language: str, draw: Random) -> list[Edit]:
+        return [Edit(0, 3, ("x",), 2)] if language == "de" else []
+
+
+def test_the_languages_of_a_mean_are_the_same_at_every_severity(collection: RetrievalCollection) -> None:
+    retriever = Dense(Hashed())
+    clean = evaluate(retriever, collection, wanted=WANTED)
+    found, _ = degradations(retriever, clean, [Costly(PathsConfig())], [0.1, 0.9], 1, WANTED)
+    asked = {one.severity: {of.query_language for of in found if of.severity == one.severity} for one in found}
+    assert asked[0.1] == asked[0.9] == {None, "de"}
+    assert all(one.perturbed == one.clean for one in found if one.severity == 0.1)
+    assert any(one.perturbed != one.clean for one in found if one.severity == 0.9)
 
 
 def test_a_retriever_that_cannot_be_asked_again_is_left_out(collection: RetrievalCollection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from random import Random
 
@@ -44,5 +45,5 @@ def lowered(text: str, language: str) -> str:
 
 
 def raised(text: str, language: str) -> str:
-    """In capitals, the dotted İ where the language has it."""
-    return (text.replace("i", "İ") if primary(language) in TURKIC else text).upper()
+    """In capitals, the dotted İ where the language has it; in NFC."""
+    return unicodedata.normalize("NFC", (text.replace("i", "İ") if primary(language) in TURKIC else text).upper())

@@ -10,12 +10,13 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import regex
 
 from hybrid_retrieval.config import PathsConfig, choice_values
 from hybrid_retrieval.data.languages import primary
 from hybrid_retrieval.data.parallel import ParallelPairs
 from hybrid_retrieval.data.source import Source
-from hybrid_retrieval.evaluation.perturbations.perturbation import WORD, Edit, Perturbation, unspaced
+from hybrid_retrieval.evaluation.perturbations.perturbation import GRAPHEME, LETTER, WORD, Edit, Perturbation, unspaced
 from hybrid_retrieval.evaluation.perturbations.tables import table
 from hybrid_retrieval.values import build
 
@@ -28,9 +29,11 @@ INTO, OF_ENGLISH = "en", "es"
 PICTURES = "emoji/"
 """How ids of CLDR's names of pictures begin, whose keywords are no translations of one another."""
 ALIKE = 0.5
-WORDS_OF_A_PHRASE = 2
 LONGEST = 6
 """Graphemes of a word in languages without spaces."""
+SHORTEST, SHORTEST_HAN, SHORTEST_UNSPACED = 3, 2, 4
+"""The least graphemes of a word: shorter ones mean too much, and where no spaces part words they stand inside of others."""
+HAN = regex.compile(r"\p{Han}+")
 
 
 class OfALexicon(Perturbation):
@@ -67,14 +70,22 @@ class CodeSwitching(OfALexicon):
 
 
 def entries(units: Sequence[str], language: str, known: Mapping[str, Sequence[str]]) -> Iterator[tuple[int, int, str]]:
-    """Units start .. stop - 1 that are a word of a lexicon, in small letters; the longest one from each start."""
-    longest = LONGEST if unspaced(language) else 1
-    for start in range(len(units)):
-        for stop in range(min(start + longest, len(units)), start, -1):
+    """Units start .. stop - 1 that are a word of a lexicon, in small letters.
+
+    Where no spaces part words: from the left, the longest one at each place, and the next one after it.
+    """
+    parted = not unspaced(language)
+    start = 0
+    while start < len(units):
+        end = start + 1
+        for stop in range(min(start + (1 if parted else LONGEST), len(units)), start, -1):
             word = "".join(units[start:stop])
-            if known.get(word.lower()) and WORD.fullmatch(word):
+            least = SHORTEST if parted else SHORTEST_HAN if HAN.fullmatch(word) else SHORTEST_UNSPACED
+            if len(GRAPHEME.findall(word)) >= least and known.get(word.lower()) and WORD.fullmatch(word):
                 yield start, stop, word.lower()
+                end = stop
                 break
+        start = end
 
 
 @cache
@@ -84,23 +95,35 @@ def _lexicon(paths: PathsConfig, language: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for pairs in (source.pairs() for source in lexica(paths)):
         if {language, into} <= {*pairs.languages}:
-            for word, others in _translations(*(_short(meanings(pairs, one)) for one in (language, into))).items():
+            for word, others in _translations(*(_single(meanings(pairs, one)) for one in (language, into))).items():
                 if word.lower() not in common:
                     found.setdefault(word.lower(), others)
     return found
 
 
-def _short(words_of: Mapping[int, Sequence[str]]) -> dict[int, list[str]]:
-    """Without phrases of many words."""
-    return {group: [word for word in words if len(word.split()) <= WORDS_OF_A_PHRASE] for group, words in words_of.items()}
+def _single(words_of: Mapping[int, Sequence[str]]) -> dict[int, list[str]]:
+    """Words that are one word and have a letter."""
+    return {
+        group: [word for word in words if WORD.fullmatch(word) and LETTER.search(word)] for group, words in words_of.items()
+    }
 
 
 def _translations(own: Mapping[int, Sequence[str]], other: Mapping[int, Sequence[str]]) -> dict[str, list[str]]:
-    """For each word those that share most of its meanings, by Dice's coefficient; none where that is less than `ALIKE`.
+    """For each word those that share most of its meanings, where it is in turn among those that share most of theirs.
 
-    A word with many meanings has one translation in each of them, most of which would not be meant; and among the keywords
-    of an emoji few translate one another.
+    A word with many meanings has one translation in each of them, most of which would not be meant, and a rare word of one
+    meaning stands beside a common one of many. Of as many shared meanings, Dice's coefficient decides; none counts where it is
+    less than `ALIKE`.
     """
+    there, back = _closest(own, other), _closest(other, own)
+    found = {
+        word: [one for one in others if word in back.get(one, ()) and one.lower() != word.lower()]
+        for word, others in there.items()
+    }
+    return {word: others for word, others in found.items() if others}
+
+
+def _closest(own: Mapping[int, Sequence[str]], other: Mapping[int, Sequence[str]]) -> dict[str, list[str]]:
     counts = Counter(word for words in other.values() for word in words)
     meant: dict[str, list[int]] = {}
     for meaning, words in own.items():
@@ -109,11 +132,10 @@ def _translations(own: Mapping[int, Sequence[str]], other: Mapping[int, Sequence
     found = {}
     for word, numbers in sorted(meant.items()):
         shared = Counter(one for meaning in numbers for one in other.get(meaning, ()))
-        alike = {one: 2 * count / (len(numbers) + counts[one]) for one, count in shared.items()}
-        most = max(alike.values(), default=0)
-        best = sorted(one for one, value in alike.items() if value == most and one.lower() != word.lower())
-        if best and most >= ALIKE:
-            found[word] = best
+        alike = {one: (count, 2 * count / (len(numbers) + counts[one])) for one, count in shared.items()}
+        most = max(alike.values(), default=(0, 0.0))
+        if most[1] >= ALIKE:
+            found[word] = sorted(one for one, value in alike.items() if value == most)
     return found
 
 

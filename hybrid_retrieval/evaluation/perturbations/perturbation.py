@@ -31,7 +31,8 @@ from hybrid_retrieval.config import PathsConfig
 from hybrid_retrieval.data.languages import UNSPACED, primary
 
 GRAPHEME = regex.compile(r"\X")
-WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’\-][\p{L}\p{M}\p{N}]+)*")
+WORD = regex.compile(r"[\p{L}\p{M}\p{N}](?:[\p{L}\p{M}\p{N}\u200c\u200d]|['’\-](?=[\p{L}\p{M}\p{N}]))*")
+"""Letters with their marks, joiners and numbers, and what joins these."""
 WORDS = regex.compile(rf"{WORD.pattern}|\X")
 """Words, and each grapheme between them."""
 LETTER = regex.compile(r"\p{L}\p{M}*")

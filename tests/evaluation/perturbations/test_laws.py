@@ -39,20 +39,24 @@ SEVERITIES = [0.0, 0.1, 0.3, 0.6, 1.0]
 DENSE = ("keyboard", "swap", "drop", "repeat", "word_order", "casing", "spaces")
 """Perturbations with a place for every budget of a tenth or more in most texts."""
 SHORT = ["", " ", "?", "a", "क्षि", "가", "👩‍👩‍👧‍👦🇩🇪", "e\u0301tude", "ไม้", "ﬁ", "\u0301a", "İI", "ß", "1"]
+SHORT += ["क्\u200dष कितने", "می\u200cخواهم بروم", "ΐδιος"]
 
 
 LEXICA = {
     "omw-lexicon": {
-        "eng": ["1\twater|H2O", "2\tyear", "3\thow_many", "4\tdefense", "5\tbank", "6\tbank", "7\tbank", "9\tbank", "8\tthe"],
-        "fra": ["1\teau", "2\tannée|an", "4\tdéfense"],
+        "eng": [
+            *("1\twater|H2O", "2\tyear", "3\thow_many", "4\tdefense", "5\tbank", "6\tbank", "7\tbank", "9\tbank", "8\tthe"),
+            *("20\tbook", "21\tbook|tome", "22\tbook", "23\tbook", "24\tbook", "30\tqueen", "31\tking"),
+        ],
+        "fra": ["1\teau", "2\tannée|an", "4\tdéfense", "20\tlivre", "21\tlivre"],
         "spa": ["1\tagua", "2\taño", "4\tdefensa", "5\tbanco", "6\torilla", "7\tfila", "9\tfondo", "8\tartículo"],
-        "cmn": ["1\t水", "2\t年", "4\t防守"],
+        "cmn": ["1\t水", "2\t年", "4\t防守", "30\t女王", "31\t王"],
     },
     "cldr-names": {
-        "en": ["territory\tDE\tGermany\t", "territory\tJP\tJapan\t", "emoji\tx\twave\twater"],
+        "en": ["territory\tDE\tGermany\t", "territory\tJP\tJapan\t", "language\tgaa\tGa\t", "emoji\tx\twave\twater"],
         "de": ["territory\tDE\tDeutschland\t", "emoji\tx\tWelle\tWasser"],
         "zh": ["territory\tJP\t日本\t"],
-        "th": ["territory\tJP\tญี่ปุ่น\t"],
+        "th": ["territory\tJP\tญี่ปุ่น\t", "language\tgaa\tกา\t"],
     },
 }
 """In the layout of the folders that are read."""
@@ -79,6 +83,10 @@ def results(every: list[Perturbation]) -> Iterator[tuple[Perturbation, str, str,
             for text in (question, *SHORT):
                 for severity, made in zip(SEVERITIES, perturb(one, text, language, SEVERITIES, 1, "q7"), strict=True):
                     yield one, language, text, severity, made
+
+
+def words(text: str) -> list[str]:
+    return regex.findall(r"[\p{L}\p{M}\p{N}]+(?:(?:\u200c|\u200d|['’-])[\p{L}\p{M}\p{N}]+)*", text)
 
 
 def graphemes(text: str) -> list[str]:
@@ -114,14 +122,13 @@ def test_the_budget_is_the_share_of_the_units_and_is_kept(every: list[Perturbati
     for one, language, text, severity, made in results(every):
         if one.knows(language) and severity:
             clean = unicodedata.normalize("NFC", text)
-            words = len(regex.findall(r"[\p{L}\p{M}\p{N}]+(?:['’-][\p{L}\p{M}\p{N}]+)*", clean))
-            size = words if one.by_words(language) else sum(not unit.isspace() for unit in graphemes(clean))
+            size = len(words(clean)) if one.by_words(language) else sum(not unit.isspace() for unit in graphemes(clean))
             assert made.edits <= made.budget
             assert severity * size <= made.budget + 1e-6 < severity * size + 1 + 1e-5
 
 
 @pytest.mark.parametrize(
-    "name", ["keyboard", "drop", "repeat", "diacritics", "vowel_signs", "homoglyphs", "digits", "punctuation", "swap"]
+    "name", ["keyboard", "drop", "repeat", "diacritics", "vowel_signs", "homoglyphs", "digits", "punctuation", "swap", "spaces"]
 )
 def test_as_many_graphemes_are_edited_as_is_said(name: str, every: list[Perturbation]) -> None:
     """By an edit distance over grapheme clusters that knows nothing of the engine: a joined cluster would be one too many."""
@@ -137,6 +144,20 @@ def test_as_many_graphemes_are_edited_as_is_said(name: str, every: list[Perturba
             assert found <= made.edits <= made.budget, (language, made.text)
             met += made.edits == made.budget or name not in DENSE
     assert met >= (30 if name in DENSE else 5)
+
+
+@pytest.mark.parametrize("name", ["transliteration", "code_switching", "word_order", "function_words", "casing"])
+def test_as_many_words_are_edited_as_is_said(name: str, every: list[Perturbation]) -> None:
+    """By an edit distance over words, where spaces part them, that knows nothing of the engine."""
+    one, met = next(one for one in every if one.name == name), 0
+    for language, text in product(QUESTIONS, (None, *SHORT)):
+        text = QUESTIONS[language] if text is None else text
+        clean = words(unicodedata.normalize("NFC", text))
+        for made in perturb(one, text, language, SEVERITIES, 3, "q"):
+            if one.by_words(language) and made.edits:
+                assert distance(clean, words(made.text), exchanges=name == "word_order") <= made.edits, (language, made.text)
+                met += 1
+    assert met >= 5
 
 
 def test_a_budget_is_used_up_where_the_text_is_long_enough(every: list[Perturbation]) -> None:
@@ -246,6 +267,7 @@ def test_known_facts(every: list[Perturbation]) -> None:
     assert whole("transliteration", "北京", "zh") == "BeiJing"
     assert whole("casing", "İstanbul ışık", "tr") in {"istanbul Işık", "istanbul IŞIK"}
     assert whole("casing", "ไทย", "th") == "ไทย"
+    assert whole("casing", "ΐδιος", "el") in {"Ϊ\u0301διος", "Ϊ\u0301ΔΙΟΣ"}
     assert whole("digits", "2015", "ar") == "٢٠١٥"
     assert whole("digits", "٢٠١٥", "ar") == "2015"
     assert whole("digits", "2015", "hi") == "२०१५"
@@ -265,7 +287,15 @@ def test_a_word_becomes_one_of_the_same_meaning(every: list[Perturbation]) -> No
     assert perturb(one, "日本", "zh", [1.0], 1, "q")[0].text.lower() == "japan"
     assert perturb(one, "bank", "en", [1.0], 1, "q")[0].text == "bank"  # of four meanings, each of its own word
     assert perturb(one, "the", "en", [1.0], 1, "q")[0].text == "the"  # a function word
+    assert perturb(one, "livre", "fr", [1.0], 1, "q")[0].text == "book"  # in both meanings; a tome in one of two
+    assert perturb(one, "女王万岁", "zh", [1.0], 1, "q")[0].text == "queen万岁"  # and no king in it
+    assert perturb(one, "การ", "th", [1.0], 1, "q")[0].text == "การ"  # too short to be a word by itself
     assert not one.knows("tlh")
+
+
+def test_joiners_part_no_word(every: list[Perturbation]) -> None:
+    word_order = next(one for one in every if one.name == "word_order")
+    assert perturb(word_order, "می\u200cخواهم بروم", "fa", [1.0], 1, "q")[0].text == "بروم می\u200cخواهم"
 
 
 def test_an_empty_query_is_kept_and_counted() -> None:
