@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from hybrid_retrieval.cache import check_new
 from hybrid_retrieval.command import set_up_process, with_exit_code
 from hybrid_retrieval.errors import InputError, choice, outlive_readers
 from hybrid_retrieval.files import write_text
@@ -151,8 +152,7 @@ def _check(chosen: argparse.Namespace) -> None:
     check(RANGES, {key: getattr(chosen, key.strip("-")) for key in RANGES}, "")
     if chosen.similarity is not None and chosen.judge is None:
         raise InputError(f"--similarity={chosen.similarity} needs --judge=RUN|MODEL, whose cosine it is")
-    if chosen.out.exists():
-        raise InputError(f"--out={chosen.out} is there already: choose another folder, or remove it")
+    check_new(chosen.out, "--out")
     _named(chosen.models)
 
 

@@ -97,6 +97,13 @@ def check_writable(folder: Path, key: str) -> None:
         raise InputError(f"{key}={folder} cannot be written ({error.strerror}); choose another folder") from error
 
 
+def check_new(folder: Path, key: str) -> None:
+    """InputError, with the `key` that names it, where there is such a folder already or none can be made."""
+    if folder.exists():
+        raise InputError(f"{key}={folder} is there already: choose another folder, or remove it")
+    check_writable(folder.parent, key)
+
+
 def _write_checksum(directory: Path, checksum: str) -> None:
     (directory / SHA256).write_text(checksum)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hybrid_retrieval.cache import check_new
 from hybrid_retrieval.command import explain
 from hybrid_retrieval.config import PathsConfig, config_directory
 from hybrid_retrieval.data.wrong_copies import KINDS, NEGATION, Names, changes
@@ -47,8 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             choice("--kinds", kind, KINDS)
         if not 0 <= chosen.seed < 2**32:
             raise InputError(f"--seed={chosen.seed} is outside 0..{2**32 - 1}")
-        if chosen.out.exists():
-            raise InputError(f"--out={chosen.out} is there already: choose another folder, or remove it")
+        check_new(chosen.out, "--out")
         collection, paths = load_benchmark(chosen.benchmark, chosen.overrides)
         if collection.asked is not None or len(collection.excluded):
             name = collection.name

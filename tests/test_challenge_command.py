@@ -132,6 +132,9 @@ def test_a_folder_that_is_there_and_names_that_are_not_are_refused(
     given = ["beir_parallel", "benchmark.beir_parallel.path=set", "--out"]
     assert main([*given, str(out)]) == 2
     assert "is there already" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main([*given, str(tmp_path / "file" / "out")]) == 2
+    assert "--out=" in capsys.readouterr().err
     for file in (data / "cldr-names").iterdir():
         file.unlink()
     assert main([*given, str(tmp_path / "new")]) == 2

@@ -213,9 +213,15 @@ def read_fields(file: Path) -> Iterator[tuple[str, list[str]]]:
             yield f"{file}, line {number}", fields
 
 
-def read_csv(file: Path) -> Iterator[Record]:
-    """The rows of a CSV file (tabs in a ``.tsv``) under the names of its first line; a field may be quoted."""
-    rows = csv.reader((line for _, line in read_lines(file)), delimiter="\t" if ".tsv" in file.suffixes else ",", strict=True)
+def read_csv(file: Path, quoted: bool = True) -> Iterator[Record]:
+    """The rows of a CSV file (tabs in a ``.tsv``) under the names of its first line.
+
+    Args:
+        quoted: a field may be quoted; otherwise quotes are text.
+    """
+    form: dict[str, Any] = {"delimiter": "\t" if ".tsv" in file.suffixes else ",", "strict": True}
+    form |= {} if quoted else {"quoting": csv.QUOTE_NONE}
+    rows = csv.reader((line for _, line in read_lines(file)), **form)
     names: list[str] = []
     try:
         for values in rows:

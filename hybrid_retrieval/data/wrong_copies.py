@@ -25,10 +25,17 @@ NUMBER = re.compile(r"(?<![A-Za-z\d.,])\d+(?:[.,\u00a0\u202f\u066b\u066c]\d+)*(?
 """Digits of any script, with what stands between them; not part of a word, such as H2O or 19th."""
 YEAR = re.compile(r"1\d{3}|20\d\d")
 KINDS = ("number", "date", "entity", "negation")
-NAMED = ("territory", "city")
-"""Kinds of CLDR's names, the first where a name is of both."""
-CODE = {"territory": re.compile(r"(?!EU|EZ|QO|UN|X[AB]|ZZ)[A-Z]{2}$"), "city": re.compile(r"(?!Antarctica/|Etc/)")}
+LANGUAGE = "language"
+NAMED = ("territory", "city", LANGUAGE)
+"""Kinds of CLDR's names, the first where a name is of several; names of languages, which hold those of territories, stay."""
+CODE = {
+    "territory": re.compile(r"(?!EU|EZ|QO|UN|X[AB]|ZZ)[A-Z]{2}$"),
+    "city": re.compile(r"(?!Antarctica/|Etc/)"),
+    LANGUAGE: re.compile(""),
+}
 """Codes of those that are used: no continents, no stations in the ice, which are called like people."""
+MARK = re.compile(r"[.,\u00a0\u202f\u066b\u066c]")
+THOUSANDS = re.compile(rf"{MARK.pattern}(?=\d{{3}}(?!\d))")
 SHORTEST = 3
 """Letters of a name in an alphabet."""
 UNSPACED = {"ja", "km", "lo", "my", "th", "zh", "zh_hk", "zh_tw"}
@@ -112,23 +119,26 @@ def negated(text: str, language: str) -> Iterator[Change]:
 
 def _digits(text: str, seed: int, kind: str, wanted: Callable[[str, str], bool]) -> Iterator[Change]:
     every = [(found.span(), found[0], _plain(found[0])) for found in NUMBER.finditer(text)]
-    for value in dict.fromkeys(digits for _, whole, digits in every if wanted(digits, whole)):
+    for value in dict.fromkeys(number for _, whole, number in every if wanted(number, whole)):
         drawn = text_hash(f"{seed}\t{kind}\t{value}")
-        first = len(value) - 2 if kind == "date" else 0
-        place = first + drawn % (len(value) - first)
-        least = 1 if place == 0 and len(value) > 1 else 0  # no number begins with 0 that did not
-        others = [digit for digit in range(least, 10) if digit != int(value[place])]
+        figures = value.replace(".", "")
+        first = len(figures) - 2 if kind == "date" else 0
+        place = first + drawn % (len(figures) - first)
+        least = 1 if place == 0 and len(figures) > 1 else 0  # no number begins with 0 that did not
+        others = [digit for digit in range(least, 10) if digit != int(figures[place])]
         digit = others[(drawn >> 32) % len(others)]
         parts, end = [], 0
-        for (start, stop), whole, digits in every:
-            if digits == value and wanted(digits, whole):
+        for (start, stop), whole, number in every:
+            if number == value and wanted(number, whole):
                 parts += [text[end:start], _with_digit(whole, place, digit)]
                 end = stop
         yield value, "".join([*parts, text[end:]])
 
 
 def _plain(number: str) -> str:
-    return "".join(str(unicodedata.digit(character)) for character in number if character.isdecimal())
+    """As all languages write it: 3.5 for 3,5, and 1000 for 1.000."""
+    marked = MARK.sub(".", THOUSANDS.sub("", number))
+    return "".join(str(unicodedata.digit(character)) if character.isdecimal() else character for character in marked)
 
 
 def _with_digit(number: str, place: int, digit: int) -> str:
@@ -167,7 +177,10 @@ class Names:
             return
         pattern, keys = self._patterns[language]
         for name in dict.fromkeys(pattern.findall(text)):
-            other = self.names[language][self._other(keys[name], seed)]
+            others = tuple(one for one in self._shared if one[0] == keys[name][0] and one != keys[name])
+            if keys[name][0] == LANGUAGE or not others:
+                continue
+            other = self.names[language][_drawn(keys[name], seed, others)]
             if other not in text:
                 yield keys[name][1], _with_name(text, pattern, name, other)
 
@@ -188,9 +201,6 @@ class Names:
     def _shared(self) -> list[tuple[str, str]]:
         """What has a name in every language."""
         return sorted(set.intersection(*({*of} for of in self.names.values())))
-
-    def _other(self, key: tuple[str, str], seed: int) -> tuple[str, str]:
-        return _drawn(key, seed, tuple(one for one in self._shared if one[0] == key[0] and one != key))
 
 
 def _with_name(text: str, pattern: re.Pattern[str], name: str, other: str) -> str:

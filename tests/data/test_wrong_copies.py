@@ -58,13 +58,24 @@ def test_numbers_are_the_same_however_their_digits_are_grouped() -> None:
     assert dict(numbers("7 of 7", 0)) != dict(numbers("7 of 7", 1)) or dict(numbers("7 of 7", 0)) != dict(numbers("7 of 7", 2))
 
 
+def test_a_decimal_is_no_thousand_and_the_same_in_every_spelling() -> None:
+    for text in ("He paid 3.5 dollars for 35 apples.", "Er zahlte 3,5 Dollar für 35 Äpfel."):
+        made = dict(numbers(text, 2))
+        assert [*made] == ["3.5", "35"]
+        assert made["3.5"].count("35") == 1
+        assert re.search(r"3[.,]5", made["35"])
+    assert [*dict(numbers("7,234.5 and 7.234,5 and 7234", 0))] == ["7234.5", "7234"]
+
+
 TABLES = {
-    "en": ["territory\tDE\tGermany\t", "territory\tFR\tFrance\t", "territory\tNE\tNiger\t", "territory\tNG\tNigeria\t",
+    "en": ["language\tzh\tChinese\t", "language\tde\tGerman\t",
+           "territory\tDE\tGermany\t", "territory\tFR\tFrance\t", "territory\tNE\tNiger\t", "territory\tNG\tNigeria\t",
            "city\tEurope/Rome\tRome\t", "city\tAsia/Tokyo\tTokyo\t", "city\tAntarctica/Davis\tDavis\t",
            "territory\t001\tworld\t", "territory\tYT\tMayotte\t", "emoji\tx\tFrance flag\t"],
     "de": ["territory\tDE\tDeutschland\t", "territory\tFR\tFrankreich\t", "territory\tNE\tNiger\t", "territory\tNG\tNigeria\t",
            "city\tEurope/Rome\tRom\t", "city\tAsia/Tokyo\tTokio\t"],
-    "zh": ["territory\tDE\t德国\t", "territory\tFR\t法国\t", "territory\tNE\t尼日尔\t", "territory\tNG\t尼日利亚\t",
+    "zh": ["language\tde\t德国语\t",
+           "territory\tDE\t德国\t", "territory\tFR\t法国\t", "territory\tNE\t尼日尔\t", "territory\tNG\t尼日利亚\t",
            "city\tEurope/Rome\t罗马\t", "city\tAsia/Tokyo\t东京\t"],
 }  # fmt: skip
 
@@ -76,6 +87,15 @@ def names(tmp_path: Path) -> Names:
     for language, lines in TABLES.items():
         (tmp_path / f"{language}.tsv.gz").write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode()))
     return Names.read(tmp_path, ["de", "en", "xx", "zh"])
+
+
+def test_the_name_of_a_language_stays_and_so_does_a_name_without_another_of_its_kind(names: Names) -> None:
+    assert not [*names.swapped("德国语很难", "zh", 1)]
+    [(code, text)] = names.swapped("德国说德国语", "zh", 1)
+    assert code == "DE"
+    assert text.endswith("说德国语")
+    assert not text.startswith("德国说")
+    assert not [*Names({"en": {("city", "Europe/Rome"): "Rome"}}).swapped("in Rome", "en", 1)]
 
 
 @pytest.mark.parametrize("seed", range(4))

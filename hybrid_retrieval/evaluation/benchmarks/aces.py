@@ -10,13 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hybrid_retrieval.config import PathsConfig
-from hybrid_retrieval.data.records import PACKED, read_rows
+from hybrid_retrieval.data.records import PACKED, Record, read_csv, read_rows
 from hybrid_retrieval.evaluation.benchmarks.challenge import Challenge, ChallengeSet, cells, language_pair, local_files
 from hybrid_retrieval.evaluation.benchmarks.published_files import HubDataset, PublishedFile, PublishedFiles
 
 REPOSITORY, REVISION = "nikitam/ACES", "d21239303ffc7561f9794fdce942b22c3c7f060d"
 PUBLISHED = "challenge_set.jsonl"
 COLUMNS = ("source", "good-translation", "incorrect-translation", "phenomena", "langpair")
+
+
+def _rows(file: Path) -> Iterator[Record]:
+    """Of a ``.tsv`` as the published scorer reads it: its quotes are text."""
+    return read_csv(file, quoted=False) if ".tsv" in file.suffixes else read_rows(file)
 
 
 class Aces(ChallengeSet):
@@ -33,7 +38,7 @@ class Aces(ChallengeSet):
 
     def read(self) -> Iterator[Challenge]:
         sources: dict[tuple[str, str], str] = {}
-        records = (record for name in self.files.files for record in read_rows(self.files.path(name)))
+        records = (record for name in self.files.files for record in _rows(self.files.path(name)))
         for number, record in enumerate(records, 1):
             source, good, damaged, phenomenon, pair = cells(record, COLUMNS)
             asked, answered = language_pair(pair, record.place)

@@ -45,8 +45,10 @@ def aces_rows(count: int = 300) -> list[dict[str, str]]:
     rows = []
     for number in range(count):
         good = text() + "a"
+        quoted = {1: f'"{text()}" {text()}', 2: f'"{text()}'}.get(number % 7, text())
+        source = quoted if number % 3 or not rows else rows[-1]["source"]
         rows.append({
-            "source": text() if number % 3 else rows[-1]["source"] if rows else text(),
+            "source": source,
             "good-translation": good,
             "incorrect-translation": good[::-1] + "x" if number % 5 == 0 else text() + "b",
             "reference": text(),
@@ -58,7 +60,15 @@ def aces_rows(count: int = 300) -> list[dict[str, str]]:
 
 def as_table(rows: list[dict[str, str]], delimiter: str = "\t") -> str:
     file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter, lineterminator="\n")
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # as the published scorer reads its tables
+    writer = csv.DictWriter(
+        file,
+        list(rows[0]),
+        delimiter=delimiter,
+        lineterminator="\n",
+        quoting=quoting,
+        quotechar=None if delimiter == "\t" else '"',
+    )
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()
