@@ -80,6 +80,11 @@ class Sweep:
     after: list[str] = field(default_factory=list)
     """Retrievers that change the embeddings of a run's own encoder, such as lir; with each a system has another row."""
 
+    @property
+    def needs(self) -> list[str]:
+        """The folders of runs and sets that its overrides name."""
+        return re.findall(r"\bruns/[\w./-]+", " ".join(self.overrides))
+
 
 @dataclass(frozen=True)
 class Study:
@@ -113,9 +118,14 @@ class Study:
         return HERE.parent / "runs" / "studies" / self.folder.name / sweep.name
 
     def run(self) -> None:
-        """Every sweep; what is finished is passed over, what was stopped goes on."""
+        """Every sweep; what is finished is passed over, what was stopped goes on; not those of runs that are not here."""
         for number, sweep in enumerate(self.sweeps, 1):
             print(f"sweep {number} of {len(self.sweeps)}: {sweep.name}", flush=True)
+            if lacking := [path for path in sweep.needs if not (HERE.parent / path).exists()]:
+                print(
+                    f"sweep {sweep.name} is left out: there is no {', '.join(lacking)}; {self.folder.name}/README.md says how"
+                )
+                continue
             command = [sys.executable, "-m", f"hybrid_retrieval.{sweep.command}", "-m", *sweep.overrides, "resume=auto"]
             command += [f"hydra.sweep.dir={self.place(sweep)}"]
             if sweep.command == "run":
@@ -308,11 +318,12 @@ def _figures(run: RunDirectory) -> Iterator[dict[str, Any]]:
         if key.startswith("train/"):
             yield {"benchmark": "train", "measure": key.removeprefix("train/"), "value": float(value)}
     for lost in degradation.read(run.path):
-        if lost.query_language is None:
+        if lost.query_language is None or (lost.setting, lost.measure.name) == ("monolingual", "map"):
             about = {
                 "benchmark": lost.benchmark,
                 "setting": lost.setting,
                 "measure": f"{degradation.PERTURBED}/{lost.measure.name}",
+                "languages": lost.query_language,
             }
             yield {**about, "noise": lost.perturbation, "severity": lost.severity, "value": lost.perturbed, "clean": lost.clean}
     curves = read_curves(run.path)
@@ -361,6 +372,7 @@ def _noise_table(
     """Markdown: a row a perturbation, a column a system: percent of the clean measure that is lost, over seeds."""
     mine = figures[figures.sweep.isin(sweep) & (figures.benchmark == benchmark) & (figures.severity == severity)]
     mine = mine[(mine.setting == setting) & (mine.measure == f"{degradation.PERTURBED}/{name}") & mine.baseline.isna()]
+    mine = mine[mine.languages.isna()]
     lost = (100 * (mine.value / mine.clean - 1)).groupby([mine.noise, mine.system], sort=False).agg(["mean", "std"])
     systems = list(dict.fromkeys(mine.system))
     lines = [f"| {benchmark}, severity {severity:g} | {' | '.join(systems)} |", f"|---|{'---:|' * len(systems)}"]
@@ -369,6 +381,24 @@ def _noise_table(
         shown = ["-" if one is None else f"{one['mean']:+.1f} ± {one['std']:.1f}" for one in there]
         cells = [text.removesuffix(" ± nan") for text in shown]
         lines.append(f"| {noise} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _noise_by_language_table(
+    figures: pd.DataFrame, sweep: list[str], benchmark: str, severity: float, noises: list[str], name: str = "map"
+) -> str:
+    """Markdown: a row a language, a column a system: percent of the clean measure that is lost, over perturbations and seeds."""
+    mine = figures[figures.sweep.isin(sweep) & (figures.benchmark == benchmark) & (figures.severity == severity)]
+    mine = mine[(mine.measure == f"{degradation.PERTURBED}/{name}") & mine.baseline.isna() & mine.languages.notna()]
+    mine = mine[mine.noise.isin(noises)]
+    run = [mine.languages, mine.system, mine.seed]
+    lost = (100 * (mine.value / mine.clean - 1)).groupby(run).mean().groupby(level=[0, 1]).agg(["mean", "std"])
+    systems = list(dict.fromkeys(mine.system))
+    worst = lost["mean"].unstack()[systems].mean(axis=1).sort_values()
+    lines = [f"| {benchmark}, severity {severity:g} | {' | '.join(systems)} |", f"|---|{'---:|' * len(systems)}"]
+    for language in worst.index:
+        cells = [f"{mean:+.1f} ± {std:.1f}" for mean, std in (lost.loc[language, one] for one in systems)]
+        lines.append(f"| {language} | {' | '.join(text.removesuffix(' ± nan') for text in cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -468,6 +498,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "differences": _differences_table,
     "fit": _fit_table,
     "noise": _noise_table,
+    "noise by language": _noise_by_language_table,
     "noise differences": _noise_differences_table,
 }
 

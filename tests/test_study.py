@@ -134,6 +134,22 @@ def test_what_noise_costs_is_a_part_of_the_clean_measure(study: ModuleType) -> N
     made = study.TABLES["noise"](pd.DataFrame(rows), ["small"], "held_out", 0.2).splitlines()
     assert made[0] == "| held_out, severity 0.2 | x_y | hybrid |"
     assert made[2:] == ["| drop | -43.8 ± 8.8 | -25.0 ± 0.0 |", "| swap | - | +6.2 ± 8.8 |"]
+    by_language = [one | {"languages": language} for one in rows[:4] for language in ("de", "th")]
+    by_language += [{**one, "noise": "swap", "value": 0.2} for one in by_language if one["languages"] == "th"]
+    rows += by_language
+    assert study.TABLES["noise"](pd.DataFrame(rows), ["small"], "held_out", 0.2).splitlines() == made
+    table = study.TABLES["noise by language"](pd.DataFrame(rows), ["small"], "held_out", 0.2, ["drop", "swap"]).splitlines()
+    assert table[2:] == ["| th | -59.4 ± 4.4 | -50.0 ± 0.0 |", "| de | -43.8 ± 8.8 | -25.0 ± 0.0 |"]  # the worst first
+
+
+def test_a_sweep_of_what_is_not_here_is_left_out(study: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    one = study.Study.read("try")
+    sweep = study.Sweep(
+        "later", ["checkpoint=runs/one,runs/two", "dataset.sources=[{name:a,path:runs/sets/a}]"], command="evaluate"
+    )
+    (one.folder.parents[1] / "runs" / "two").mkdir(parents=True)
+    study.Study(one.folder, [sweep], {}, {}).run()
+    assert "sweep later is left out: there is no runs/one, runs/sets/a; try/README.md says how" in capsys.readouterr().out
 
 
 def test_what_is_not_there_is_named(study: ModuleType) -> None:
@@ -209,7 +225,8 @@ def test_a_study_that_ran_is_not_run_again(study: ModuleType) -> None:
     assert set(noisy.severity) == {0.1, 0.2, 0.4}
     lost = noisy[noisy.baseline.notna()]
     assert set(lost.setting) == {"monolingual"}
-    change = noisy[noisy.baseline.isna() & (noisy.setting == "monolingual")]
+    change = noisy[noisy.baseline.isna() & (noisy.setting == "monolingual") & noisy.languages.isna()]
+    assert set(noisy.languages.dropna()) == {"s0", "s1", "s2", "s3"}
     change = change.assign(lost=100 * (change.value / change.clean - 1))
     means = change.groupby(["system", "severity"]).lost.mean()
     for _, found in lost.iterrows():
