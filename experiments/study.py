@@ -387,7 +387,7 @@ def _noise_table(
 def _noise_by_language_table(
     figures: pd.DataFrame, sweep: list[str], benchmark: str, severity: float, noises: list[str], name: str = "map"
 ) -> str:
-    """Markdown: a row a language, a column a system: percent of the clean measure that is lost, over perturbations and seeds."""
+    """Markdown: a row a language, a column a system: percent of the clean measure that is lost, over noises and seeds."""
     mine = figures[figures.sweep.isin(sweep) & (figures.benchmark == benchmark) & (figures.severity == severity)]
     mine = mine[(mine.measure == f"{degradation.PERTURBED}/{name}") & mine.baseline.isna() & mine.languages.notna()]
     mine = mine[mine.noise.isin(noises)]
