@@ -439,9 +439,10 @@ def _differences_table(
     figures: pd.DataFrame, sweep: str, benchmark: str, reference: str, columns: dict[str, list[str]] | None = None
 ) -> str:
     """Markdown: the reference minus every other system, with interval and corrected p."""
-    chosen = columns or PANELS
     mine = figures[(figures.sweep == sweep) & (figures.benchmark == benchmark) & figures.baseline.notna()]
     mine = mine[mine.system == reference]
+    tested = {*zip(mine.setting, mine.measure, strict=True)}
+    chosen = {heading: key for heading, key in (columns or PANELS).items() if tuple(key) in tested}
     lines = [f"| {reference} minus, on {benchmark} | {' | '.join(chosen)} |", f"|---|{'---:|' * len(chosen)}"]
     for name in dict.fromkeys(mine.baseline):
         cells = []
