@@ -178,6 +178,17 @@ def test_three_systems_are_ranked_in_clusters(write_run: Write, tmp_path: Path, 
     assert "significance clusters" in capsys.readouterr().out
 
 
+def test_systems_of_a_challenge_set_are_ranked_in_clusters(write_run: Write, tmp_path: Path) -> None:
+    paths = [write_run("a", 0.1), write_run("b"), write_run("c", 0.101)]
+    for path in paths:
+        table = pq.read_table(path / "per_query.parquet").drop_columns(["recall@1", "rank_distance"])
+        names = ["kendall" if name == "map" else name for name in table.column_names]
+        pq.write_table(table.rename_columns(names), path / "per_query.parquet")
+    ranking = compared(tmp_path, *paths, "--measure", "kendall", "--setting", "crosslingual")["ranking"]
+    assert [(place["cluster"], place["measure"]) for place in ranking] == [(1, "kendall"), (1, "kendall"), (2, "kendall")]
+    assert ranking[2]["system"] == "b"
+
+
 def test_measures(write_run: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = write_run("a"), write_run("b")
     rows = compared(tmp_path, a, b, "--measure", "all")["differences"]

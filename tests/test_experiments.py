@@ -86,6 +86,17 @@ def test_a_student_is_taught_by_the_teacher_that_it_starts_from(name: str, more:
     assert {"ntrex", "tatoeba", "xquad_r"} == set(job.benchmark)
 
 
+@pytest.mark.parametrize("model", ["xlmr", "labse"])
+def test_the_full_form_of_mldr_adversarial_composes(model: str) -> None:
+    job = composed(
+        "+experiment=mldr_adversarial", f"model={model}", "dataset=mmarco", "sampler=x_x", "benchmark.mldr.translations=folder"
+    )
+    check_config(job)
+    assert set(job.benchmark) == {"mldr"}
+    assert job.evaluation.perturb == "all"
+    assert job.evaluation.documents == "chunks"
+
+
 def test_the_open_domain_is_a_choice_for_the_study_of_samplers() -> None:
     job = composed("+experiment=[hybrid_vs_baselines,open_domain]", "sampler=x_y")
     assert [one.get("name") or one["dataset"] for one in job.dataset["sources"]] == ["squad2", "mlqa", "qa_native"]
