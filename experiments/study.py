@@ -83,7 +83,7 @@ class Sweep:
     @property
     def needs(self) -> list[str]:
         """The folders of runs and sets that its overrides name."""
-        return re.findall(r"\bruns/[\w./-]+", " ".join(self.overrides))
+        return re.findall(r"(?<![\w./~-])runs/[\w./-]+", " ".join(self.overrides))
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Study:
             command += [f"hydra.sweep.dir={self.place(sweep)}"]
             if sweep.command == "run":
                 command += [f"hydra.sweep.subdir={_folder(sweep)}", "~hydra.callbacks.compare"]
-            if subprocess.run(command, check=False).returncode:
+            if subprocess.run(command, check=False, cwd=HERE.parent).returncode:
                 raise InputError(f"sweep {sweep.name} of {self.folder.name} did not end well; the same command goes on with it")
 
     def collect(self) -> None:
@@ -392,12 +392,13 @@ def _noise_by_language_table(
     mine = mine[(mine.measure == f"{degradation.PERTURBED}/{name}") & mine.baseline.isna() & mine.languages.notna()]
     mine = mine[mine.noise.isin(noises)]
     run = [mine.languages, mine.system, mine.seed]
-    lost = (100 * (mine.value / mine.clean - 1)).groupby(run).mean().groupby(level=[0, 1]).agg(["mean", "std"])
+    lost = (100 * (mine.value / mine.clean - 1)).groupby(run, dropna=False).mean().groupby(level=[0, 1]).agg(["mean", "std"])
     systems = list(dict.fromkeys(mine.system))
     worst = lost["mean"].unstack()[systems].mean(axis=1).sort_values()
     lines = [f"| {benchmark}, severity {severity:g} | {' | '.join(systems)} |", f"|---|{'---:|' * len(systems)}"]
     for language in worst.index:
-        cells = [f"{mean:+.1f} ± {std:.1f}" for mean, std in (lost.loc[language, one] for one in systems)]
+        there = [lost.loc[language, one] if (language, one) in lost.index else None for one in systems]
+        cells = ["-" if one is None else f"{one['mean']:+.1f} ± {one['std']:.1f}" for one in there]
         lines.append(f"| {language} | {' | '.join(text.removesuffix(' ± nan') for text in cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -442,7 +443,7 @@ def _differences_table(
     mine = figures[(figures.sweep == sweep) & (figures.benchmark == benchmark) & figures.baseline.notna()]
     mine = mine[mine.system == reference]
     tested = {*zip(mine.setting, mine.measure, strict=True)}
-    chosen = {heading: key for heading, key in (columns or PANELS).items() if tuple(key) in tested}
+    chosen = columns or {heading: key for heading, key in PANELS.items() if tuple(key) in tested}
     lines = [f"| {reference} minus, on {benchmark} | {' | '.join(chosen)} |", f"|---|{'---:|' * len(chosen)}"]
     for name in dict.fromkeys(mine.baseline):
         cells = []

@@ -26,16 +26,19 @@ NUMBER = re.compile(r"(?<![A-Za-z\d.,])\d+(?:[.,\u00a0\u202f\u066b\u066c]\d+)*(?
 YEAR = re.compile(r"1\d{3}|20\d\d")
 KINDS = ("number", "date", "entity", "negation")
 LANGUAGE = "language"
-NAMED = ("territory", "city", LANGUAGE)
-"""Kinds of CLDR's names, the first where a name is of several; names of languages, which hold those of territories, stay."""
+NAMED = ("territory", "city")
+"""Kinds of CLDR's names, the first where a name is of both."""
 CODE = {
     "territory": re.compile(r"(?!EU|EZ|QO|UN|X[AB]|ZZ)[A-Z]{2}$"),
     "city": re.compile(r"(?!Antarctica/|Etc/)"),
     LANGUAGE: re.compile(""),
 }
-"""Codes of those that are used: no continents, no stations in the ice, which are called like people."""
+"""Codes of those that are read: no continents, no stations in the ice, which are called like people."""
+LANGUAGE_BEFORE = {"th": "ภาษา"}
+"""What stands before the name of a language, where that is mostly a territory's name, too; elsewhere a name of both stays."""
 MARK = re.compile(r"[.,\u00a0\u202f\u066b\u066c]")
-THOUSANDS = re.compile(rf"{MARK.pattern}(?=\d{{3}}(?!\d))")
+THOUSANDS = re.compile(rf"{MARK.pattern}(?=(?:\d\d{MARK.pattern})*\d{{3}}(?!\d))")
+"""Before three digits, or pairs and then three digits as in India; three decimals pass for thousands."""
 SHORTEST = 3
 """Letters of a name in an alphabet."""
 UNSPACED = {"ja", "km", "lo", "my", "th", "zh", "zh_hk", "zh_tw"}
@@ -149,7 +152,7 @@ def _with_digit(number: str, place: int, digit: int) -> str:
 
 @dataclass(frozen=True)
 class Names:
-    """CLDR's names of territories and cities.
+    """CLDR's names of territories, cities and languages.
 
     Attributes:
         names: by language, by (kind, code).
@@ -172,30 +175,48 @@ class Names:
         return cls(found)
 
     def swapped(self, text: str, language: str, seed: int) -> Iterator[Change]:
-        """Each name in the text with another of its kind, that all of the languages have, in its place."""
+        """Each name of a territory or city with another of its kind, that all of the languages have, in its place.
+
+        What is the name of a language, or a part of one, stays.
+        """
         if language not in self.names:
             return
         pattern, keys = self._patterns[language]
-        for name in dict.fromkeys(pattern.findall(text)):
-            others = tuple(one for one in self._shared if one[0] == keys[name][0] and one != keys[name])
-            if keys[name][0] == LANGUAGE or not others:
-                continue
-            other = self.names[language][_drawn(keys[name], seed, others)]
+        spoken = [found.span() for found in self._languages[language].finditer(text)]
+        places: dict[str, list[tuple[int, int]]] = {}
+        for found in pattern.finditer(text):
+            if not any(start <= found.start() and found.end() <= stop for start, stop in spoken):
+                places.setdefault(found[0], []).append(found.span())
+        for name, spans in places.items():
+            others = self._others(keys[name])
+            other = self.names[language][_drawn(keys[name], seed, others)] if others else text
             if other not in text:
-                yield keys[name][1], _with_name(text, pattern, name, other)
+                yield keys[name][1], _with_name(text, spans, other)
 
     @cached_property
     def _patterns(self) -> dict[str, tuple[re.Pattern[str], dict[str, tuple[str, str]]]]:
         made = {}
         for language, names in self.names.items():
             keys: dict[str, tuple[str, str]] = {}
+            either = set() if language in LANGUAGE_BEFORE else self._spoken(language)
             for kind in NAMED:
                 for key, name in names.items():
-                    if key[0] == kind and (len(name) >= SHORTEST or not name.isascii()):
+                    if key[0] == kind and (len(name) >= SHORTEST or not name.isascii()) and name not in either:
                         keys.setdefault(name, key)
-            spelt = "|".join(map(re.escape, sorted(keys, key=lambda name: (-len(name), name)))) or "(?!)"
+            spelt = _any_of(keys)
             made[language] = re.compile(spelt if language in UNSPACED else rf"(?<![\w-])(?:{spelt})(?![\w-])"), keys
         return made
+
+    @cached_property
+    def _languages(self) -> dict[str, re.Pattern[str]]:
+        """Of the names of languages; where many are those of territories, too, after the word for a language alone."""
+        return {one: re.compile(LANGUAGE_BEFORE.get(one, "") + f"(?:{_any_of(self._spoken(one))})") for one in self.names}
+
+    def _spoken(self, language: str) -> set[str]:
+        return {name for key, name in self.names[language].items() if key[0] == LANGUAGE}
+
+    def _others(self, key: tuple[str, str]) -> tuple[tuple[str, str], ...]:
+        return tuple(one for one in self._shared if one[0] == key[0] and one != key)
 
     @cached_property
     def _shared(self) -> list[tuple[str, str]]:
@@ -203,8 +224,17 @@ class Names:
         return sorted(set.intersection(*({*of} for of in self.names.values())))
 
 
-def _with_name(text: str, pattern: re.Pattern[str], name: str, other: str) -> str:
-    return pattern.sub(lambda found: other if found[0] == name else found[0], text)
+def _any_of(names: Iterable[str]) -> str:
+    """A pattern of names, the longest first."""
+    return "|".join(map(re.escape, sorted(names, key=lambda name: (-len(name), name)))) or "(?!)"
+
+
+def _with_name(text: str, spans: Sequence[tuple[int, int]], other: str) -> str:
+    parts, end = [], 0
+    for start, stop in spans:
+        parts += [text[end:start], other]
+        end = stop
+    return "".join([*parts, text[end:]])
 
 
 @lru_cache(maxsize=1 << 12)
@@ -218,7 +248,7 @@ def _read_names(file: Path) -> Iterator[tuple[tuple[str, str], str]]:
         if len(fields) < 3:
             raise InputError(f"{file}, line {number}: {len(fields)} fields; expected kind, code, name")
         kind, code, name = fields[:3]
-        if kind in NAMED and name and CODE[kind].match(code):
+        if kind in CODE and name and CODE[kind].match(code):
             yield (kind, code), name
 
 

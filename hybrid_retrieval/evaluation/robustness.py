@@ -57,10 +57,12 @@ def degradations(
         log.info("%s: not perturbed: %s cannot be asked again", label, type(retriever).__name__)
         return [], []
     bias = [name for name in wanted.bias if name in PER_QUERY_BIAS]
+    names = {measure(name).name for name in collection.measures} | {*bias}
+    before = [replace(pair, values={name: of for name, of in pair.values.items() if name in names}) for pair in clean.pairs]
     found: list[Degradation] = []
     changes: list[pa.Table] = []
     every = ((one, perturbed_texts(collection, one, severities, seed)) for one in perturbations)
-    work = ((one, *_applies(collection, made), *at) for one, made in every for at in made)
+    work = ((one, *applies, *at) for one, made in every for applies in [_applies(collection, made)] for at in made)
     count = len(perturbations) * len(severities)
     for one, known, untouched, severity, texts, emptied in track(work, f"{label}: perturbed queries", count, show=bool(label)):
         if untouched and label and severity == max(severities):
@@ -79,7 +81,7 @@ def degradations(
             if bias:
                 columns = bias_suite(Evidence(asked, scored.pool, ranks, None), bias).per_query
                 pairs = [pair if pair.corpus_language else pair.adding(columns) for pair in pairs]
-        both = list(_beside(clean.pairs, pairs, rows, known))
+        both = list(_beside(before, pairs, rows, known))
         found += paired(collection, one.name, severity, both, set(rows.tolist()), wanted)
         changes.append(_by_query(collection, condition(one.name, severity), both))
     return found, changes

@@ -91,7 +91,10 @@ def write_page(path: Path, title: str, under: str, sections: Sequence[Section]) 
 
 @cache
 def _vega() -> str:
-    """The library that draws the charts: the same for every page, and seconds to put together, so that a machine keeps it."""
+    """The library that draws the charts, the same for every page.
+
+    It takes seconds to put together, and is kept in the cache that the environment names.
+    """
     import vl_convert
 
     def put_together() -> str:
@@ -103,7 +106,7 @@ def _vega() -> str:
     key = {"vl-convert-python": version("vl-convert-python"), "snippet": VEGA}
     try:
         return (Cache.at(PathsConfig().cache).build("charts", key, keep) / BUNDLE).read_text(encoding="utf-8")
-    except (InputError, OSError):  # nothing can be kept there: a report does without
+    except (InputError, OSError, RuntimeError, ValueError):  # nothing can be kept there, or is there: a report does without
         return put_together()
 
 

@@ -64,6 +64,7 @@ def test_a_decimal_is_no_thousand_and_the_same_in_every_spelling() -> None:
         assert [*made] == ["3.5", "35"]
         assert made["3.5"].count("35") == 1
         assert re.search(r"3[.,]5", made["35"])
+    assert [*dict(numbers("It has 1,00,000 rows, or 100,000", 0))] == ["100000"]
     assert [*dict(numbers("7,234.5 and 7.234,5 and 7234", 0))] == ["7234.5", "7234"]
 
 
@@ -91,6 +92,18 @@ def names(tmp_path: Path) -> Names:
 
 def test_the_name_of_a_language_stays_and_so_does_a_name_without_another_of_its_kind(names: Names) -> None:
     assert not [*names.swapped("德国语很难", "zh", 1)]
+    thai = {
+        ("territory", "FR"): "ฝรั่งเศส",
+        ("territory", "MY"): "มาเลเซีย",
+        ("language", "fr"): "ฝรั่งเศส",
+        ("language", "bkm"): "กม",
+    }
+    hindi = {("territory", "TR"): "तुर्की", ("territory", "MY"): "मलेशिया", ("language", "tr"): "तुर्की"}
+    both = Names({"th": thai, "hi": hindi})
+    assert not [*Names({"th": thai}).swapped("เขาพูดภาษาฝรั่งเศส", "th", 1)]  # of a language: the word before says so
+    assert [*Names({"th": thai}).swapped("เขามาจากมาเลเซีย", "th", 1)] == [("MY", "เขามาจากฝรั่งเศส")]
+    assert not [*Names({"hi": hindi}).swapped("तुर्की कठिन", "hi", 1)]  # of either
+    assert both.names
     [(code, text)] = names.swapped("德国说德国语", "zh", 1)
     assert code == "DE"
     assert text.endswith("说德国语")

@@ -21,7 +21,7 @@ COLUMNS = ("source", "good-translation", "incorrect-translation", "phenomena", "
 
 def _rows(file: Path) -> Iterator[Record]:
     """Of a ``.tsv`` as the published scorer reads it: its quotes are text."""
-    return read_csv(file, quoted=False) if ".tsv" in file.suffixes else read_rows(file)
+    return read_csv(file, quoted=False) if file.name.removesuffix(".gz").endswith(".tsv") else read_rows(file)
 
 
 class Aces(ChallengeSet):

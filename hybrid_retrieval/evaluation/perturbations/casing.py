@@ -38,10 +38,10 @@ class Casing(Perturbation):
 
 
 def lowered(text: str, language: str) -> str:
-    """In small letters, the dotless ı where the language has it."""
+    """In small letters, the dotless ı where the language has it; in NFC."""
     if primary(language) in TURKIC:
         text = text.replace("İ", "i").replace("I", "ı")
-    return text.lower()
+    return unicodedata.normalize("NFC", text.lower())
 
 
 def raised(text: str, language: str) -> str:

@@ -16,7 +16,7 @@ from hybrid_retrieval.config import PathsConfig, choice_values
 from hybrid_retrieval.data.languages import primary
 from hybrid_retrieval.data.parallel import ParallelPairs
 from hybrid_retrieval.data.source import Source
-from hybrid_retrieval.evaluation.perturbations.perturbation import GRAPHEME, LETTER, WORD, Edit, Perturbation, unspaced
+from hybrid_retrieval.evaluation.perturbations.perturbation import LETTER, WORD, Edit, Perturbation, unspaced
 from hybrid_retrieval.evaluation.perturbations.tables import table
 from hybrid_retrieval.values import build
 
@@ -31,9 +31,11 @@ PICTURES = "emoji/"
 ALIKE = 0.5
 LONGEST = 6
 """Graphemes of a word in languages without spaces."""
-SHORTEST, SHORTEST_HAN, SHORTEST_UNSPACED = 3, 2, 4
-"""The least graphemes of a word: shorter ones mean too much, and where no spaces part words they stand inside of others."""
-HAN = regex.compile(r"\p{Han}+")
+SHORTEST, SHORTEST_UNSPACED = 3, 4
+"""The least characters of a word: shorter ones mean too much, and where no spaces part words they stand inside of others."""
+SHORTEST_SYLLABLES = 2
+"""And of one in signs for syllables or words."""
+SYLLABLES = regex.compile(r"[\p{Han}\p{Hangul}]+")
 
 
 class OfALexicon(Perturbation):
@@ -70,7 +72,7 @@ class CodeSwitching(OfALexicon):
 
 
 def entries(units: Sequence[str], language: str, known: Mapping[str, Sequence[str]]) -> Iterator[tuple[int, int, str]]:
-    """Units start .. stop - 1 that are a word of a lexicon, in small letters.
+    """Units start .. stop - 1 that are a word of a lexicon, in small letters, and long enough to be one.
 
     Where no spaces part words: from the left, the longest one at each place, and the next one after it.
     """
@@ -80,12 +82,15 @@ def entries(units: Sequence[str], language: str, known: Mapping[str, Sequence[st
         end = start + 1
         for stop in range(min(start + (1 if parted else LONGEST), len(units)), start, -1):
             word = "".join(units[start:stop])
-            least = SHORTEST if parted else SHORTEST_HAN if HAN.fullmatch(word) else SHORTEST_UNSPACED
-            if len(GRAPHEME.findall(word)) >= least and known.get(word.lower()) and WORD.fullmatch(word):
+            if known.get(word.lower()) and WORD.fullmatch(word) and len(word) >= _least(word, parted):
                 yield start, stop, word.lower()
                 end = stop
                 break
         start = end
+
+
+def _least(word: str, parted: bool) -> int:
+    return SHORTEST_SYLLABLES if SYLLABLES.fullmatch(word) else SHORTEST if parted else SHORTEST_UNSPACED
 
 
 @cache
@@ -113,14 +118,11 @@ def _translations(own: Mapping[int, Sequence[str]], other: Mapping[int, Sequence
 
     A word with many meanings has one translation in each of them, most of which would not be meant, and a rare word of one
     meaning stands beside a common one of many. Of as many shared meanings, Dice's coefficient decides; none counts where it is
-    less than `ALIKE`.
+    less than `ALIKE`, or where the word itself is among the closest.
     """
     there, back = _closest(own, other), _closest(other, own)
-    found = {
-        word: [one for one in others if word in back.get(one, ()) and one.lower() != word.lower()]
-        for word, others in there.items()
-    }
-    return {word: others for word, others in found.items() if others}
+    found = {word: [one for one in others if word in back.get(one, ())] for word, others in there.items()}
+    return {word: others for word, others in found.items() if others and word.lower() not in map(str.lower, there[word])}
 
 
 def _closest(own: Mapping[int, Sequence[str]], other: Mapping[int, Sequence[str]]) -> dict[str, list[str]]:

@@ -268,6 +268,7 @@ def test_known_facts(every: list[Perturbation]) -> None:
     assert whole("casing", "İstanbul ışık", "tr") in {"istanbul Işık", "istanbul IŞIK"}
     assert whole("casing", "ไทย", "th") == "ไทย"
     assert whole("casing", "ΐδιος", "el") in {"Ϊ\u0301διος", "Ϊ\u0301ΔΙΟΣ"}
+    assert whole("casing", "Ϊ\u0301ΔΙΟΣ", "el") == "ΐδιος"
     assert whole("digits", "2015", "ar") == "٢٠١٥"
     assert whole("digits", "٢٠١٥", "ar") == "2015"
     assert whole("digits", "2015", "hi") == "२०१५"
