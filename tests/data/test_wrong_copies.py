@@ -99,11 +99,9 @@ def test_the_name_of_a_language_stays_and_so_does_a_name_without_another_of_its_
         ("language", "bkm"): "กม",
     }
     hindi = {("territory", "TR"): "तुर्की", ("territory", "MY"): "मलेशिया", ("language", "tr"): "तुर्की"}
-    both = Names({"th": thai, "hi": hindi})
     assert not [*Names({"th": thai}).swapped("เขาพูดภาษาฝรั่งเศส", "th", 1)]  # of a language: the word before says so
     assert [*Names({"th": thai}).swapped("เขามาจากมาเลเซีย", "th", 1)] == [("MY", "เขามาจากฝรั่งเศส")]
     assert not [*Names({"hi": hindi}).swapped("तुर्की कठिन", "hi", 1)]  # of either
-    assert both.names
     [(code, text)] = names.swapped("德国说德国语", "zh", 1)
     assert code == "DE"
     assert text.endswith("说德国语")
