@@ -28,7 +28,8 @@ DESCRIPTION = """Write a benchmark in BEIR's files, one folder a language: its q
 each of these copies with one thing wrong (number; date: a year; entity; negation), the same thing in all languages. An encoder
 that does not read closely ranks a wrong copy above the answer: evaluate it with benchmark=beir_parallel."""
 EPILOG = """A copy's id is the passage's with the kind after it, as in 17#number. Names are CLDR's (cldr-names below paths.data)
-as they stand there: inflected ones are not found, and names of languages stay. Negation is for de, en, es, fr. Months and weekdays stay as they are."""
+as they stand there: inflected ones are not found, and names of languages stay. Negation is for de, en, es, fr. Months and
+weekdays stay as they are."""
 NAMES = "cldr-names"
 REPORT = "challenge.json"
 
