@@ -99,13 +99,8 @@ def check_writable(folder: Path, key: str) -> None:
 
 def check_new(folder: Path, key: str) -> None:
     """InputError, with the `key` that names it, where there is something of that name already or no folder can be made."""
-    try:
-        there = os.path.lexists(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder.parent).close()
-    except OSError as error:
-        raise InputError(f"{key}={folder} cannot be written ({error.strerror}); choose another folder") from error
-    if there:
+    check_writable(folder.parent, key)
+    if os.path.lexists(folder):
         raise InputError(f"{key}={folder} is there already: choose another folder, or remove it")
 
 

@@ -46,11 +46,11 @@ LEXICA = {
     "omw-lexicon": {
         "eng": [
             *("1\twater|H2O", "2\tyear", "3\thow_many", "4\tdefense", "5\tbank", "6\tbank", "7\tbank", "9\tbank", "8\tthe"),
-            *("20\tbook", "21\tbook|tome", "22\tbook", "23\tbook", "24\tbook", "30\tqueen", "31\tking"),
+            *("20\tbook", "21\tbook|tome", "22\tbook", "23\tbook", "24\tbook", "30\tqueen", "31\tking", "32\tmyriad"),
         ],
         "fra": ["1\teau", "2\tannée|an", "4\tdéfense", "20\tlivre", "21\tlivre"],
         "spa": ["1\tagua", "2\taño", "4\tdefensa", "5\tbanco", "6\torilla", "7\tfila", "9\tfondo", "8\tartículo"],
-        "cmn": ["1\t水", "2\t年", "4\t防守", "30\t女王", "31\t王"],
+        "cmn": ["1\t水", "2\t年", "4\t防守", "30\t女王", "31\t王", "32\t王万"],
     },
     "cldr-names": {
         "en": ["territory\tDE\tGermany\t", "territory\tJP\tJapan\t", "language\tgaa\tGa\t", "emoji\tx\twave\twater"],
@@ -289,7 +289,8 @@ def test_a_word_becomes_one_of_the_same_meaning(every: list[Perturbation]) -> No
     assert perturb(one, "bank", "en", [1.0], 1, "q")[0].text == "bank"  # of four meanings, each of its own word
     assert perturb(one, "the", "en", [1.0], 1, "q")[0].text == "the"  # a function word
     assert perturb(one, "livre", "fr", [1.0], 1, "q")[0].text == "book"  # in both meanings; a tome in one of two
-    assert perturb(one, "女王万岁", "zh", [1.0], 1, "q")[0].text == "queen万岁"  # and no king in it
+    for query in "abcdefgh":  # whatever is drawn: no king in it, and no word that begins inside of another
+        assert perturb(one, "女王万岁", "zh", [1.0], 1, query)[0].text == "queen万岁"
     assert perturb(one, "การ", "th", [1.0], 1, "q")[0].text == "การ"  # too short to be a word by itself
     assert not one.knows("tlh")
 
