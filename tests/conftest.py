@@ -21,6 +21,7 @@ from hybrid_retrieval.config import JobConfig, config_directory, job_config
 from tests.forks import Forks
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+os.environ["OMP_NUM_THREADS"] = "1"  # as in the commands: sums over other numbers of threads have other last bits
 
 SMALL = [
     "dataset=synthetic",
@@ -133,6 +134,6 @@ def command_environment(cache: Path, **more: str) -> dict[str, str]:
     source = str(Path(__file__).parents[1])
     return (
         kept
-        | {"HYBRID_RETRIEVAL_CACHE": str(cache), "WANDB_MODE": "offline", "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
+        | {"HYBRID_RETRIEVAL_CACHE": str(cache), "WANDB_MODE": "offline", "PYTHONPATH": source}
         | more
     )
