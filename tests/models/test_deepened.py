@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,28 @@ def test_before_training_it_embeds_as_the_static_model_does(static_run: Path, pa
     for role in ("query", "passage"):
         expected = own.encode([*TEXTS, LONG, "", "?"], role)
         np.testing.assert_allclose(encoder.encode([*TEXTS, LONG, "", "?"], role), expected, rtol=0, atol=1e-6)
+
+
+def test_a_decoder_of_the_experiments_embeds_so_too_and_trains_its_adapters_alone(
+    static_run: Path, paths: PathsConfig, tmp_path: Path
+) -> None:
+    script = Path(__file__).parents[2] / "experiments" / "llm_scale_miracl" / "grow.py"
+    done = subprocess.run([sys.executable, script, static_run, tmp_path / "grown"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    own = DeepenedModel(paths, path=str(static_run)).trained
+    assert own is not None
+    for folder, layers in (("one_layer", 1), ("four_layers", 4)):
+        settings: dict[str, Any] = {"pooling": "mean", "dimensions": DIMENSIONS, "bidirectional": True, "query_prefix": "Query: "}
+        model = PublishedModel(paths, path=str(tmp_path / "grown" / folder), lora={"rank": 4}, token_embeddings="frozen", **settings)
+        encoder = model.build(model.own_tokenizer()).eval()
+        assert len(encoder.backbone.layers) == layers
+        np.testing.assert_allclose(encoder.encode(TEXTS, "passage"), own.encode(TEXTS, "passage"), rtol=0, atol=1e-6)
+        trained = [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
+        assert trained
+        assert all("lora_" in name for name in trained)
+    done = subprocess.run([sys.executable, script, tmp_path, tmp_path / "none"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
 
 
 def test_a_published_static_model_is_a_start_too(static_run: Path, paths: PathsConfig, tmp_path: Path) -> None:
