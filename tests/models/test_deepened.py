@@ -49,8 +49,8 @@ def test_a_decoder_of_the_experiments_embeds_so_too_and_trains_its_adapters_alon
     own = DeepenedModel(paths, path=str(static_run)).trained
     assert own is not None
     for folder, layers in (("one_layer", 1), ("four_layers", 4)):
-        settings: dict[str, Any] = {"pooling": "mean", "dimensions": DIMENSIONS, "bidirectional": True, "query_prefix": "Query: "}
-        model = PublishedModel(paths, path=str(tmp_path / "grown" / folder), lora={"rank": 4}, token_embeddings="frozen", **settings)
+        settings: dict[str, Any] = {"pooling": "mean", "dimensions": DIMENSIONS, "bidirectional": True, "lora": {"rank": 4}}
+        model = PublishedModel(paths, path=str(tmp_path / "grown" / folder), token_embeddings="frozen", **settings)
         encoder = model.build(model.own_tokenizer()).eval()
         assert len(encoder.backbone.layers) == layers
         np.testing.assert_allclose(encoder.encode(TEXTS, "passage"), own.encode(TEXTS, "passage"), rtol=0, atol=1e-6)
