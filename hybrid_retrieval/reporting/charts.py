@@ -14,6 +14,7 @@ import textwrap
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ SCALE = 1.5
 """Pixels of a PNG for one of the picture."""
 PPI = 108
 INK, PAGE = "#1b1b1b", "currentColor"
+MARGIN = 5
+"""Pixels around a picture in print, beside those that it has on a page."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 """Okabe and Ito's, safe for the colour-blind, but for black and yellow, which do not show in both modes; and a grey."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
@@ -47,6 +50,7 @@ UNDER = 0.85
 """And as a part of these, of one in what stands below it."""
 
 
+BOX = re.compile(r'width="([\d.]+)" height="([\d.]+)" viewBox="0 0 \1 \2"><rect width="\1" height="\2" fill="white"/>')
 PART = re.compile(r'((?:(?<=id=")|(?<=url\(#))(?:gradient_|clip)\d+)')
 
 
@@ -94,11 +98,31 @@ def specification(chart: Any) -> dict[str, Any]:
 
 def svg(drawn: Mapping[str, Any]) -> str:
     """A specification as SVG, the names of gradients and clips numbered from 0, whatever was drawn before."""
+    return _vector(json.dumps(drawn))
+
+
+@lru_cache(maxsize=64)
+def _vector(drawn: str) -> str:
+    """Of a specification as JSON; a picture is a file and a part of a page."""
     import vl_convert
 
-    vector = vl_convert.vegalite_to_svg(dict(drawn))
+    vector = vl_convert.vegalite_to_svg(drawn)
     names = {name: f"part{number}" for number, name in enumerate(dict.fromkeys(PART.findall(vector)))}
     return PART.sub(lambda found: names[found[1]], vector)
+
+
+def _for_print(vector: str) -> str:
+    """An SVG of a page, black on white and with a margin."""
+
+    def wider(found: re.Match[str]) -> str:
+        width, height = (float(number) + 2 * MARGIN for number in found.groups())
+        box = f'width="{width:g}" height="{height:g}"'
+        start = f'x="-{MARGIN}" y="-{MARGIN}"'
+        return f'{box} viewBox="-{MARGIN} -{MARGIN} {width:g} {height:g}"><rect {start} {box} fill="white"/>'
+
+    printed, found = BOX.subn(wider, vector, count=1)
+    assert found, vector[:300]
+    return printed.replace(PAGE, INK)
 
 
 def save(picture: Any, path: Path) -> Path:
@@ -111,9 +135,7 @@ def save(picture: Any, path: Path) -> Path:
 
     form = path.suffix.removeprefix(".")
     choice("format of a picture", form, FORMATS)
-    drawn = picture if isinstance(picture, dict) else specification(picture)
-    on_white = {**drawn, "config": style(INK), "background": "white", "padding": 10}
-    vector = svg(on_white)
+    vector = _for_print(svg(picture if isinstance(picture, dict) else specification(picture)))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as part:
         if form == "svg":
@@ -135,7 +157,7 @@ def _packed(png: bytes) -> bytes:
             pixels += held
             continue
         if kind == b"IEND":
-            packed += _chunk(b"IDAT", zlib.compress(zlib.decompress(pixels), 9))
+            packed += _chunk(b"IDAT", zlib.compress(zlib.decompress(pixels)))
         packed += _chunk(kind, held)
     return packed
 
