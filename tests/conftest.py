@@ -132,8 +132,4 @@ def command_environment(cache: Path, **more: str) -> dict[str, str]:
     """The environment of a command: nothing of the tester's own settings."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HYBRID_RETRIEVAL_", "HYDRA_", "WANDB_"))}
     source = str(Path(__file__).parents[1])
-    return (
-        kept
-        | {"HYBRID_RETRIEVAL_CACHE": str(cache), "WANDB_MODE": "offline", "PYTHONPATH": source}
-        | more
-    )
+    return kept | {"HYBRID_RETRIEVAL_CACHE": str(cache), "WANDB_MODE": "offline", "PYTHONPATH": source} | more
