@@ -47,14 +47,16 @@ class Forks:
             os.killpg(self._server.pid, signal.SIGKILL)
         self._server.wait()
 
-    def run(self, module: str, *arguments: str, folder: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """``python -m MODULE ARGUMENTS`` in a folder, and what it printed."""
+    def run(
+        self, module: str, *arguments: str, folder: Path, timeout: float = 300, **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        """``python -m MODULE ARGUMENTS`` in a folder, with more environment, and what it printed."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         with tempfile.TemporaryDirectory() as work:
             out, err = Path(work) / "out", Path(work) / "err"
             request = {"module": module, "arguments": arguments, "folder": str(folder), "out": str(out), "err": str(err)}
-            print(json.dumps(request | {"environment": self._environment()}), file=self._server.stdin, flush=True)
+            print(json.dumps(request | {"environment": self._environment() | more}), file=self._server.stdin, flush=True)
             if not select.select([self._server.stdout], [], [], timeout)[0]:
                 self.__exit__()
                 self.__enter__()  # what hangs is gone, and its answer is nobody else's

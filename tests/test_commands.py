@@ -249,10 +249,9 @@ def test_what_a_retriever_lacks_is_said_before_anything_is_encoded(trained: Path
     assert not (tmp_path / "d" / "per_query.parquet").exists()
 
 
-def test_every_command_is_behind_the_front_door(cache: Path, tmp_path: Path) -> None:
+def test_every_command_is_behind_the_front_door(forks: Forks, cache: Path, tmp_path: Path) -> None:
     def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "hybrid_retrieval", *arguments]
-        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, env=command_environment(cache))
+        return forks.run("hybrid_retrieval", *arguments, folder=tmp_path)
 
     commands = {path.stem for path in Path(hybrid_retrieval.__file__).parent.glob("*.py") if "__main__" in path.read_text()}
     assert set(COMMANDS) == commands - {"__main__"}
@@ -260,6 +259,7 @@ def test_every_command_is_behind_the_front_door(cache: Path, tmp_path: Path) -> 
     assert all(name in listed for name in COMMANDS)
     assert_one_line(ask("evalute"), "did you mean 'evaluate'?")
     assert_one_line(ask("evaluate", "checkpoint=absent"), "checkpoint=absent")
-    done = ask("run", *SMALL, "trainer.devices=2", "hydra.run.dir=run")
+    line = [sys.executable, "-m", "hybrid_retrieval", "run", *SMALL, "trainer.devices=2", "hydra.run.dir=run"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, env=command_environment(cache))
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["world_size"] == 2
