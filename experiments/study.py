@@ -437,20 +437,26 @@ def _cell(values: Any, name: str) -> str:
 
 
 def _differences_table(
-    figures: pd.DataFrame, sweep: str, benchmark: str, reference: str, columns: dict[str, list[str]] | None = None
+    figures: pd.DataFrame,
+    sweep: str | list[str],
+    benchmark: str,
+    reference: str | None = None,
+    columns: dict[str, list[str]] | None = None,
 ) -> str:
-    """Markdown: the reference minus every other system, with interval and corrected p."""
-    mine = figures[(figures.sweep == sweep) & (figures.benchmark == benchmark) & figures.baseline.notna()]
-    mine = mine[mine.system == reference]
+    """Markdown: the reference minus every other system, with interval and corrected p; by default every reference's."""
+    sweeps = [sweep] if isinstance(sweep, str) else sweep
+    mine = figures[figures.sweep.isin(sweeps) & (figures.benchmark == benchmark) & figures.baseline.notna()]
+    mine = mine if reference is None else mine[mine.system == reference]
     tested = {*zip(mine.setting, mine.measure, strict=True)}
     chosen = columns or {heading: key for heading, key in PANELS.items() if tuple(key) in tested}
-    lines = [f"| {reference} minus, on {benchmark} | {' | '.join(chosen)} |", f"|---|{'---:|' * len(chosen)}"]
-    for name in dict.fromkeys(mine.baseline):
+    first = benchmark if reference is None else f"{reference} minus, on {benchmark}"
+    lines = [f"| {first} | {' | '.join(chosen)} |", f"|---|{'---:|' * len(chosen)}"]
+    for system, name in dict.fromkeys(zip(mine.system, mine.baseline, strict=True)):
         cells = []
         for setting, wanted in chosen.values():
-            found = mine[(mine.baseline == name) & (mine.setting == setting) & (mine.measure == wanted)]
+            found = mine[(mine.system == system) & (mine.baseline == name) & (mine.setting == setting) & (mine.measure == wanted)]
             cells.append("-" if found.empty else _difference(found.iloc[0], measure(wanted).digits))
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name if reference else f'{system}, minus {name}'} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -21,7 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("lightning.pytorch", "transformers", "pandas", "altair", "rich.table", "pyarrow.parquet", "hydra")
+LIBRARIES = (
+    *("lightning.pytorch", "transformers", "pandas", "altair", "rich.table", "pyarrow.parquet", "hydra", "scipy.stats"),
+    *("hybrid_retrieval.training.fit", "hybrid_retrieval.benchmarking", "hybrid_retrieval.reporting.run_report"),
+)
 """What most commands import."""
 
 

@@ -645,17 +645,27 @@ RUN = [
 ]
 
 
-def test_a_leaky_set_stops_the_run_unless_it_is_allowed(in_process: Command, command: Command, tmp_path: Path) -> None:
+def leaky(tmp_path: Path) -> None:
+    """A set of which a test passage is a training passage in capitals."""
     chance = random.Random(0)
     words = [f"{chance.choice('bdfgk')}{chance.choice('aeiou')}{number}" for number in range(300)]
     corpus = {f"p{n}": " ".join(chance.choices(words, k=20)) for n in range(60)}
     queries = {f"q{n}": " ".join(text.split()[:3]) for n, text in enumerate(corpus.values())}
     train, test = [(f"q{n}", f"p{n}") for n in range(40)], [(f"q{n}", f"p{n}") for n in range(40, 60)]
     write_beir(tmp_path / "leaky", "en", queries, corpus | {"p3": corpus["p47"].upper()}, train=train, test=test)
+
+
+def test_a_leaky_set_stops_the_run(in_process: Command, tmp_path: Path) -> None:
+    leaky(tmp_path)
     stopped = in_process("run", *RUN, "dataset.path=leaky", "hydra.run.dir=run")
     assert_one_line(stopped, "1 of held_out", "en:p47", "en:p3", "audit.allow=true")
     assert json.loads((tmp_path / "run" / "audit.json").read_text())["benchmarks"]["held_out"]["passages"]["normalised"] == 1
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.slow
+def test_a_leaky_set_that_is_allowed_is_said_and_counted(command: Command, tmp_path: Path) -> None:
+    leaky(tmp_path)
     done = command("run", *RUN, "dataset.path=leaky", "hydra.run.dir=run", "audit.allow=true")
     assert done.returncode == 0, done.stderr
     assert "of 20 passages 1 normalised; 1 of them leaked" in done.stderr
@@ -685,7 +695,7 @@ def squad_dev(folder: Path, language: str, renumber: bool) -> None:
     write_beir(folder, language, queries, corpus, train=judged)
 
 
-@pytest.mark.parametrize("language", ["en", "th", "zh", "ar"])
+@pytest.mark.parametrize("language", ["en", *(pytest.param(one, marks=pytest.mark.slow) for one in ("th", "zh", "ar"))])
 def test_xquad_is_found_in_the_set_that_it_comes_from(language: str, tmp_path: Path) -> None:
     collection = xquad(["de", "en", language])
     squad_dev(tmp_path / "set", language, renumber=True)
@@ -724,6 +734,7 @@ def test_xquad_stops_a_run_on_squads_dev_set_by_its_ids(in_process: Command, tmp
     assert record["queries"]["exact"] > 1100
 
 
+@pytest.mark.slow
 def test_squads_training_set_does_not_stop_a_run_on_xquad(tmp_path: Path) -> None:
     collection = xquad(["de", "en", "zh"])
     assert DATA

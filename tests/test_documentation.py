@@ -245,6 +245,7 @@ def test_the_page_of_samplers_shows_what_samplers_draw(cache: Path) -> None:
     assert len(found["hybrid"][0].draw(samplers.ALPHA).concat) == 2
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_asks_nothing_of_the_network(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
     pytest.importorskip("material")

@@ -85,8 +85,10 @@ FLAGS = ["benchmark=beir_parallel", "hydra.run.dir=scored", "evaluation.dtype=fl
     ("values", "overrides"),
     [
         ({}, []),
-        ({"pooling": "cls", "dense": True}, []),
-        ({"pooling": "cls", "dense": True}, ["model.pooling=cls", "model.projection=published"]),
+        pytest.param({"pooling": "cls", "dense": True}, [], marks=pytest.mark.slow),
+        pytest.param(
+            {"pooling": "cls", "dense": True}, ["model.pooling=cls", "model.projection=published"], marks=pytest.mark.slow
+        ),
         ({"normalise": False, "similarity_fn_name": "dot"}, []),
     ],
 )
@@ -116,6 +118,7 @@ def test_a_published_directory_embeds_as_sentence_transformers_does(
     assert config["choices"] == {"model": "published"}
 
 
+@pytest.mark.slow
 def test_a_plain_transformers_directory_is_scored(in_process: Command, weights: Path, benchmark: str, tmp_path: Path) -> None:
     done = in_process("evaluate", "model=xlmr", f"model.path={weights}", benchmark, *FLAGS[:2], *LENGTHS)
     assert done.returncode == 0, done.stderr
@@ -321,6 +324,7 @@ def test_a_baseline_is_compared_like_a_run(
     assert row["system_mean"] == pytest.approx(figures["baselines/bm25/beir_parallel/monolingual/map"])
 
 
+@pytest.mark.slow
 def test_a_run_scores_its_baselines_too(in_process: Command, tmp_path: Path) -> None:
     done = in_process("run", *SMALL, "model=static", "hydra.run.dir=run", "retriever=bm25")
     assert done.returncode == 0, done.stderr
@@ -329,6 +333,7 @@ def test_a_run_scores_its_baselines_too(in_process: Command, tmp_path: Path) -> 
     assert metrics["baselines/bm25/held_out/monolingual/queries"] == metrics["held_out/monolingual/queries"]
 
 
+@pytest.mark.slow
 def test_languages_that_a_run_never_drew_are_left_out_of_a_second_mean(
     in_process: Command, weights: Path, benchmark: str, tmp_path: Path
 ) -> None:
@@ -358,6 +363,7 @@ def test_languages_that_a_run_never_drew_are_left_out_of_a_second_mean(
     assert "†" not in done.stdout
 
 
+@pytest.mark.slow
 def test_an_endpoint_is_scored_like_any_encoder_and_asked_once(
     in_process: Command, benchmark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -428,7 +434,7 @@ def test_a_project_folder_is_no_place_for_an_evaluation(in_process: Command, ben
     assert (run / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(one, marks=pytest.mark.slow) for one in (1, 2))])
 def test_the_figures_are_those_of_ir_measures_on_the_written_runs(in_process: Command, tmp_path: Path, seed: int) -> None:
     """Of any BEIR folder: random words, so that many documents score the same, grades, and answers that are not found."""
     rng = np.random.default_rng(seed)
@@ -500,7 +506,7 @@ def lareqa_set(folder: Path, rng: np.random.Generator) -> None:
         (folder / f"{language}.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(one, marks=pytest.mark.slow) for one in (1, 2))])
 def test_so_are_those_of_any_set_in_lareqas_layout(in_process: Command, weights: Path, tmp_path: Path, seed: int) -> None:
     """In each setting: the written run holds every sentence, so that it is the run of each language, too."""
     lareqa_set(tmp_path / "set", np.random.default_rng(seed))

@@ -108,7 +108,7 @@ def assert_same(run: Path, to: Path, dimensions: int | None = None) -> None:
 
 
 @pytest.mark.parametrize(
-    "layout", [name if name in ("static", "labse") else pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS]
+    "layout", [name if name == "static" else pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS]
 )
 def test_a_run_is_exported_loads_and_is_scored_the_same(
     layout: str, in_process: Command, exported: Export, tmp_path: Path

@@ -168,6 +168,7 @@ def test_labels_tell_jobs_apart() -> None:
     assert labels([("seed=1",)]) == ["the job"]
 
 
+@pytest.mark.slow
 def test_the_command_plans_a_sweep_and_writes_nothing(command: Command, tmp_path: Path) -> None:
     small = ["dataset=synthetic", "dataset.items=300", "benchmark=held_out", "sampler.batch_size=16", "trainer.max_steps=12"]
     done = command(

@@ -87,6 +87,7 @@ def test_what_was_pushed_can_be_had(pushed: Push, model: Path, tmp_path: Path) -
     assert (directory / "model.safetensors").read_bytes() == FILES["model.safetensors"]
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_first_with_its_card(pushed: Push, command: Command, tmp_path: Path) -> None:
     done = command("run", *SMALL, "model=static", "evaluation.bias=none", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr

@@ -185,6 +185,7 @@ def test_only_what_the_machine_can_is_replayed(
     assert [one["system"] for one in written] == list(SYSTEMS)
 
 
+@pytest.mark.slow
 def test_a_replay_agrees_or_differs_or_fails(command: Command, write: Write, tmp_path: Path) -> None:
     names = ["monolingual/map", "crosslingual/map/s1-s0", "monolingual/mapp"]
     keys = [f"baselines/random/held_out/{name}" for name in names]

@@ -238,17 +238,19 @@ MASSIVE = {"path": "massive-1.1", "split_file": "meta.tsv.gz", "split_column": "
             {"en": 1521, "hu": 950, "ja": 1401, "zh": 1476, "de": 1503, "fi": 903, "ro": 1511},
             {},
         ),
-        (
+        pytest.param(
             "parallel_text",
             {"path": "parallel-text/debian-handbook", "languages": ["ar", "de", "fa", "nb", "pt_br", "zh", "zh_tw"]},
             {"ar": 2858, "de": 3418, "fa": 2734, "nb": 3624, "pt_br": 3441, "zh": 3078, "zh_tw": 1738},
             {"advanced-administration#advanced-administration.2": {"de": "12.1. RAID und LVM"}},
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "parallel_text",
             {"path": "parallel-text/wesnoth-1.16", "languages": ["de", "el", "ko", "pt", "pt_br", "zh", "zh_tw"]},
             {"de": 10860, "el": 2896, "ko": 3163, "pt": 7476, "pt_br": 11046, "zh": 11070, "zh_tw": 10738},
             {"a1ccf50c46b1": {"de": "4S – Eine neue Heimat"}},
+            marks=pytest.mark.slow,
         ),
         (
             "parallel_text",
@@ -262,11 +264,12 @@ MASSIVE = {"path": "massive-1.1", "split_file": "meta.tsv.gz", "split_column": "
             {"de": 16521, "en": 16521, "zh_tw": 16521},
             {"1": {"de": "weck mich am freitag um neun uhr auf", "en": "wake me up at nine am on friday"}},
         ),
-        (
+        pytest.param(
             "omw_lexicon",
             {"languages": ["ar", "el", "fr", "ms", "zh"]},
             {"ar": 9916, "el": 18049, "fr": 59091, "ms": 36911, "zh": 42300},
             {"00001740-v": {"fr": "inspirer, respirer", "zh": "吸, 呼吸, 进气"}, "00001740-a": {"zh": "可以的, 有能力的, 能"}},
+            marks=pytest.mark.slow,
         ),
         (
             "cldr_names",

@@ -24,6 +24,7 @@ from tests.models.small_models import (
 )
 
 KINDS = ["qwen2", "qwen3", "llama", "mistral"]
+FAST = ("qwen3", "mistral")
 MIXED = [*SENTENCES, "a", " ".join(SENTENCES), "", "สวัสดี 🎉"]
 
 
@@ -35,7 +36,7 @@ def beginning(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[one if one in FAST else pytest.param(one, marks=pytest.mark.slow) for one in KINDS])
 def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = beginning(byte_pairs()) if request.param in ("llama", "mistral") else byte_pairs()
     return write_decoder(tmp_path_factory.mktemp(request.param), request.param, tokenizer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,12 @@ def test_before_training_it_embeds_as_the_static_model_does(static_run: Path, pa
 
 
 def test_a_decoder_of_the_experiments_embeds_so_too_and_trains_its_adapters_alone(
-    static_run: Path, paths: PathsConfig, tmp_path: Path
+    static_run: Path, paths: PathsConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = Path(__file__).parents[2] / "experiments" / "llm_scale_miracl" / "grow.py"
-    done = subprocess.run([sys.executable, script, static_run, tmp_path / "grown"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "argv", [str(script), str(static_run), str(tmp_path / "grown")])
+    grow = runpy.run_path(str(script))["main"]
+    assert grow() == 0
     own = DeepenedModel(paths, path=str(static_run)).trained
     assert own is not None
     for folder, layers in (("one_layer", 1), ("four_layers", 4)):
@@ -57,9 +58,10 @@ def test_a_decoder_of_the_experiments_embeds_so_too_and_trains_its_adapters_alon
         trained = [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
         assert trained
         assert all("lora_" in name for name in trained)
-    done = subprocess.run([sys.executable, script, tmp_path, tmp_path / "none"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
+    monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path), str(tmp_path / "none")])
+    capsys.readouterr()
+    assert grow() == 2
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_a_published_static_model_is_a_start_too(static_run: Path, paths: PathsConfig, tmp_path: Path) -> None:

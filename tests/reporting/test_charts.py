@@ -96,6 +96,7 @@ def test_more_conditions_than_colours_have_marks_of_their_own() -> None:
     assert set(charts.COLOURS) == set(colours)
 
 
+@pytest.mark.slow
 def test_a_comparison_of_many_conditions_has_a_colour_for_each(make_run: Make, tmp_path: Path) -> None:
     for number in range(10):
         make_run(f"sweep/{number}", sampler="hybrid", alpha=number / 10, steps=4)

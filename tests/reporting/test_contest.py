@@ -154,6 +154,7 @@ def test_nor_is_what_is_worse_than_expected_of_them(write: Write, tmp_path: Path
     assert (found["Mul. mAP"], found["Rank distance"]) == (["a"], [])
 
 
+@pytest.mark.slow
 def test_seeds_are_tried_together(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two systems whose luck with their seeds is larger than their difference, and a third that is far below."""
     for seed, luck in enumerate((-0.1, 0.0, 0.1)):
@@ -164,7 +165,7 @@ def test_seeds_are_tried_together(write: Write, tmp_path: Path, capsys: pytest.C
     assert "random effects of seeds and clusters of questions" in line
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(one, marks=pytest.mark.slow) for one in (1, 2))])
 def test_bold_is_what_compare_puts_into_its_first_cluster(
     write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
 ) -> None:

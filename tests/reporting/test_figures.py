@@ -134,7 +134,7 @@ def test_pairs_that_share_a_language_are_a_table_and_no_matrix(tmp_path: Path) -
     assert pivot_tables(RunDirectory.open(write_figures(tmp_path / "whole", whole)), "b") == []
 
 
-@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.parametrize("count", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_comparison_is_drawn(make_run: Make, tmp_path: Path, count: int) -> None:
     samplers = ["x_x_mono", "hybrid", "x_y", "x_x", "english"][:count]
     for number, sampler in enumerate(samplers):

@@ -286,6 +286,7 @@ def test_what_cannot_be_is_said_in_one_line(in_process: Command, tmp_path: Path,
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
+@pytest.mark.slow
 def test_a_run_and_its_evaluations_say_what_it_was_trained_on(in_process: Command, tmp_path: Path) -> None:
     """And the tested ones are trained on where that is asked for."""
     allowed = ["dataset.augment.allow_tested=true", "evaluation.perturb=swap", "evaluation.severity=[0.2]"]

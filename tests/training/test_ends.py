@@ -85,7 +85,8 @@ def test_a_killed_loader_process_ends_the_run_in_one_line(cache: Path, tmp_path:
     assert f"training.workers={workers}: a loader process was killed by SIGKILL, out of memory?" in line
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.slow
 def test_a_fault_on_the_way_out_of_a_fault_leaves_no_loader_process_to_wait_for(
     cache: Path, tmp_path: Path, workers: int
 ) -> None:

@@ -61,7 +61,7 @@ STATIC_CASE, DROPOUT_CASE, EVERY_CASE = CASES
     ("how", "case"),
     [
         ("kill", STATIC_CASE),
-        ("terminate", STATIC_CASE),
+        pytest.param("terminate", STATIC_CASE, marks=pytest.mark.slow),
         ("kill", EVERY_CASE),
         pytest.param("terminate", DROPOUT_CASE, marks=pytest.mark.slow),
         pytest.param("kill", DROPOUT_CASE, marks=pytest.mark.slow),
@@ -199,6 +199,7 @@ def test_an_adaptive_ratio_goes_on_from_the_journal_in_the_checkpoint(job: Compo
     assert len({decision["alpha"] for decision in journals[0]}) > 1
 
 
+@pytest.mark.slow
 def test_loader_processes_change_nothing_on_resume(job: Compose, tmp_path: Path) -> None:
     settings = [*STATIC, *TO_THE_END]
     train(job(*settings), tmp_path / "whole")

@@ -105,7 +105,7 @@ def alone(ragged: list[TokenisedSet], tokenizer: Tokenizer) -> dict[str, Step]:
     return take(0, {name: (case.engine(tokenizer), case.batch(ragged)) for name, case in CASES.items()})
 
 
-@pytest.fixture(scope="module", params=["two_ranks", "four_ranks"])
+@pytest.fixture(scope="module", params=["two_ranks", pytest.param("four_ranks", marks=pytest.mark.slow)])
 def together(request: pytest.FixtureRequest, ragged: list[TokenisedSet], tokenizer: Tokenizer) -> list[dict[str, Step]]:
     """What each of several ranks makes of them."""
     ranks: Ranks = request.getfixturevalue(request.param)

@@ -31,7 +31,8 @@ from hybrid_retrieval.training.mlflow import stored_name
 from tests.command_output import assert_one_line
 from tests.conftest import SMALL, Command
 from tests.endpoint_server import EndpointServer
-from tests.training.runs import STATIC, Compose, curve, finish, logged, placed, start, train
+from tests.forks import Forks
+from tests.training.runs import STATIC, Compose, curve, logged, placed, train
 
 JOB = [*SMALL, "trainer.max_steps=30", "trainer.val_check_interval=10", "trainer.log_every_n_steps=10"]
 
@@ -208,6 +209,7 @@ def test_a_logger_that_cannot_start_is_refused_in_one_line(in_process: Command, 
     assert_one_line(refused, "logger.tensorboard", "tensorboard")
 
 
+@pytest.mark.slow
 def test_without_the_service_a_run_goes_on_offline_and_says_how_to_send_it(command: Command, tmp_path: Path) -> None:
     service = {"WANDB_MODE": "online", "WANDB_API_KEY": "x" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
     done = command("run", *SMALL, "logger=wandb", "hydra.run.dir=run", "trainer.max_steps=2", **service)
@@ -266,13 +268,14 @@ EVERY = ["csv", "wandb", "tensorboard", "mlflow"]
 
 
 @pytest.fixture(scope="module")
-def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with all loggers and all that they keep, without an account."""
     folder = tmp_path_factory.mktemp("finished")
     asked = [f"logger=[{','.join(EVERY)}]", "logger.wandb.log_model=true", "logger.mlflow.log_model=true"]
     asked += ["callbacks=[best,progress,learning_rate]", "hydra.run.dir=run", "name=mine"]
-    code, errors = finish(start(cache, folder, *SMALL, *asked))
-    assert code == 0, errors
+    done = forks.run("hybrid_retrieval.run", *SMALL, *asked, folder=folder)
+    errors = done.stderr
+    assert done.returncode == 0, errors
     assert "Replacing" not in errors  # MLflow's names are not the logger's to guess
     assert "Run summary" not in errors  # logger.wandb.settings.quiet
     assert f"the run is logged offline: wandb sync {folder}/run/wandb/offline-run-*-" in errors
@@ -413,7 +416,7 @@ def test_csv_holds_the_config_and_each_process_of_a_run_writes_a_version(job: Co
     assert len(curve(tmp_path, "train/loss")) == 12
 
 
-@pytest.mark.parametrize("mode", ["fast", "overfit", "profile"])
+@pytest.mark.parametrize("mode", ["fast", *(pytest.param(one, marks=pytest.mark.slow) for one in ("overfit", "profile"))])
 def test_the_ways_to_look_for_faults_run_to_their_end(in_process: Command, tmp_path: Path, mode: str) -> None:
     taken = [one for one in SMALL if not one.startswith(("trainer.max_steps", "trainer.val_check", "trainer.log_every"))]
     done = in_process("run", *taken, f"debug={mode}", "hydra.run.dir=run")

@@ -41,6 +41,9 @@ def test_times_are_said_in_two_units() -> None:
 def test_without_a_terminal_a_log_has_the_telemetry_in_words(command: Command, tmp_path: Path) -> None:
     done = command("run", "-m", *JOB, "seed=1,2", "hydra.sweep.dir=sweep")
     assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^run directory: ", done.stdout, re.MULTILINE)) == 2
+    assert (tmp_path / "sweep" / "comparison.md").exists()
+    assert (tmp_path / "sweep" / "held_out_comparison.png").exists()
     said = [line for line in done.stderr.splitlines() if " step " in line]
     telemetry = [json.loads(line) for line in (tmp_path / "sweep/1/telemetry.jsonl").read_text().splitlines()]
     last = [line for line in telemetry if "train/loss" in line][-1]
@@ -65,6 +68,7 @@ def test_quiet_says_nothing_and_writes_everything(command: Command, tmp_path: Pa
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal is asked for")
+@pytest.mark.slow
 def test_on_a_terminal_it_is_one_line_in_its_place(cache: Path, tmp_path: Path) -> None:
     import pty
 

@@ -141,13 +141,8 @@ def alone(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "alone"
 
 
-@pytest.mark.parametrize(
-    "way",
-    [
-        torchrun,
-        *(pytest.param(way, marks=pytest.mark.slow) for way in (sweep, slurm, one_command, two_nodes)),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [torchrun, sweep, slurm, one_command, two_nodes])
 def test_two_processes_come_to_the_same_weights_in_one_run_directory(
     cache: Path, tmp_path: Path, alone: Path, way: Callable[..., None]
 ) -> None:

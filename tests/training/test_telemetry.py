@@ -50,7 +50,9 @@ def drawn(run_dir: Path) -> np.ndarray:
     return counts
 
 
-@pytest.mark.parametrize("model", [STATIC, DROPOUT], ids=["static", "transformer"])
+@pytest.mark.parametrize(
+    "model", [pytest.param(STATIC, id="static"), pytest.param(DROPOUT, id="transformer", marks=pytest.mark.slow)]
+)
 def test_losses_and_accuracies_by_stream_are_means_of_what_each_step_came_out_with(
     job: Compose, tmp_path: Path, model: list[str]
 ) -> None:
@@ -204,7 +206,9 @@ def test_inner_products_of_row_sparse_gradients_are_those_of_dense_ones() -> Non
 
 
 @pytest.mark.parametrize(
-    "sampler", ["hybrid sampler.alpha=1", "hybrid sampler.alpha=0", "x_x", "x_x_mono", "x_y", "hybrid_within_batch"]
+    "sampler",
+    ["hybrid sampler.alpha=1", "x_y", "hybrid_within_batch"]
+    + [pytest.param(one, marks=pytest.mark.slow) for one in ("hybrid sampler.alpha=0", "x_x", "x_x_mono")],
 )
 def test_where_streams_do_not_take_turns_no_gradient_is_kept(
     job: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
@@ -234,7 +238,9 @@ def test_validations_and_what_an_adaptive_ratio_decided_are_in_the_file(job: Com
         assert line["train/alpha"] == pytest.approx(alpha)
 
 
-@pytest.mark.parametrize("model", [STATIC, DROPOUT], ids=["static", "transformer"])
+@pytest.mark.parametrize(
+    "model", [pytest.param(STATIC, id="static"), pytest.param(DROPOUT, id="transformer", marks=pytest.mark.slow)]
+)
 def test_ended_again_and_again_it_says_what_it_says_when_never_ended(job: Compose, tmp_path: Path, model: list[str]) -> None:
     config = job(*model, *LINES, "sampler.alpha=0.3", "sampler.schedule.kind=adaptive")
     train(config, tmp_path / "whole")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -77,12 +76,18 @@ def every(paths: PathsConfig) -> list[Perturbation]:
     return perturbations(chosen("all"), paths)
 
 
-def results(every: list[Perturbation]) -> Iterator[tuple[Perturbation, str, str, float, Perturbed]]:
-    for one in every:
-        for language, question in QUESTIONS.items():
-            for text in (question, *SHORT):
-                for severity, made in zip(SEVERITIES, perturb(one, text, language, SEVERITIES, 1, "q7"), strict=True):
-                    yield one, language, text, severity, made
+Results = list[tuple[Perturbation, str, str, float, Perturbed]]
+
+
+@pytest.fixture(scope="module")
+def results(every: list[Perturbation]) -> Results:
+    return [
+        (one, language, text, severity, made)
+        for one in every
+        for language, question in QUESTIONS.items()
+        for text in (question, *SHORT)
+        for severity, made in zip(SEVERITIES, perturb(one, text, language, SEVERITIES, 1, "q7"), strict=True)
+    ]
 
 
 def words(text: str) -> list[str]:
@@ -106,9 +111,9 @@ def distance(a: list[str], b: list[str], exchanges: bool) -> int:
     return rows[-1][-1]
 
 
-def test_severity_0_is_the_identity_and_all_is_in_nfc(every: list[Perturbation]) -> None:
+def test_severity_0_is_the_identity_and_all_is_in_nfc(results: Results) -> None:
     changed = set()
-    for one, language, text, severity, made in results(every):
+    for one, language, text, severity, made in results:
         if severity == 0 or not made.edits:
             assert made.text == text
         else:
@@ -118,8 +123,8 @@ def test_severity_0_is_the_identity_and_all_is_in_nfc(every: list[Perturbation])
     assert changed == set(PERTURBATIONS)
 
 
-def test_the_budget_is_the_share_of_the_units_and_is_kept(every: list[Perturbation]) -> None:
-    for one, language, text, severity, made in results(every):
+def test_the_budget_is_the_share_of_the_units_and_is_kept(results: Results) -> None:
+    for one, language, text, severity, made in results:
         if one.knows(language) and severity:
             clean = unicodedata.normalize("NFC", text)
             size = len(words(clean)) if one.by_words(language) else sum(not unit.isspace() for unit in graphemes(clean))
@@ -215,8 +220,8 @@ def test_a_slip_of_a_key_stays_one_letter(every: list[Perturbation]) -> None:
         assert distance(list("PÜ PÜ"), graphemes(made.text), exchanges=False) == made.edits == 4
 
 
-def test_the_script_stays(every: list[Perturbation]) -> None:
-    for one, language, text, _, made in results(every):
+def test_the_script_stays(results: Results) -> None:
+    for one, language, text, _, made in results:
         if one.scripts_stay and made.edits:
             before, after = ({engine.script(unit) for unit in graphemes(of)} - {""} for of in (text, made.text))
             assert after <= before, (one.name, language, made.text)

@@ -240,8 +240,12 @@ def test_what_was_lost_is_said_of_texts_that_were_encoded_before(tmp_path: Path)
     strict.strict = True
     with pytest.raises(InputError, match="strict"):
         store_at(tmp_path).embed(strict, TEXTS, "query", "set")
+
+
+@pytest.mark.slow
+def test_what_was_lost_in_two_processes_is_said_of_both(tmp_path: Path) -> None:
     both = Losing()
-    store_at(tmp_path / "other", devices=2).embed(both, TEXTS, "query", "set")
+    store_at(tmp_path, devices=2).embed(both, TEXTS, "query", "set")
     assert both.said == [("set (encoded before)", Lost(42, 42, 420, 6, 0))]
 
 
