@@ -446,7 +446,10 @@ def _differences_table(
     """Markdown: the reference minus every other system, with interval and corrected p; by default every reference's."""
     sweeps = [sweep] if isinstance(sweep, str) else sweep
     mine = figures[figures.sweep.isin(sweeps) & (figures.benchmark == benchmark) & figures.baseline.notna()]
-    mine = mine if reference is None else mine[mine.system == reference]
+    if reference is None:
+        mine = mine.iloc[np.lexsort([mine.x, [sweeps.index(one) for one in mine.sweep]])]
+    else:
+        mine = mine[mine.system == reference]
     tested = {*zip(mine.setting, mine.measure, strict=True)}
     chosen = columns or {heading: key for heading, key in PANELS.items() if tuple(key) in tested}
     first = benchmark if reference is None else f"{reference} minus, on {benchmark}"
