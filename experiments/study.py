@@ -455,9 +455,9 @@ def _differences_table(
     first = benchmark if reference is None else f"{reference} minus, on {benchmark}"
     lines = [f"| {first} | {' | '.join(chosen)} |", f"|---|{'---:|' * len(chosen)}"]
     for system, name in dict.fromkeys(zip(mine.system, mine.baseline, strict=True)):
-        cells = []
+        pair, cells = mine[(mine.system == system) & (mine.baseline == name)], []
         for setting, wanted in chosen.values():
-            found = mine[(mine.system == system) & (mine.baseline == name) & (mine.setting == setting) & (mine.measure == wanted)]
+            found = pair[(pair.setting == setting) & (pair.measure == wanted)]
             cells.append("-" if found.empty else _difference(found.iloc[0], measure(wanted).digits))
         lines.append(f"| {name if reference else f'{system}, minus {name}'} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
