@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import command_environment
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +38,7 @@ def test_the_readme_shows_the_example_that_is_tested() -> None:
     assert (ROOT / "examples" / "sentence_transformers_hybrid.py").read_text().endswith(shown)
 
 
+@pytest.mark.slow
 def test_the_script_of_the_docs_runs_as_it_stands(cache: Path, tmp_path: Path) -> None:
     (script,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "howto" / "train.md").read_text(), re.DOTALL)
     assert len([line for line in script.splitlines() if line]) <= 16

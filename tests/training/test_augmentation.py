@@ -222,7 +222,7 @@ def test_each_perturbed_query_learns_from_its_own_clean_self(ragged: list[Tokeni
     assert float(outcome.loss) == pytest.approx(float(clean.loss) + 0.7 * total / SIZE, rel=1e-5)
 
 
-@pytest.mark.parametrize("cached", [False, True], ids=["", "cached"])
+@pytest.mark.parametrize("cached", [pytest.param(False, id="", marks=pytest.mark.slow), pytest.param(True, id="cached")])
 def test_two_ranks_and_gradcache_equal_one(
     ragged: list[TokenisedSet], tokenizer: Tokenizer, two_ranks: Ranks, cached: bool
 ) -> None:
