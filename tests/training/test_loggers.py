@@ -45,16 +45,18 @@ def records(file: Path) -> Iterator[Record]:
     """The records of a W&B transaction log, which is a LevelDB log behind a header of its own.
 
     Blocks of 32 KiB hold fragments: CRC (4 bytes), length (2), kind (1: whole, 2: first, 3: middle, 4: last), data. No
-    fragment's header crosses a block's end.
+    fragment's header crosses a block's end. W&B's process may still be writing: what is not whole yet is left out.
     """
     content = file.read_bytes()
     assert content.startswith(FILE_HEADER)
     at, parts = len(FILE_HEADER), b""
-    while at < len(content):
+    while at + 7 <= len(content):
         if BLOCK - at % BLOCK < 7:
             at += BLOCK - at % BLOCK
             continue
         size, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        if at + 7 + size > len(content):
+            return
         parts += content[at + 7 : at + 7 + size]
         at += 7 + size
         if kind in (WHOLE, LAST):
