@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from hybrid_retrieval.errors import InputError
 from hybrid_retrieval.evaluation.figures import Figure
@@ -22,6 +22,7 @@ from hybrid_retrieval.reporting.batch_composition import BatchComposition
 from hybrid_retrieval.reporting.comparison import draw_sweep
 from hybrid_retrieval.reporting.labels import label_runs
 from hybrid_retrieval.reporting.language_order import ORDERS, family, places, script
+from hybrid_retrieval.reporting.page import Chart
 from hybrid_retrieval.reporting.run_directory import RunDirectory, find_runs
 from hybrid_retrieval.reporting.run_report import draw_run
 from hybrid_retrieval.reporting.training_curves import read_curves
@@ -78,6 +79,25 @@ def test_a_png_has_the_pixels_that_were_drawn_in_fewer_bytes(
     assert ours.info == theirs.info
     assert ours.tobytes() == theirs.tobytes()
     assert packed.stat().st_size < len(drawn[0]) / 2
+
+
+def test_a_file_is_what_vega_draws_in_print_and_a_picture_is_drawn_once(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vl_convert
+
+    draw, drawn = vl_convert.vegalite_to_svg, []
+    monkeypatch.setattr(vl_convert, "vegalite_to_svg", lambda spec: drawn.append(spec) or draw(spec))
+    for name, picture in pictures(RunDirectory.open(make_run("run"))).items():
+        spec = charts.specification(picture)
+        drawn.clear()
+        charts._vector.cache_clear()
+        file = charts.save(spec, tmp_path / f"{name}.png")
+        assert Chart(name, spec, "").still.startswith("data:image/svg+xml;base64,")
+        assert len(drawn) == 1
+        in_print = {**spec, "config": charts.style(charts.INK), "background": "white", "padding": 10}
+        expected = vl_convert.svg_to_png(draw(in_print), scale=charts.SCALE, ppi=charts.PPI / charts.SCALE)
+        assert ImageChops.difference(*(Image.open(one).convert("RGB") for one in (file, BytesIO(expected)))).getbbox() is None
 
 
 def test_a_page_gives_a_picture_its_own_ink(make_run: Make) -> None:
