@@ -447,7 +447,7 @@ def _differences_table(
     sweeps = [sweep] if isinstance(sweep, str) else sweep
     mine = figures[figures.sweep.isin(sweeps) & (figures.benchmark == benchmark) & figures.baseline.notna()]
     if reference is None:
-        mine = mine.iloc[np.lexsort([mine.x, [sweeps.index(one) for one in mine.sweep]])]
+        mine = mine.iloc[np.lexsort([mine.x.astype(float), [sweeps.index(one) for one in mine.sweep]])]
     else:
         mine = mine[mine.system == reference]
     tested = {*zip(mine.setting, mine.measure, strict=True)}

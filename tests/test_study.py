@@ -67,6 +67,21 @@ def row(system: str, seed: int | None, value: float, **more: object) -> dict[str
     return {**own, "value": value, "languages": None, "baseline": None, "x": None, "series": None, **more}
 
 
+def test_differences_of_every_reference_stand_in_the_order_of_sweeps_and_sizes(study: ModuleType) -> None:
+    tested = {"low": -0.01, "high": 0.13, "corrected": 0.0321}
+    rows = [row("far", None, 0.3, baseline="x_y", sweep="other", **tested)]
+    rows += [row(f"hybrid {x}", None, x / 100, baseline=f"x_y {x}", x=x, **tested) for x in (4, 1, 2)]
+    made = study.TABLES["differences"](pd.DataFrame(rows), ["small", "other"], "held_out").splitlines()
+    assert made[0] == "| held_out | Mo. mAP |"
+    assert [line.split(" | ")[0] for line in made[2:]] == [
+        *(f"| hybrid {x}, minus x_y {x}" for x in (1, 2, 4)),
+        "| far, minus x_y",
+    ]
+    assert made[2].endswith("| +0.0100 (-0.0100 to +0.1300), p .032 |")
+    without = [{**one, "x": None} for one in rows]
+    assert len(study.TABLES["differences"](pd.DataFrame(without), ["small", "other"], "held_out").splitlines()) == len(made)
+
+
 def test_tables_are_means_over_seeds_and_stand_between_their_marks(study: ModuleType) -> None:
     one = study.Study.read("try")
     values = {"x_y": [0.5, 0.6, 0.58], "hybrid": [0.61, 0.64, 0.6]}
